@@ -1,0 +1,1 @@
+//! An MQTT broker for a million devices on one machine.

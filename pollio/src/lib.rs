@@ -1,0 +1,1 @@
+//! An epoll reactor: edge-triggered readiness, wakers, mailboxes, listeners and budgets.

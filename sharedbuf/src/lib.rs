@@ -1,0 +1,1 @@
+//! Reference-counted buffers, slices and writev queues for network servers.

@@ -1,0 +1,1 @@
+//! Slab memory: generational slabs and size-classed block pools for network servers.

@@ -1,0 +1,1 @@
+//! Hierarchical timer wheels with lazy reset, driven by ticks or by timerfd.
