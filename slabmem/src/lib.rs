@@ -1,1 +1,26 @@
 //! Slab memory: generational slabs and size-classed block pools for network servers.
+//!
+//! [`Slab`] keeps items in chunks of 64 slots that never move. A free mask a chunk makes an insertion
+//! a count of trailing zeros; a generation a slot makes a stale [`Key`] resolve to nothing instead
+//! of to a stranger. Chunks that run empty are given back to the operating system, and their
+//! generations survive that.
+#![deny(missing_docs)]
+#![deny(unsafe_code)]
+
+mod iter;
+mod key;
+#[allow(
+    unsafe_code,
+    reason = "the storage of the slab; its ground rules open the file"
+)]
+mod raw;
+mod slab;
+#[allow(
+    unsafe_code,
+    reason = "the memory mappings; the ground rules open the file"
+)]
+mod sys;
+
+pub use iter::{Iter, IterMut};
+pub use key::Key;
+pub use slab::{Full, Slab, Stats, VacantEntry};

@@ -1,0 +1,407 @@
+//! The storage of a slab: chunks of 64 slots in mapped segments, and the directory that finds them.
+//!
+//! Ground rules. A [`Store`] owns its segments and every item in them. The chunk that a directory entry
+//! points to lies in a live segment, at an address that does not change until the entry is emptied
+//! by `release`; a reference to a chunk is only made from a reference to its entry, so Rust's
+//! borrow rules hold for chunks as if entries held them by value. Within a chunk, *the generation of
+//! a slot is odd exactly while its item is initialised*: `fill` and `take` are the only ones who change
+//! either, and each changes both. No thread is special: there is no interior mutability here.
+
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
+use core::{fmt, iter, slice};
+
+use crate::sys::{Mapping, PAGE_ALIGN};
+
+/// Slots a chunk, and chunks a group: the bits of a mask.
+pub(crate) const SLOTS: usize = 64;
+
+/// What a segment holds at most, unless a single chunk is larger.
+const SEGMENT_BYTES_MAX: usize = 2 << 20;
+
+/// The base of a chunk that may not be mapped again, since one of its slots has used up its generations.
+const EXHAUSTED: u32 = u32::MAX;
+
+/// What is known of the slots of a chunk: five cache lines, so that the items begin on a line.
+#[repr(C, align(64))]
+struct Header {
+    /// The slots that an item can move into.
+    free: u64,
+    /// The vacant slots that have used up their generations.
+    retired: u64,
+    /// Odd where an item lives, even where the slot is vacant, zero where it is retired (or new).
+    generations: [u32; SLOTS],
+}
+
+const _: () = assert!(size_of::<Header>() == 5 * 64);
+
+/// 64 slots.
+#[repr(C)]
+pub(crate) struct Chunk<T> {
+    header: Header,
+    items: [MaybeUninit<T>; SLOTS],
+}
+
+impl<T> Chunk<T> {
+    /// The slots that an item can move into.
+    pub(crate) fn free(&self) -> u64 {
+        self.header.free
+    }
+
+    /// The slots where an item lives.
+    pub(crate) fn live(&self) -> u64 {
+        !(self.header.free | self.header.retired)
+    }
+
+    /// The slots that are out of use.
+    pub(crate) fn retired(&self) -> u64 {
+        self.header.retired
+    }
+
+    /// The generation that the next item at `slot` gets.
+    pub(crate) fn next_generation(&self, slot: usize) -> u32 {
+        self.header.generations[slot % SLOTS] | 1
+    }
+
+    /// The generation at `slot` where an item lives there.
+    pub(crate) fn generation(&self, slot: usize) -> Option<u32> {
+        let generation = self.header.generations[slot % SLOTS];
+        (generation & 1 == 1).then_some(generation)
+    }
+
+    /// Moves an item into a free slot and returns its generation.
+    pub(crate) fn fill(&mut self, slot: usize, value: T) -> (u32, &mut T) {
+        debug_assert!(self.header.free >> slot & 1 == 1);
+        self.header.free &= !(1 << (slot % SLOTS));
+        let generation = &mut self.header.generations[slot % SLOTS];
+        *generation |= 1;
+        (*generation, self.items[slot % SLOTS].write(value))
+    }
+
+    /// Moves the item of that generation out. Its slot is free afterwards, or retired.
+    pub(crate) fn take(&mut self, slot: usize, generation: u32) -> Option<T> {
+        let slot = slot % SLOTS;
+        let current = &mut self.header.generations[slot];
+        if *current != generation || generation & 1 == 0 {
+            return None;
+        }
+        *current = generation.wrapping_add(1);
+        if *current == 0 {
+            self.header.retired |= 1 << slot;
+        } else {
+            self.header.free |= 1 << slot;
+        }
+        // SAFETY: The generation was odd, so the item was initialised; it is even now, so nobody reads
+        // the item again.
+        Some(unsafe { self.items[slot].assume_init_read() })
+    }
+
+    /// The item of that generation.
+    pub(crate) fn item(&self, slot: usize, generation: u32) -> Option<&T> {
+        let slot = slot % SLOTS;
+        if self.header.generations[slot] != generation || generation & 1 == 0 {
+            return None;
+        }
+        // SAFETY: The generation is odd, so the item is initialised.
+        Some(unsafe { self.items[slot].assume_init_ref() })
+    }
+
+    /// The item of that generation, to be changed.
+    pub(crate) fn item_mut(&mut self, slot: usize, generation: u32) -> Option<&mut T> {
+        let slot = slot % SLOTS;
+        if self.header.generations[slot] != generation || generation & 1 == 0 {
+            return None;
+        }
+        // SAFETY: The generation is odd, so the item is initialised.
+        Some(unsafe { self.items[slot].assume_init_mut() })
+    }
+
+    /// Two different items of this chunk, to be changed.
+    fn pair_mut(&mut self, a: (usize, u32), b: (usize, u32)) -> Option<(&mut T, &mut T)> {
+        self.item(a.0, a.1)?;
+        self.item(b.0, b.1)?;
+        let [a, b] = self
+            .items
+            .get_disjoint_mut([a.0 % SLOTS, b.0 % SLOTS])
+            .ok()?;
+        // SAFETY: `item` has just found it initialised.
+        let a = unsafe { a.assume_init_mut() };
+        // SAFETY: `item` has just found it initialised.
+        let b = unsafe { b.assume_init_mut() };
+        Some((a, b))
+    }
+
+    /// Ages a vacant slot, for tests of what happens at the end of its life.
+    #[cfg(test)]
+    pub(crate) fn set_vacant_generation(&mut self, slot: usize, generation: u32) {
+        assert!(self.header.free >> slot & 1 == 1 && generation & 1 == 0);
+        self.header.generations[slot] = generation;
+    }
+
+    /// All items with slot and generation, to be changed.
+    pub(crate) fn items_mut(&mut self) -> ItemsMut<'_, T> {
+        let live = self.live();
+        let generations = &self.header.generations;
+        ItemsMut {
+            live,
+            passed: 0,
+            generations,
+            items: self.items.iter_mut(),
+        }
+    }
+}
+
+/// The live items of a chunk.
+pub(crate) struct ItemsMut<'a, T> {
+    live: u64,
+    passed: usize,
+    generations: &'a [u32; SLOTS],
+    items: slice::IterMut<'a, MaybeUninit<T>>,
+}
+
+impl<'a, T> Iterator for ItemsMut<'a, T> {
+    type Item = (usize, u32, &'a mut T);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.live == 0 {
+            return None;
+        }
+        let slot = self.live.trailing_zeros() as usize;
+        self.live &= self.live - 1;
+        let item = self.items.nth(slot - self.passed)?;
+        self.passed = slot + 1;
+        // SAFETY: The slot was live when the iterator borrowed the chunk, so the item is initialised.
+        Some((slot, self.generations[slot % SLOTS], unsafe {
+            item.assume_init_mut()
+        }))
+    }
+}
+
+/// An entry of the directory.
+pub(crate) struct Entry<T> {
+    chunk: Option<NonNull<Chunk<T>>>,
+    /// What the generations start from when the chunk is mapped again: above all that were in use.
+    base: u32,
+}
+
+impl<T> Entry<T> {
+    /// The chunk, while it is mapped.
+    #[inline]
+    pub(crate) fn chunk(&self) -> Option<&Chunk<T>> {
+        // SAFETY: The entry points into a live segment of its store and `map` initialised the chunk; the
+        // borrow of the entry stands for one of the chunk.
+        self.chunk.map(|chunk| unsafe { chunk.as_ref() })
+    }
+
+    /// The chunk, while it is mapped, to be changed.
+    #[inline]
+    pub(crate) fn chunk_mut(&mut self) -> Option<&mut Chunk<T>> {
+        // SAFETY: As above; the exclusive borrow of the entry stands for one of the chunk.
+        self.chunk.map(|mut chunk| unsafe { chunk.as_mut() })
+    }
+}
+
+/// Chunks by index.
+pub(crate) struct Store<T> {
+    entries: Vec<Entry<T>>,
+    segments: Vec<Option<Mapping>>,
+}
+
+impl<T> Store<T> {
+    /// The size of a chunk in bytes.
+    pub(crate) const CHUNK_BYTES: usize = {
+        assert!(
+            align_of::<Chunk<T>>() <= PAGE_ALIGN,
+            "items are aligned to a page at most"
+        );
+        size_of::<Chunk<T>>()
+    };
+
+    /// Chunks a segment: a power of two, and at most a group.
+    const SEGMENT_CHUNKS: usize = {
+        let mut chunks = SLOTS;
+        while chunks > 1 && chunks * Self::CHUNK_BYTES > SEGMENT_BYTES_MAX {
+            chunks /= 2;
+        }
+        chunks
+    };
+
+    pub(crate) const fn new() -> Self {
+        Self {
+            entries: Vec::new(),
+            segments: Vec::new(),
+        }
+    }
+
+    /// The directory.
+    #[inline]
+    pub(crate) fn entries(&self) -> &[Entry<T>] {
+        &self.entries
+    }
+
+    /// The directory, to change chunks through it.
+    #[inline]
+    pub(crate) fn entries_mut(&mut self) -> &mut [Entry<T>] {
+        &mut self.entries
+    }
+
+    #[inline]
+    pub(crate) fn chunk(&self, index: usize) -> Option<&Chunk<T>> {
+        self.entries.get(index)?.chunk()
+    }
+
+    #[inline]
+    pub(crate) fn chunk_mut(&mut self, index: usize) -> Option<&mut Chunk<T>> {
+        self.entries.get_mut(index)?.chunk_mut()
+    }
+
+    /// Two items at different slots, each given as chunk, slot and generation.
+    pub(crate) fn pair_mut(
+        &mut self,
+        a: (usize, usize, u32),
+        b: (usize, usize, u32),
+    ) -> Option<(&mut T, &mut T)> {
+        if a.0 == b.0 {
+            return self.chunk_mut(a.0)?.pair_mut((a.1, a.2), (b.1, b.2));
+        }
+        let [first, second] = self.entries.get_disjoint_mut([a.0, b.0]).ok()?;
+        let first = first.chunk_mut()?.item_mut(a.1, a.2)?;
+        Some((first, second.chunk_mut()?.item_mut(b.1, b.2)?))
+    }
+
+    /// Adds an entry without a chunk at the end of the directory.
+    pub(crate) fn push(&mut self) {
+        self.entries.push(Entry {
+            chunk: None,
+            base: 0,
+        });
+    }
+
+    /// Maps the chunk of an entry that has none. False where the system gives no memory or the chunk is exhausted.
+    pub(crate) fn map(&mut self, index: usize) -> bool {
+        let entry = &mut self.entries[index];
+        if entry.base == EXHAUSTED || entry.chunk.is_some() {
+            return entry.chunk.is_some();
+        }
+        let segment = index / Self::SEGMENT_CHUNKS;
+        if segment >= self.segments.len() {
+            self.segments.resize_with(segment + 1, || None);
+        }
+        let mapping = match &mut self.segments[segment] {
+            Some(mapping) => mapping,
+            unmapped => match Mapping::map(Self::SEGMENT_CHUNKS * Self::CHUNK_BYTES) {
+                Some(mapping) => unmapped.insert(mapping),
+                None => return false,
+            },
+        };
+        let chunk = mapping.start().cast::<Chunk<T>>();
+        // SAFETY: The offset is below the number of chunks that the segment was mapped for.
+        let chunk = unsafe { chunk.add(index % Self::SEGMENT_CHUNKS) };
+        let header = Header {
+            free: u64::MAX,
+            retired: 0,
+            generations: [entry.base; SLOTS],
+        };
+        // SAFETY: The header is the first field, the place is ours and aligned, and no entry points to it.
+        unsafe { chunk.cast::<Header>().write(header) };
+        entry.chunk = Some(chunk);
+        true
+    }
+
+    /// Gives the chunks `mask` of a group back, which must be mapped and without items; `mapped` says which of the
+    /// group stay. Returns those that may not be mapped again.
+    pub(crate) fn release(&mut self, group: usize, mask: u64, mapped: u64) -> u64 {
+        debug_assert!(mask & mapped == 0);
+        let mut exhausted = 0;
+        for bit in bits(mask) {
+            let entry = &mut self.entries[group * SLOTS + bit];
+            let Some(chunk) = entry.chunk() else { continue };
+            assert!(chunk.live() == 0, "a chunk with items is not released");
+            if chunk.retired() == 0 {
+                entry.base = chunk
+                    .header
+                    .generations
+                    .iter()
+                    .copied()
+                    .max()
+                    .unwrap_or(EXHAUSTED);
+            } else {
+                entry.base = EXHAUSTED;
+                exhausted |= 1 << bit;
+            }
+            entry.chunk = None;
+        }
+        for first in (0..SLOTS).step_by(Self::SEGMENT_CHUNKS) {
+            self.discard_runs(group, first, mask, mapped);
+        }
+        exhausted
+    }
+
+    /// Gives the pages of one segment back on which only chunks lie that are not `mapped`.
+    fn discard_runs(&mut self, group: usize, first: usize, released: u64, mapped: u64) {
+        let range = (u64::MAX >> (SLOTS - Self::SEGMENT_CHUNKS)) << first;
+        if released & range == 0 {
+            return;
+        }
+        let slot = &mut self.segments[(group * SLOTS + first) / Self::SEGMENT_CHUNKS];
+        if mapped & range == 0 {
+            *slot = None;
+            return;
+        }
+        let Some(mapping) = slot else { return };
+        let mut vacant = !mapped & range;
+        while vacant != 0 {
+            let start = vacant.trailing_zeros() as usize;
+            let len = (vacant >> start).trailing_ones() as usize;
+            let run = (u64::MAX >> (SLOTS - len)) << start;
+            vacant &= !run;
+            if released & run != 0 {
+                let from = (start - first) * Self::CHUNK_BYTES;
+                // SAFETY: No chunk of the run is mapped, so no entry points there and nobody reads what
+                // was written there; `map` writes the header anew.
+                unsafe { mapping.discard(from, from + len * Self::CHUNK_BYTES) };
+            }
+        }
+    }
+}
+
+impl<T> Drop for Store<T> {
+    fn drop(&mut self) {
+        if !core::mem::needs_drop::<T>() {
+            return;
+        }
+        for entry in &mut self.entries {
+            let Some(chunk) = entry.chunk_mut() else {
+                continue;
+            };
+            for slot in bits(chunk.live()) {
+                if let Some(generation) = chunk.generation(slot) {
+                    drop(chunk.take(slot, generation));
+                }
+            }
+        }
+    }
+}
+
+impl<T> fmt::Debug for Store<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("chunks", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
+
+// SAFETY: An entry is the only way to the items of its chunk, and it reaches them as a field would: the
+// store is `Send` where items held by value would be.
+unsafe impl<T: Send> Send for Entry<T> {}
+// SAFETY: As above: a shared entry gives nothing but shared items.
+unsafe impl<T: Sync> Sync for Entry<T> {}
+
+/// The positions of the ones of a word, from the lowest.
+pub(crate) fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros() as usize)?;
+        word &= word - 1;
+        Some(bit)
+    })
+}

@@ -1,0 +1,566 @@
+//! The slab: which chunk has room, which may go, and who may look up what.
+#![forbid(unsafe_code)]
+
+use core::fmt;
+
+use crate::raw::{Chunk, SLOTS, Store, bits};
+use crate::{Iter, IterMut, Key};
+
+/// The number of chunks that 32-bit indexes reach.
+const CHUNKS_MAX: usize = 1 << 26;
+
+/// What is known of 64 chunks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Group {
+    /// Chunks with a free slot, mapped or not.
+    room: u64,
+    mapped: u64,
+    /// Mapped chunks without an item.
+    empty: u64,
+}
+
+/// A collection of items that stay where they are, found by keys that never resolve to a stranger.
+///
+/// Items live in chunks of 64 slots inside mapped segments. Nothing is ever moved or copied when the slab
+/// grows, so the millionth insertion costs what the first did (but for the directory: 16 bytes for 64 items in a
+/// `Vec`). An insertion takes the lowest chunk that has room, so a slab that was large for a while
+/// draws back to its front; chunks that run empty are given back to the operating system in batches, beyond
+/// a reserve of a sixteenth of the mapped chunks and half a megabyte, so that a slab at the edge of a
+/// chunk does not flutter.
+///
+/// The first item maps a segment, of which only the pages that are touched take memory. A slab is meant for
+/// the large tables of a server and less for many tiny collections.
+///
+/// An item takes its own size plus 5 bytes. Items may be aligned up to 4,096 bytes.
+///
+/// # Generations
+/// A slot takes up to 2³¹ items one after the other; then it retires, so that no key is ever made twice. When
+/// a chunk is given back, the highest generation in it is kept and becomes the base of all its slots when it
+/// is mapped again; a chunk with a retired slot is not mapped again. [`Stats::retired`] counts them.
+///
+/// # Examples
+/// ```
+/// use slabmem::Slab;
+///
+/// let mut slab = Slab::with_limit(1_000);
+/// let key = slab.insert("alice").unwrap();
+/// assert_eq!(slab.get(key), Some(&"alice"));
+/// assert_eq!(slab.remove(key), Some("alice"));
+///
+/// let other = slab.insert("bob").unwrap();
+/// assert_eq!(other.index(), key.index());
+/// assert_eq!(slab.get(key), None);
+/// ```
+pub struct Slab<T> {
+    store: Store<T>,
+    /// The lowest chunk with room, or the number of chunks where none has.
+    open: u32,
+    len: u32,
+    limit: u32,
+    mapped: u32,
+    empty: u32,
+    retired: u64,
+    groups: Vec<Group>,
+    /// A bit a group: set where a chunk of the group has room.
+    summary: Vec<u64>,
+}
+
+impl<T> Slab<T> {
+    /// Empty chunks kept, beyond a share of the mapped ones; also how many go at once.
+    const RESERVE: u32 = {
+        let chunks = (512 << 10) / Store::<T>::CHUNK_BYTES;
+        if chunks == 0 {
+            1
+        } else if chunks > 64 {
+            64
+        } else {
+            chunks as u32
+        }
+    };
+
+    /// Makes an empty slab whose only limits are 2³² − 1 items and the machine's memory. Allocates nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self::with_limit(u32::MAX)
+    }
+
+    /// Makes an empty slab for at most `max_items` items at a time. Allocates nothing.
+    #[must_use]
+    pub const fn with_limit(max_items: u32) -> Self {
+        Self {
+            store: Store::new(),
+            open: 0,
+            len: 0,
+            limit: max_items,
+            mapped: 0,
+            empty: 0,
+            retired: 0,
+            groups: Vec::new(),
+            summary: Vec::new(),
+        }
+    }
+
+    /// Moves an item in and returns its key.
+    ///
+    /// # Errors
+    /// [`Full`] gives the item back where the limit is reached or the system gives no memory.
+    ///
+    /// # Complexity
+    /// O(1): a count of trailing zeros; when the chunk runs full, one or two more to find the next. Every 64
+    /// items of growth touch fresh pages, and a few thousand map a segment.
+    #[inline]
+    pub fn insert(&mut self, value: T) -> Result<Key, Full<T>> {
+        match self.vacant_entry() {
+            Some(entry) => {
+                let key = entry.key;
+                entry.insert(value);
+                Ok(key)
+            }
+            None => Err(Full(value)),
+        }
+    }
+
+    /// Finds the place of the next item, so that the item can hold its own key.
+    ///
+    /// `None` where [`insert`](Self::insert) would fail. An entry that is dropped unused changes nothing.
+    #[inline]
+    pub fn vacant_entry(&mut self) -> Option<VacantEntry<'_, T>> {
+        if self.len >= self.limit {
+            return None;
+        }
+        if self.store.chunk(self.open as usize).is_none() {
+            self.map_open()?;
+        }
+        let chunk = self.store.chunk(self.open as usize)?;
+        let slot = chunk.free().trailing_zeros();
+        debug_assert!(slot < 64);
+        let key = Key::new(
+            self.open * SLOTS as u32 + slot,
+            chunk.next_generation(slot as usize),
+        )?;
+        Some(VacantEntry { slab: self, key })
+    }
+
+    /// Moves the item out. `None` for a stale key.
+    ///
+    /// # Complexity
+    /// O(1). One removal in a few thousand gives chunks back to the system, at most 64 at a time.
+    #[inline]
+    pub fn remove(&mut self, key: Key) -> Option<T> {
+        let (chunk_index, slot, generation) = locate(key);
+        let chunk = self.store.chunk_mut(chunk_index)?;
+        let was_full = chunk.free() == 0;
+        let value = chunk.take(slot, generation)?;
+        self.len -= 1;
+        self.retired += u64::from(generation == u32::MAX);
+        let (has_room, is_empty) = (chunk.free() != 0, chunk.live() == 0);
+        if was_full || is_empty {
+            self.note_removal(chunk_index, has_room, is_empty);
+        }
+        Some(value)
+    }
+
+    /// Returns the item. `None` for a stale key.
+    #[inline]
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<&T> {
+        let (chunk, slot, generation) = locate(key);
+        self.store.chunk(chunk)?.item(slot, generation)
+    }
+
+    /// Returns the item, to be changed. `None` for a stale key.
+    #[inline]
+    pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
+        let (chunk, slot, generation) = locate(key);
+        self.store.chunk_mut(chunk)?.item_mut(slot, generation)
+    }
+
+    /// Returns whether the key's item is still there.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, key: Key) -> bool {
+        self.get(key).is_some()
+    }
+
+    /// Returns two items at once, to be changed. `None` where the keys are equal or one is stale.
+    #[inline]
+    pub fn get2_mut(&mut self, a: Key, b: Key) -> Option<(&mut T, &mut T)> {
+        if a.index() == b.index() {
+            return None;
+        }
+        self.store.pair_mut(locate(a), locate(b))
+    }
+
+    /// Returns the key of the item that lives at a slot index.
+    #[inline]
+    #[must_use]
+    pub fn key_at(&self, index: u32) -> Option<Key> {
+        let chunk = self.store.chunk(index as usize / SLOTS)?;
+        Key::new(index, chunk.generation(index as usize % SLOTS)?)
+    }
+
+    /// Returns the item that lives at a slot index, whatever its generation.
+    #[inline]
+    #[must_use]
+    pub fn get_at(&self, index: u32) -> Option<&T> {
+        let slot = index as usize % SLOTS;
+        let chunk = self.store.chunk(index as usize / SLOTS)?;
+        chunk.item(slot, chunk.generation(slot)?)
+    }
+
+    /// Returns the item that lives at a slot index, whatever its generation, to be changed.
+    #[inline]
+    pub fn get_at_mut(&mut self, index: u32) -> Option<&mut T> {
+        let slot = index as usize % SLOTS;
+        let chunk = self.store.chunk_mut(index as usize / SLOTS)?;
+        let generation = chunk.generation(slot)?;
+        chunk.item_mut(slot, generation)
+    }
+
+    /// Returns how many items there are.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Returns whether there are no items.
+    #[inline]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Returns how many items there may be at a time.
+    #[inline]
+    #[must_use]
+    pub const fn limit(&self) -> u32 {
+        self.limit
+    }
+
+    /// Returns the state of the storage. Costs nothing to keep.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats {
+            live: self.len,
+            limit: self.limit,
+            chunks: self.store.entries().len() as u32,
+            mapped_chunks: self.mapped,
+            empty_chunks: self.empty,
+            mapped_bytes: self.mapped as usize * Store::<T>::CHUNK_BYTES,
+            retired: self.retired,
+        }
+    }
+
+    /// Returns all items with their keys, in the order of their indexes.
+    ///
+    /// # Complexity
+    /// Linear in items and chunks; vacant slots are skipped 64 at a time.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_, T> {
+        Iter::new(self.store.entries(), self.len())
+    }
+
+    /// Returns all items with their keys, to be changed.
+    pub fn iter_mut(&mut self) -> IterMut<'_, T> {
+        let left = self.len();
+        IterMut::new(self.store.entries_mut(), left)
+    }
+
+    /// Removes the items for which `keep` returns false. Items are visited in the order of their indexes.
+    pub fn retain(&mut self, mut keep: impl FnMut(Key, &mut T) -> bool) {
+        for index in 0..self.store.entries().len() {
+            let live = self.store.chunk(index).map_or(0, Chunk::live);
+            for slot in bits(live) {
+                let Some(chunk) = self.store.chunk_mut(index) else {
+                    break;
+                };
+                let Some(generation) = chunk.generation(slot) else {
+                    continue;
+                };
+                let Some(key) = Key::new((index * SLOTS + slot) as u32, generation) else {
+                    continue;
+                };
+                if chunk
+                    .item_mut(slot, generation)
+                    .is_some_and(|item| !keep(key, item))
+                {
+                    drop(self.remove(key));
+                }
+            }
+        }
+    }
+
+    /// Removes all items and gives the memory back. Keys of the removed items stay stale for ever.
+    pub fn clear(&mut self) {
+        self.retain(|_, _| false);
+        self.trim();
+    }
+
+    /// Gives all chunks without items back to the system, also the reserve.
+    ///
+    /// # Complexity
+    /// Linear in the directory, and up to one system call an empty chunk.
+    pub fn trim(&mut self) {
+        while self.empty > 0 {
+            self.sweep(u32::MAX);
+        }
+    }
+
+    /// Sees to it that the lowest chunk with room is mapped.
+    #[cold]
+    #[inline(never)]
+    fn map_open(&mut self) -> Option<()> {
+        let index = self.open as usize;
+        if index == self.store.entries().len() {
+            if index == CHUNKS_MAX {
+                return None;
+            }
+            self.store.push();
+            if index.is_multiple_of(SLOTS) {
+                self.groups.push(Group::default());
+            }
+            if index.is_multiple_of(SLOTS * SLOTS) {
+                self.summary.push(0);
+            }
+            self.set_room(index);
+        }
+        if !self.store.map(index) {
+            return None;
+        }
+        let group = &mut self.groups[index / SLOTS];
+        group.mapped |= 1 << (index % SLOTS);
+        group.empty |= 1 << (index % SLOTS);
+        self.mapped += 1;
+        self.empty += 1;
+        Some(())
+    }
+
+    fn set_room(&mut self, chunk: usize) {
+        let group = chunk / SLOTS;
+        self.groups[group].room |= 1 << (chunk % SLOTS);
+        self.summary[group / SLOTS] |= 1 << (group % SLOTS);
+    }
+
+    /// Notes that a chunk has no free slot any more, and finds the next that has.
+    #[inline(never)]
+    fn clear_room(&mut self, chunk: usize) {
+        let group = chunk / SLOTS;
+        let room = &mut self.groups[group].room;
+        *room &= !(1 << (chunk % SLOTS));
+        if *room == 0 {
+            self.summary[group / SLOTS] &= !(1 << (group % SLOTS));
+        }
+        if chunk == self.open as usize {
+            self.open = self.lowest_room(group / SLOTS) as u32;
+        }
+    }
+
+    /// The lowest chunk with room, given that there is none below that word of the summary.
+    fn lowest_room(&self, word: usize) -> usize {
+        for (word, summary) in self.summary.iter().enumerate().skip(word) {
+            if *summary != 0 {
+                let group = word * SLOTS + summary.trailing_zeros() as usize;
+                return group * SLOTS + self.groups[group].room.trailing_zeros() as usize;
+            }
+        }
+        self.store.entries().len()
+    }
+
+    /// Takes note of a removal from a chunk that was full or is empty now.
+    #[inline(never)]
+    fn note_removal(&mut self, chunk: usize, has_room: bool, is_empty: bool) {
+        if has_room {
+            self.set_room(chunk);
+            self.open = self.open.min(chunk as u32);
+        }
+        if is_empty {
+            self.groups[chunk / SLOTS].empty |= 1 << (chunk % SLOTS);
+            self.empty += 1;
+            if self.empty > Self::RESERVE + self.mapped / 16 {
+                self.sweep(Self::RESERVE);
+            }
+        }
+    }
+
+    /// Gives up to `count` empty chunks back, from the highest index down.
+    #[cold]
+    fn sweep(&mut self, mut count: u32) {
+        for index in (0..self.groups.len()).rev() {
+            let mut mask = self.groups[index].empty;
+            while mask.count_ones() > count {
+                mask &= mask - 1;
+            }
+            if mask == 0 {
+                continue;
+            }
+            count -= mask.count_ones();
+            self.release(index, mask);
+            if count == 0 {
+                return;
+            }
+        }
+    }
+
+    fn release(&mut self, index: usize, mask: u64) {
+        let group = &mut self.groups[index];
+        group.empty &= !mask;
+        group.mapped &= !mask;
+        let retired_before: u32 = bits(mask)
+            .filter_map(|bit| self.store.chunk(index * SLOTS + bit))
+            .map(|chunk| chunk.retired().count_ones())
+            .sum();
+        self.mapped -= mask.count_ones();
+        self.empty -= mask.count_ones();
+        let exhausted = self.store.release(index, mask, group.mapped);
+        self.retired += u64::from(exhausted.count_ones() * SLOTS as u32 - retired_before);
+        for bit in bits(exhausted) {
+            self.clear_room(index * SLOTS + bit);
+        }
+    }
+
+    /// Takes note that an item moved into a chunk, given what is free there now.
+    #[inline]
+    fn note_insertion(&mut self, chunk: usize, was_empty: bool, is_full: bool) {
+        self.len += 1;
+        if was_empty {
+            self.groups[chunk / SLOTS].empty &= !(1 << (chunk % SLOTS));
+            self.empty -= 1;
+        }
+        if is_full {
+            self.clear_room(chunk);
+        }
+    }
+}
+
+/// The chunk, slot and generation that a key names.
+#[inline]
+fn locate(key: Key) -> (usize, usize, u32) {
+    let index = key.index() as usize;
+    (index / SLOTS, index % SLOTS, key.raw_generation())
+}
+
+impl<T> Default for Slab<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for Slab<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slab")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a Slab<T> {
+    type Item = (Key, &'a T);
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a, T> IntoIterator for &'a mut Slab<T> {
+    type Item = (Key, &'a mut T);
+    type IntoIter = IterMut<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+/// A place in a slab whose key is known before the item.
+#[must_use = "an entry that is dropped leaves the slab as it was"]
+pub struct VacantEntry<'a, T> {
+    slab: &'a mut Slab<T>,
+    key: Key,
+}
+
+impl<'a, T> VacantEntry<'a, T> {
+    /// Returns the key that the item will have. Where the entry is dropped unused, the next item gets it.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Moves the item in.
+    #[inline]
+    pub fn insert(self, value: T) -> &'a mut T {
+        let (index, slot, _) = locate(self.key);
+        let chunk = self
+            .slab
+            .store
+            .chunk(index)
+            .expect("an entry was made from a mapped chunk");
+        let was_empty = chunk.live() == 0;
+        let is_full = chunk.free().is_power_of_two();
+        self.slab.note_insertion(index, was_empty, is_full);
+        let chunk = self
+            .slab
+            .store
+            .chunk_mut(index)
+            .expect("the chunk has just been there");
+        let (generation, item) = chunk.fill(slot, value);
+        debug_assert_eq!(generation, self.key.raw_generation());
+        item
+    }
+}
+
+impl<T> fmt::Debug for VacantEntry<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VacantEntry")
+            .field("key", &self.key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The error of [`Slab::insert`]: the slab is at its limit, or there is no memory. It holds the item.
+#[derive(Copy, Clone, Eq, PartialEq)]
+pub struct Full<T>(pub T);
+
+impl<T> Full<T> {
+    /// Returns the item that found no room.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> fmt::Debug for Full<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Full(..)")
+    }
+}
+
+impl<T> fmt::Display for Full<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("slab is full")
+    }
+}
+
+impl<T> core::error::Error for Full<T> {}
+
+/// The state of a slab's storage.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Items.
+    pub live: u32,
+    /// Items that there may be at a time.
+    pub limit: u32,
+    /// Chunks in the directory, mapped or given back: the high-water mark.
+    pub chunks: u32,
+    /// Chunks that have memory.
+    pub mapped_chunks: u32,
+    /// Of those, chunks without an item, which are kept for the next storm.
+    pub empty_chunks: u32,
+    /// The memory of the mapped chunks in bytes.
+    pub mapped_bytes: usize,
+    /// Slots out of use, since they or a slot of their chunk have used up the generations.
+    pub retired: u64,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,210 @@
+//! What cannot be reached from outside: the end of a slot's life, and the books of the chunks.
+
+use super::*;
+
+/// Recounts the masks and compares them with what is kept.
+fn check<T>(slab: &Slab<T>) {
+    let entries = slab.store.entries();
+    let (mut live, mut mapped, mut empty, mut open) = (0, 0, 0, entries.len());
+    for (index, entry) in entries.iter().enumerate() {
+        let group = slab.groups[index / SLOTS];
+        let bit = |mask: u64| mask >> (index % SLOTS) & 1 == 1;
+        assert_eq!(bit(group.mapped), entry.chunk().is_some());
+        let chunk_is_empty = entry.chunk().is_some_and(|chunk| chunk.live() == 0);
+        assert_eq!(bit(group.empty), chunk_is_empty);
+        if let Some(chunk) = entry.chunk() {
+            assert_eq!(bit(group.room), chunk.free() != 0);
+            live += chunk.live().count_ones();
+        }
+        mapped += u32::from(entry.chunk().is_some());
+        empty += u32::from(chunk_is_empty);
+        if bit(group.room) {
+            open = open.min(index);
+        }
+        let has_room = slab.summary[index / 4096] >> (index / 64 % 64) & 1 == 1;
+        assert_eq!(has_room, group.room != 0);
+    }
+    assert_eq!((slab.len, slab.mapped, slab.empty), (live, mapped, empty));
+    assert_eq!(slab.open as usize, open);
+}
+
+#[test]
+fn a_slot_retires_after_its_last_generation() {
+    let mut slab = Slab::new();
+    let first = slab.insert(0).unwrap();
+    slab.remove(first).unwrap();
+    slab.store
+        .chunk_mut(0)
+        .unwrap()
+        .set_vacant_generation(0, u32::MAX - 1);
+    let last = slab.insert(1).unwrap();
+    assert_eq!((last.index(), last.generation().get()), (0, u32::MAX));
+    assert_eq!(slab.remove(last), Some(1));
+    assert_eq!(slab.stats().retired, 1);
+    let next = slab.insert(2).unwrap();
+    assert_eq!(next.index(), 1);
+    assert_eq!(
+        (slab.get(first), slab.get(last), slab.key_at(0)),
+        (None, None, None)
+    );
+    check(&slab);
+}
+
+#[test]
+fn a_chunk_with_a_retired_slot_is_not_mapped_again() {
+    let mut slab = Slab::new();
+    let first = slab.insert(0).unwrap();
+    slab.remove(first).unwrap();
+    slab.store
+        .chunk_mut(0)
+        .unwrap()
+        .set_vacant_generation(0, u32::MAX - 1);
+    let last = slab.insert(1).unwrap();
+    slab.remove(last).unwrap();
+    slab.trim();
+    check(&slab);
+    assert_eq!((slab.stats().retired, slab.stats().mapped_bytes), (64, 0));
+    assert_eq!(slab.insert(2).unwrap().index(), 64);
+    check(&slab);
+}
+
+#[test]
+fn a_full_chunk_of_retired_slots_leaves_the_books() {
+    let mut slab = Slab::new();
+    for slot in 0..64 {
+        let key = slab.insert(0).unwrap();
+        assert_eq!(key.index(), slot);
+        slab.remove(key).unwrap();
+        let chunk = slab.store.chunk_mut(0).unwrap();
+        chunk.set_vacant_generation(slot as usize, u32::MAX - 1);
+        let key = slab.insert(0).unwrap();
+        slab.remove(key).unwrap();
+    }
+    check(&slab);
+    assert_eq!(slab.stats().retired, 64);
+    assert_eq!(slab.insert(0).unwrap().index(), 64);
+    slab.trim();
+    check(&slab);
+}
+
+#[test]
+fn generations_survive_the_release_of_a_chunk() {
+    let mut slab = Slab::new();
+    let mut stale = Vec::new();
+    for round in 0..5 {
+        let keys: Vec<_> = (0..200)
+            .map(|i| slab.insert(round * 1000 + i).unwrap())
+            .collect();
+        check(&slab);
+        for key in &keys {
+            slab.remove(*key).unwrap();
+        }
+        stale.extend(keys);
+        slab.trim();
+        check(&slab);
+        assert_eq!(slab.stats().mapped_bytes, 0);
+    }
+    let keys: Vec<_> = (0..200).map(|i| slab.insert(i).unwrap()).collect();
+    assert!(stale.iter().all(|key| slab.get(*key).is_none()));
+    assert!(keys.iter().all(|key| slab.get(*key).is_some()));
+}
+
+#[test]
+fn a_storm_leaves_little_behind() {
+    let mut slab = Slab::new();
+    let keys: Vec<_> = (0..100_000_u64)
+        .map(|i| slab.insert([i; 8]).unwrap())
+        .collect();
+    let peak = slab.stats().mapped_bytes;
+    for key in &keys[..90_000] {
+        slab.remove(*key).unwrap();
+    }
+    check(&slab);
+    assert!(slab.stats().mapped_bytes * 5 < peak, "{:?}", slab.stats());
+    for (key, i) in keys.iter().zip(0..).skip(90_000) {
+        assert_eq!(slab.get(*key), Some(&[i; 8]));
+    }
+    let more: Vec<_> = (0..50_000_u64)
+        .map(|i| slab.insert([!i; 8]).unwrap())
+        .collect();
+    check(&slab);
+    assert!(
+        more.iter()
+            .zip(0..)
+            .all(|(key, i)| slab.get(*key) == Some(&[!i; 8]))
+    );
+    assert!(keys[..90_000].iter().all(|key| !slab.contains(*key)));
+    slab.clear();
+    check(&slab);
+    assert_eq!((slab.len(), slab.stats().mapped_bytes), (0, 0));
+}
+
+#[test]
+fn chunks_larger_than_a_segment_work() {
+    let mut slab = Slab::new();
+    let keys: Vec<_> = (0..130_u8)
+        .map(|i| slab.insert([i; 40_000]).unwrap())
+        .collect();
+    check(&slab);
+    assert_eq!(slab.stats().mapped_chunks, 3);
+    for key in &keys[..128] {
+        slab.remove(*key).unwrap();
+    }
+    slab.trim();
+    check(&slab);
+    assert_eq!(slab.stats().mapped_chunks, 1);
+    assert_eq!(slab.get(keys[129]), Some(&[129; 40_000]));
+}
+
+#[test]
+fn two_items_at_once() {
+    let mut slab = Slab::new();
+    let keys: Vec<_> = (0..100).map(|i| slab.insert(i).unwrap()).collect();
+    for (a, b) in [(0, 1), (5, 99), (99, 5), (63, 64)] {
+        let (first, second) = slab.get2_mut(keys[a], keys[b]).unwrap();
+        assert_eq!((*first, *second), (a, b));
+    }
+    assert!(slab.get2_mut(keys[3], keys[3]).is_none());
+    slab.remove(keys[4]).unwrap();
+    assert!(slab.get2_mut(keys[3], keys[4]).is_none());
+    assert!(slab.get2_mut(keys[4], keys[70]).is_none());
+    assert!(
+        slab.get2_mut(keys[70], Key::from_bits(1 << 32 | 9999).unwrap())
+            .is_none()
+    );
+}
+
+#[test]
+fn a_vacant_entry_that_is_dropped_changes_nothing() {
+    let mut slab = Slab::with_limit(2);
+    let key = slab.vacant_entry().unwrap().key();
+    assert_eq!(slab.vacant_entry().unwrap().key(), key);
+    check(&slab);
+    let entry = slab.vacant_entry().unwrap();
+    assert_eq!(entry.key(), key);
+    *entry.insert(7) += 1;
+    assert_eq!(slab.remove(key), Some(8));
+    check(&slab);
+}
+
+#[test]
+fn every_item_is_dropped_once() {
+    use std::rc::Rc;
+    let counter = Rc::new(());
+    let mut slab = Slab::with_limit(150);
+    let keys: Vec<_> = (0..150)
+        .map(|_| slab.insert(counter.clone()).unwrap())
+        .collect();
+    assert!(slab.insert(counter.clone()).is_err());
+    assert_eq!(Rc::strong_count(&counter), 151);
+    slab.remove(keys[77]).unwrap();
+    slab.retain(|key, _| key.index() % 2 == 0);
+    assert_eq!(Rc::strong_count(&counter), 76);
+    drop(slab);
+    assert_eq!(Rc::strong_count(&counter), 1);
+}
+
+static_assertions::assert_impl_all!(Slab<u8>: Send, Sync);
+static_assertions::assert_impl_all!(Slab<core::cell::Cell<u8>>: Send);
+static_assertions::assert_not_impl_any!(Slab<std::rc::Rc<u8>>: Send, Sync);
+static_assertions::assert_not_impl_any!(Slab<core::cell::Cell<u8>>: Sync);

@@ -1,0 +1,99 @@
+//! Anonymous memory of the operating system.
+//!
+//! Ground rules: a [`Mapping`] owns its address range from `map` to drop, nobody else unmaps it, and it
+//! hands out nothing but raw pointers; who dereferences them answers for it. Fresh memory reads as zero,
+//! and so does memory after `discard`. Under Miri, which has no `mmap`, the range comes from the
+//! allocator and `discard` leaves it as it is, which the callers must be able to live with.
+
+use core::ptr::NonNull;
+
+/// An anonymous private mapping, resident only where it was touched.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    start: NonNull<u8>,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps `len` bytes, page-aligned, or nothing where the system refuses. `len` must not be zero.
+    #[cfg(not(miri))]
+    pub(crate) fn map(len: usize) -> Option<Self> {
+        use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+        debug_assert!(len > 0);
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: A null hint and no `FIXED` flag: the kernel chooses a range that nobody has.
+        let start = unsafe { mmap_anonymous(core::ptr::null_mut(), len, access, flags) };
+        NonNull::new(start.ok()?.cast()).map(|start| Self { start, len })
+    }
+
+    /// The stand-in under Miri.
+    #[cfg(miri)]
+    pub(crate) fn map(len: usize) -> Option<Self> {
+        // SAFETY: The layout has a size, since `len` is not zero.
+        let start = unsafe { std::alloc::alloc_zeroed(Self::layout(len)) };
+        NonNull::new(start).map(|start| Self { start, len })
+    }
+
+    #[cfg(miri)]
+    fn layout(len: usize) -> std::alloc::Layout {
+        std::alloc::Layout::from_size_align(len, PAGE_ALIGN)
+            .expect("mapping fits the address space")
+    }
+
+    /// Returns the first byte. The pointer is good for the whole mapping, as long as that lives.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// Gives the whole pages between the byte offsets `from` and `to` back to the system.
+    ///
+    /// Their contents are lost. A refusal is without consequence but for the memory.
+    ///
+    /// # Safety
+    /// Nobody holds a reference into that range, and nobody expects what he wrote there to last.
+    #[cfg(not(miri))]
+    pub(crate) unsafe fn discard(&self, from: usize, to: usize) {
+        use rustix::mm::{Advice, madvise};
+        let page = rustix::param::page_size();
+        let first = from.next_multiple_of(page);
+        let end = if to >= self.len {
+            self.len.next_multiple_of(page)
+        } else {
+            to - to % page
+        };
+        if first >= end {
+            return;
+        }
+        // SAFETY: `first` lies in the mapping, since it is below `end`.
+        let start = unsafe { self.start.as_ptr().add(first) };
+        // SAFETY: The pages belong to this mapping; the caller vouches that their contents are dead.
+        let _ = unsafe { madvise(start.cast(), end - first, Advice::LinuxDontNeed) };
+    }
+
+    /// The stand-in under Miri keeps the memory.
+    #[cfg(miri)]
+    pub(crate) unsafe fn discard(&self, _from: usize, _to: usize) {}
+}
+
+/// What every mapping is aligned to at least, on any supported machine.
+pub(crate) const PAGE_ALIGN: usize = 4096;
+
+impl Drop for Mapping {
+    #[cfg(not(miri))]
+    fn drop(&mut self) {
+        // SAFETY: The range is ours since `map` and nobody uses it past its owner.
+        let _ = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.len) };
+    }
+
+    #[cfg(miri)]
+    fn drop(&mut self) {
+        // SAFETY: `map` allocated the range with this layout.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), Self::layout(self.len)) }
+    }
+}
+
+// SAFETY: The mapping is a range of addresses that this value alone owns; no thread is special to it.
+unsafe impl Send for Mapping {}
+// SAFETY: Through a shared reference only the address can be read (`discard` has its own contract).
+unsafe impl Sync for Mapping {}
