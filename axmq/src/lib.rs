@@ -1,1 +1,16 @@
 //! An MQTT broker for a million devices on one machine.
+#![forbid(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod cli;
+pub mod config;
+pub mod data_dir;
+pub mod fd_limit;
+pub mod logging;
+
+mod broker;
+mod error;
+
+pub use broker::{Broker, Running, Stopper};
+pub use config::Config;
+pub use error::{RunError, StartError};

@@ -1,0 +1,240 @@
+//! The command line, and what the program says when it has started.
+
+use std::ffi::OsString;
+use std::fmt::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Address, BrokerSettings, CommandLine, LogLevel, Sources, UnknownLogLevel};
+
+/// The arguments of `axmq`.
+///
+/// Parsing ends the process with exit code 2 and a line on standard error for an argument that is
+/// wrong, and with 0 for `--help` and `--version`.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "axmq", version, about, long_about = None, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// The options, which are the same for every sub-command.
+    #[command(flatten)]
+    pub options: Options,
+    /// What to do; without one, the broker runs.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+const AFTER_HELP: &str = "\
+Without arguments, axmq listens on port 1883 of this machine's loopback addresses.
+Every key of the configuration file can be set in the environment as AXMQ_SECTION__KEY.
+Exit codes: 0 orderly end, 1 failure while running, 2 usage, 3 configuration.";
+
+/// The options of `axmq`.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Options {
+    /// Listen here, instead of where the configuration says; may be repeated; port 0 takes a free
+    /// one
+    #[arg(long, value_name = "ADDR:PORT", global = true)]
+    pub listen: Vec<Address>,
+    /// Read this TOML file
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// Keep everything that is written in this folder
+    #[arg(long, value_name = "DIR", global = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Number of threads that move messages; 0 for one a core
+    #[arg(long, value_name = "N", global = true, value_parser = shards())]
+    pub shards: Option<u32>,
+    /// The least severe events to log
+    #[arg(long, value_name = "LEVEL", global = true, value_parser = log_level())]
+    pub log: Option<LogLevel>,
+    /// Let anybody connect without logging in, also from other machines
+    #[arg(long, global = true)]
+    pub allow_anonymous: bool,
+}
+
+/// What `axmq` can do besides running the broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Look at the configuration without running the broker
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// What `axmq config` can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Say whether the configuration is accepted
+    Check,
+    /// Print every value that would hold, and where it comes from
+    Show,
+}
+
+fn shards() -> impl TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(0..=i64::from(BrokerSettings::SHARDS_MAX))
+}
+
+fn log_level() -> impl TypedValueParser<Value = LogLevel> {
+    PossibleValuesParser::new(LogLevel::NAMES)
+        .try_map(|name| -> Result<LogLevel, UnknownLogLevel> { name.parse() })
+}
+
+impl Options {
+    /// What the configuration is to be made from.
+    #[must_use]
+    pub fn sources(&self, environment: impl IntoIterator<Item = (OsString, OsString)>) -> Sources {
+        Sources {
+            file: self.config.clone(),
+            environment: environment.into_iter().collect(),
+            command_line: CommandLine {
+                listen: self.listen.clone(),
+                data_dir: self.data_dir.clone(),
+                shards: self.shards,
+                log: self.log,
+                allow_anonymous: self.allow_anonymous,
+            },
+        }
+    }
+}
+
+/// What a broker that has started says about itself, in a few lines.
+///
+/// Each line `listening on ADDR:PORT` names a real port, for scripts to read.
+#[derive(Debug, Clone, Copy)]
+pub struct Started<'a> {
+    /// The addresses listened on, with real ports.
+    pub listeners: &'a [SocketAddr],
+    /// The number of shards.
+    pub shards: usize,
+    /// The number of fronts.
+    pub fronts: usize,
+    /// The most connections at a time.
+    pub connections_max: u64,
+    /// The data directory.
+    pub data_dir: Option<&'a Path>,
+    /// The id of this process.
+    pub pid: u32,
+}
+
+impl fmt::Display for Started<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "axmq {}", env!("CARGO_PKG_VERSION"))?;
+        for address in self.listeners {
+            writeln!(f, "listening on {address}")?;
+        }
+        writeln!(
+            f,
+            "{}, {}, at most {}",
+            counted(self.shards as u64, "shard"),
+            counted(self.fronts as u64, "front"),
+            counted(self.connections_max, "connection"),
+        )?;
+        if let Some(data_dir) = self.data_dir {
+            writeln!(f, "data in {}", data_dir.display())?;
+        }
+        if let Some(address) = self.listeners.first() {
+            let (host, port) = (reachable(address.ip()), address.port());
+            f.write_str("to try it, in two other terminals:\n")?;
+            writeln!(f, "  mosquitto_sub -h {host} -p {port} -t 'hello/#' -v")?;
+            writeln!(
+                f,
+                "  mosquitto_pub -h {host} -p {port} -t hello/world -m 'it works'"
+            )?;
+        }
+        write!(f, "to stop: Ctrl-C, or kill {}", self.pid)?;
+        f.write_char('\n')
+    }
+}
+
+/// `1 shard`, `2 shards`.
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// An address under which a listener on `host` can be reached from this machine.
+fn reachable(host: IpAddr) -> IpAddr {
+    match host {
+        IpAddr::V4(v4) if v4.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(v6) if v6.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        host => host,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn options_are_taken_before_and_after_a_sub_command() {
+        for arguments in [
+            ["axmq", "--config", "f", "config", "check"],
+            ["axmq", "config", "check", "--config", "f"],
+        ] {
+            let cli = Cli::try_parse_from(arguments).map_err(|error| error.to_string());
+            let Ok(cli) = cli else {
+                panic!("{arguments:?}: {cli:?}")
+            };
+            assert_eq!(cli.options.config.as_deref(), Some(Path::new("f")));
+            assert_eq!(cli.command, Some(Command::Config(ConfigCommand::Check)));
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_usage_errors() {
+        for (arguments, kind) in [
+            (vec!["--lisen", "127.0.0.1:0"], ErrorKind::UnknownArgument),
+            (vec!["--listen", ":1883"], ErrorKind::ValueValidation),
+            (vec!["--shards", "65"], ErrorKind::ValueValidation),
+            (vec!["--shards", "two"], ErrorKind::ValueValidation),
+            (vec!["--log", "loud"], ErrorKind::InvalidValue),
+            (vec!["sing"], ErrorKind::InvalidSubcommand),
+        ] {
+            let parsed = Cli::try_parse_from([&["axmq"], arguments.as_slice()].concat());
+            assert_eq!(parsed.map(|_| ()).map_err(|error| error.kind()), Err(kind));
+        }
+    }
+
+    #[test]
+    fn the_commands_to_try_name_an_address_that_can_be_reached() {
+        for (listener, host) in [
+            ("0.0.0.0:7", "127.0.0.1"),
+            ("[::]:7", "::1"),
+            ("192.0.2.1:7", "192.0.2.1"),
+        ] {
+            let Ok(address) = listener.parse() else {
+                panic!("{listener} is an address")
+            };
+            let text = Started {
+                listeners: &[address],
+                shards: 1,
+                fronts: 1,
+                connections_max: 2,
+                data_dir: None,
+                pid: 5,
+            }
+            .to_string();
+            assert!(
+                text.contains(&format!("listening on {listener}\n")),
+                "{text}"
+            );
+            assert!(
+                text.contains(&format!("mosquitto_sub -h {host} -p 7 ")),
+                "{text}"
+            );
+            assert!(
+                text.contains("1 shard, 1 front, at most 2 connections\n"),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! The configuration: plain values, where they come from, and what is wrong with them.
+//!
+//! A value comes from the first of these that gives it: the command line, the environment
+//! (`AXMQ_SECTION__KEY`), the TOML file, the default. [`load`] puts them together and refuses what
+//! it does not know; a program that embeds the broker can instead start from
+//! [`Config::default`] and set fields.
+
+mod address;
+mod diagnose;
+mod keys;
+mod limits;
+mod load;
+mod show;
+mod toml_file;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZero;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub use address::{Address, AddressError};
+pub use diagnose::{ConfigError, Diagnostic, Place};
+pub use keys::{Key, Kind, Value, keys};
+pub use limits::{Budgets, Limits};
+pub use load::{CommandLine, Loaded, Origin, Sources, load};
+
+/// The port that IANA gave to MQTT without TLS.
+pub const MQTT_PORT: u16 = 1883;
+
+/// Everything that can be configured.
+///
+/// The default listens on port 1883 of both loopback addresses, keeps nothing on disk and uses one
+/// shard a core.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Where clients connect: `[[listener]]`.
+    pub listeners: Vec<Listener>,
+    /// The broker as a whole: `[broker]`.
+    pub broker: BrokerSettings,
+    /// What is logged: `[log]`.
+    pub log: LogSettings,
+    /// What may grow, and how far: `[limits]`.
+    pub limits: Limits,
+    /// How much a thread does at a time: `[budgets]`.
+    pub budgets: Budgets,
+}
+
+/// An address that clients connect to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listener {
+    /// The address; port 0 lets the kernel choose one.
+    pub address: SocketAddr,
+    /// Whether the start goes on, with a warning, on a machine that does not have this address.
+    ///
+    /// That is so for the `[::1]` that nobody asked for by name. A port that is in use ends the
+    /// start all the same.
+    pub optional: bool,
+}
+
+/// The broker as a whole: the section `[broker]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct BrokerSettings {
+    /// Shards, which are the threads that move messages; 0 means one a core, at most 64.
+    ///
+    /// See [`shard_count`](Self::shard_count).
+    pub shards: u32,
+    /// Fronts, which are the threads that accept connections; 0 means one for each four cores.
+    ///
+    /// See [`front_count`](Self::front_count).
+    pub fronts: u32,
+    /// The folder for everything that is written; `None` writes nothing.
+    ///
+    /// [`load`] always fills it in.
+    pub data_dir: Option<PathBuf>,
+    /// Whether anybody may connect without a password on addresses other than loopback.
+    pub allow_anonymous: bool,
+}
+
+/// What is logged: the section `[log]`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LogSettings {
+    /// The least severe level that is written.
+    pub level: LogLevel,
+}
+
+/// How severe an event is, and from where on events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum LogLevel {
+    /// The broker, or a part of it, cannot go on.
+    Error,
+    /// Something that an operator should look at.
+    Warn,
+    /// What the broker as a whole does, and clients that misbehave.
+    #[default]
+    Info,
+    /// Every connection.
+    Debug,
+    /// Every packet.
+    Trace,
+}
+
+/// What [`Config::check`] found wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation {
+    /// Section and name of the keys that are involved; the listeners' is `listener.address`.
+    pub keys: Vec<(&'static str, &'static str)>,
+    /// The listener that is involved, as an index into [`Config::listeners`].
+    pub listener: Option<usize>,
+    /// What is wrong and what to do.
+    pub message: String,
+}
+
+impl Config {
+    /// Says what is wrong: a value out of its range, two values that contradict each other, an
+    /// address open to everybody without [`BrokerSettings::allow_anonymous`]. Empty if all is well.
+    #[must_use]
+    pub fn check(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        for key in keys() {
+            if let Some(value) = key.value(self)
+                && let Err(message) = key.admits(&value)
+            {
+                found.push(Violation {
+                    keys: vec![(key.section, key.name)],
+                    listener: None,
+                    message,
+                });
+            }
+        }
+        self.check_pairs(&mut found);
+        self.check_listeners(&mut found);
+        found
+    }
+
+    /// Limits of which one must not exceed the other.
+    fn check_pairs(&self, found: &mut Vec<Violation>) {
+        for (less, more, why) in [
+            (
+                "pre_connect_bytes",
+                "pre_connect_bytes_total",
+                "one connection could not complete its CONNECT",
+            ),
+            (
+                "out_queue_soft_bytes",
+                "out_queue_bytes",
+                "publishers would never be paused",
+            ),
+            (
+                "packet_bytes",
+                "out_queue_bytes",
+                "the largest packets could not be delivered",
+            ),
+            (
+                "packet_bytes",
+                "session_queue_bytes",
+                "the largest packets could not be delivered",
+            ),
+        ] {
+            let value = |name| match keys::find("limits", name).and_then(|key| key.value(self)) {
+                Some(Value::Number(number)) => number,
+                _ => 0,
+            };
+            let (low, high) = (value(less), value(more));
+            if low > high {
+                found.push(Violation {
+                    keys: vec![("limits", less), ("limits", more)],
+                    listener: None,
+                    message: format!(
+                        "`limits.{less}` ({}) must not exceed `limits.{more}` ({}), or {why}",
+                        keys::Grouped(low),
+                        keys::Grouped(high),
+                    ),
+                });
+            }
+        }
+    }
+
+    /// None at all, one twice, one that is open to everybody.
+    fn check_listeners(&self, found: &mut Vec<Violation>) {
+        let violation = |listener, message| Violation {
+            keys: vec![("listener", "address")],
+            listener,
+            message,
+        };
+        if self.listeners.is_empty() {
+            let message = "there is no listener, so no client could connect".to_owned();
+            found.push(violation(None, message));
+        }
+        for (index, Listener { address, .. }) in self.listeners.iter().enumerate() {
+            let twice = self
+                .listeners
+                .iter()
+                .take(index)
+                .any(|l| l.address == *address);
+            if twice && address.port() != 0 {
+                let message = format!("the address {address} is listened on twice");
+                found.push(violation(Some(index), message));
+            }
+            if !self.broker.allow_anonymous && !address.ip().to_canonical().is_loopback() {
+                let message = format!(
+                    "{address} can be reached from other machines, and nobody has to log in\n  \
+                     to let anybody in who can reach it: --allow-anonymous on the command line, or \
+                     `allow_anonymous = true` under [broker]\n  \
+                     to stay on this machine: listen on {} instead",
+                    loopback_instead_of(*address),
+                );
+                found.push(violation(Some(index), message));
+            }
+        }
+    }
+}
+
+/// The loopback address of the same family with the same port.
+fn loopback_instead_of(address: SocketAddr) -> SocketAddr {
+    let host = match address {
+        SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
+        SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(host, address.port())
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let listener = |host: IpAddr, optional| Listener {
+            address: SocketAddr::new(host, MQTT_PORT),
+            optional,
+        };
+        Self {
+            listeners: vec![
+                listener(Ipv4Addr::LOCALHOST.into(), false),
+                listener(Ipv6Addr::LOCALHOST.into(), true),
+            ],
+            broker: BrokerSettings::default(),
+            log: LogSettings::default(),
+            limits: Limits::default(),
+            budgets: Budgets::default(),
+        }
+    }
+}
+
+impl BrokerSettings {
+    /// The most shards: the set of shards that are interested in a topic is one 64-bit word.
+    pub const SHARDS_MAX: u32 = 64;
+
+    /// The shards to start: [`shards`](Self::shards), or as many as the cores this process may use.
+    ///
+    /// From 1 to [`SHARDS_MAX`](Self::SHARDS_MAX). Asks the system when `shards` is 0.
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
+        let wanted = if self.shards == 0 {
+            cores()
+        } else {
+            self.shards
+        };
+        wanted.clamp(1, Self::SHARDS_MAX) as usize
+    }
+
+    /// The fronts to start: [`fronts`](Self::fronts), or one for each four cores that this process
+    /// may use.
+    ///
+    /// From 1 to [`SHARDS_MAX`](Self::SHARDS_MAX). Asks the system when `fronts` is 0.
+    #[must_use]
+    pub fn front_count(&self) -> usize {
+        let wanted = if self.fronts == 0 {
+            cores() / 4
+        } else {
+            self.fronts
+        };
+        wanted.clamp(1, Self::SHARDS_MAX) as usize
+    }
+
+    pub(self) const KEYS: &'static [Key] = &[
+        Key {
+            section: "broker",
+            name: "shards",
+            unit: "threads",
+            kind: Kind::Number {
+                min: 0,
+                max: Self::SHARDS_MAX as u64,
+            },
+            read: |config| Some(Value::Number(config.broker.shards.into())),
+            write: |config, value| {
+                if let Value::Number(number) = value {
+                    config.broker.shards = u32::try_from(number).unwrap_or(Self::SHARDS_MAX);
+                }
+            },
+        },
+        Key {
+            section: "broker",
+            name: "fronts",
+            unit: "threads",
+            kind: Kind::Number {
+                min: 0,
+                max: Self::SHARDS_MAX as u64,
+            },
+            read: |config| Some(Value::Number(config.broker.fronts.into())),
+            write: |config, value| {
+                if let Value::Number(number) = value {
+                    config.broker.fronts = u32::try_from(number).unwrap_or(Self::SHARDS_MAX);
+                }
+            },
+        },
+        Key {
+            section: "broker",
+            name: "data_dir",
+            unit: "",
+            kind: Kind::Path,
+            read: |config| config.broker.data_dir.clone().map(Value::Path),
+            write: |config, value| {
+                if let Value::Path(path) = value {
+                    config.broker.data_dir = Some(path);
+                }
+            },
+        },
+        Key {
+            section: "broker",
+            name: "allow_anonymous",
+            unit: "",
+            kind: Kind::Flag,
+            read: |config| Some(Value::Flag(config.broker.allow_anonymous)),
+            write: |config, value| {
+                if let Value::Flag(flag) = value {
+                    config.broker.allow_anonymous = flag;
+                }
+            },
+        },
+    ];
+}
+
+/// The cores that this process may use; 1 if the system does not say.
+fn cores() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    u32::try_from(cores).unwrap_or(u32::MAX)
+}
+
+impl LogSettings {
+    pub(self) const KEYS: &'static [Key] = &[Key {
+        section: "log",
+        name: "level",
+        unit: "",
+        kind: Kind::Choice(LogLevel::NAMES),
+        read: |config| Some(Value::Word(config.log.level.name())),
+        write: |config, value| {
+            if let Value::Word(word) = value
+                && let Ok(level) = word.parse()
+            {
+                config.log.level = level;
+            }
+        },
+    }];
+}
+
+impl LogLevel {
+    /// The names of all levels, the most severe first.
+    pub const NAMES: &'static [&'static str] = &["error", "warn", "info", "debug", "trace"];
+
+    /// The name in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+/// A word that is no log level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnknownLogLevel;
+
+impl fmt::Display for UnknownLogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not a log level: one of error, warn, info, debug, trace")
+    }
+}
+
+impl std::error::Error for UnknownLogLevel {}
+
+impl FromStr for LogLevel {
+    type Err = UnknownLogLevel;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [
+            Self::Error,
+            Self::Warn,
+            Self::Info,
+            Self::Debug,
+            Self::Trace,
+        ]
+        .into_iter()
+        .find(|level| level.name() == text)
+        .ok_or(UnknownLogLevel)
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

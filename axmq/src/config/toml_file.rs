@@ -1,0 +1,302 @@
+//! The TOML file: every key known, every value of its type and in its range, or a diagnostic with
+//! line and column.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeInteger, DeTable, DeValue};
+
+use super::diagnose::{Diagnostic, Place, closest};
+use super::keys::{self, Key, Kind, SECTIONS, Value};
+use super::{Address, load::Given};
+
+/// The largest file that is read; a configuration of every key takes a few kilobytes.
+const FILE_BYTES_MAX: u64 = 1_048_576;
+
+/// The names that may stand at the top level.
+fn top_level() -> impl Iterator<Item = &'static str> {
+    SECTIONS.iter().copied().chain(["listener"])
+}
+
+/// Reads the file; the message of the error names it and the reason.
+pub(super) fn read(path: &Path) -> Result<String, Box<Diagnostic>> {
+    let name = path.display().to_string();
+    let refuse = |reason: String| {
+        Box::new(Diagnostic::new(format!(
+            "cannot read the configuration file {name}: {reason}"
+        )))
+    };
+    let file = File::open(path).map_err(|error| refuse(error.to_string()))?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| refuse(error.to_string()))?;
+    if bytes.len() as u64 > FILE_BYTES_MAX {
+        return Err(refuse(format!("it is larger than {FILE_BYTES_MAX} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        let text = String::from_utf8_lossy(error.as_bytes());
+        // Replacement comes after the valid part, so the position is the same in both.
+        let place = Place::of(&name, &text, at..at + 1);
+        Box::new(Diagnostic::new("this is not UTF-8").at(Some(place)))
+    })
+}
+
+/// What a file gives, and what is wrong with it.
+#[derive(Debug, Default)]
+pub(super) struct Parsed {
+    /// Values with their places.
+    pub(super) values: Vec<Given<Value>>,
+    /// Listeners with their places; `None` if the file says nothing of them.
+    pub(super) listeners: Option<Vec<Given<Address>>>,
+    /// What is wrong.
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+/// Takes the text of the file `name` apart.
+pub(super) fn parse(name: &str, text: &str) -> Parsed {
+    let mut reader = Reader {
+        name,
+        text,
+        parsed: Parsed::default(),
+    };
+    match DeTable::parse(text) {
+        Ok(table) => reader.top(table.get_ref()),
+        Err(error) => {
+            let span = error.span().unwrap_or(0..0);
+            // The parser's messages may have several lines; the first says what is wrong.
+            let message = error
+                .message()
+                .lines()
+                .next()
+                .unwrap_or("not TOML")
+                .to_owned();
+            reader.complain(span, message, None);
+        }
+    }
+    reader.parsed
+}
+
+struct Reader<'a> {
+    name: &'a str,
+    text: &'a str,
+    parsed: Parsed,
+}
+
+impl Reader<'_> {
+    fn complain(&mut self, span: Range<usize>, message: impl Into<String>, hint: Option<String>) {
+        let place = self.place(span);
+        self.parsed
+            .diagnostics
+            .push(Diagnostic::new(message).at(Some(place)).hint(hint));
+    }
+
+    fn place(&self, span: Range<usize>) -> Place {
+        Place::of(self.name, self.text, span)
+    }
+
+    fn top(&mut self, table: &DeTable<'_>) {
+        for (name, value) in in_order(table) {
+            let text = name.get_ref().as_ref();
+            if text == "listener" {
+                self.listeners(value);
+            } else if let Some(section) = SECTIONS.iter().find(|section| **section == text) {
+                self.section(section, value);
+            } else {
+                self.unknown_at_top(name, value);
+            }
+        }
+    }
+
+    fn unknown_at_top(&mut self, name: &Spanned<impl AsRef<str>>, value: &Spanned<DeValue<'_>>) {
+        let text = name.get_ref().as_ref();
+        let (message, meant) = if value.get_ref().is_table() {
+            let meant = closest(text, top_level()).map(|near| format!("`[{near}]`"));
+            (format!("unknown section `[{}]`", shown(text)), meant)
+        } else {
+            // The key of a section whose heading was forgotten, or a section misspelt.
+            let known = keys::keys().find(|key| key.name == text);
+            let near = || closest(text, keys::keys().map(|key| key.name));
+            let key = known.or_else(|| near().and_then(|n| keys::keys().find(|k| k.name == n)));
+            let meant = key.map_or_else(
+                || closest(text, top_level()).map(|near| format!("`[{near}]`")),
+                |key| Some(format!("`{}` under [{}]", key.name, key.section)),
+            );
+            (
+                format!("unknown key `{}` at the top level", shown(text)),
+                meant,
+            )
+        };
+        let hint = meant.map_or_else(
+            || format!("known: {}", top_level().collect::<Vec<_>>().join(", ")),
+            |meant| format!("did you mean {meant}?"),
+        );
+        self.complain(name.span(), message, Some(hint));
+    }
+
+    fn section(&mut self, section: &'static str, value: &Spanned<DeValue<'_>>) {
+        let Some(table) = value.get_ref().as_table() else {
+            let message = format!("`{section}` is a section, not {}", a(value.get_ref()));
+            let hint = format!("write [{section}] on a line of its own");
+            self.complain(value.span(), message, Some(hint));
+            return;
+        };
+        for (name, value) in in_order(table) {
+            let text = name.get_ref().as_ref();
+            let Some(key) = keys::find(section, text) else {
+                self.unknown_key(section, name);
+                continue;
+            };
+            match key_value(key, value.get_ref()) {
+                Ok(value_) => {
+                    let place = self.place(value.span());
+                    self.parsed.values.push(Given {
+                        key: Some(key),
+                        value: value_,
+                        place,
+                    });
+                }
+                Err(message) => self.complain(value.span(), message, None),
+            }
+        }
+    }
+
+    fn unknown_key(&mut self, section: &'static str, name: &Spanned<impl AsRef<str>>) {
+        let text = name.get_ref().as_ref();
+        let here = keys::keys()
+            .filter(|key| key.section == section)
+            .map(|key| key.name);
+        let elsewhere = || keys::keys().find(|key| key.name == text);
+        let hint = closest(text, here).map_or_else(
+            || elsewhere().map(|key| format!("this key belongs under [{}]", key.section)),
+            |near| Some(format!("did you mean `{near}`?")),
+        );
+        let message = format!("unknown key `{}` in [{section}]", shown(text));
+        self.complain(name.span(), message, hint);
+    }
+
+    fn listeners(&mut self, value: &Spanned<DeValue<'_>>) {
+        let Some(array) = value.get_ref().as_array() else {
+            let message = "`listener` is a list, since there may be several";
+            let hint = "write [[listener]] with two brackets".to_owned();
+            self.complain(value.span(), message, Some(hint));
+            return;
+        };
+        self.parsed.listeners.get_or_insert_default();
+        if array.is_empty() {
+            self.complain(value.span(), "`listener` must not be empty", None);
+        }
+        for element in array.iter() {
+            match element.get_ref().as_table() {
+                Some(table) => self.listener(table, element.span()),
+                None => {
+                    let message = format!("a listener is a table, not {}", a(element.get_ref()));
+                    let hint = "write { address = \"127.0.0.1:1883\" }".to_owned();
+                    self.complain(element.span(), message, Some(hint));
+                }
+            }
+        }
+    }
+
+    fn listener(&mut self, table: &DeTable<'_>, span: Range<usize>) {
+        let mut addressed = false;
+        for (name, value) in in_order(table) {
+            let text = name.get_ref().as_ref();
+            if text != "address" {
+                let hint = closest(text, ["address"]).map(|_| "did you mean `address`?".to_owned());
+                let message = format!("unknown key `{}` in [[listener]]", shown(text));
+                // A misspelt address is not missing as well.
+                addressed |= hint.is_some();
+                self.complain(name.span(), message, hint);
+                continue;
+            }
+            addressed = true;
+            let parsed = match value.get_ref() {
+                DeValue::String(text) => text.parse::<Address>().map_err(|e| e.to_string()),
+                other => Err(format!(
+                    "`address` must be text such as \"127.0.0.1:1883\", not {}",
+                    a(other)
+                )),
+            };
+            match parsed {
+                Ok(address) => {
+                    let place = self.place(value.span());
+                    let given = Given {
+                        key: None,
+                        value: address,
+                        place,
+                    };
+                    self.parsed.listeners.get_or_insert_default().push(given);
+                }
+                Err(message) => self.complain(value.span(), message, None),
+            }
+        }
+        if !addressed {
+            let hint = "add address = \"127.0.0.1:1883\"".to_owned();
+            self.complain(span, "this listener has no address", Some(hint));
+        }
+    }
+}
+
+type Entry<'t, 'i> = (
+    &'t Spanned<std::borrow::Cow<'i, str>>,
+    &'t Spanned<DeValue<'i>>,
+);
+
+/// The entries as they stand in the file, so that complaints come in that order.
+fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(name, _)| name.span().start);
+    entries
+}
+
+/// The value for `key`, or what is wrong with it.
+fn key_value(key: &Key, value: &DeValue<'_>) -> Result<Value, String> {
+    let typed = match (key.kind, value) {
+        (Kind::Number { .. }, DeValue::Integer(integer)) => {
+            let Some(number) = unsigned(integer) else {
+                return Err(key.out_of_range(&integer.to_string()));
+            };
+            Value::Number(number)
+        }
+        (Kind::Flag, DeValue::Boolean(flag)) => Value::Flag(*flag),
+        (Kind::Path, DeValue::String(text)) => Value::Path(PathBuf::from(text.as_ref())),
+        (Kind::Choice(words), DeValue::String(text)) => {
+            let word = words.iter().find(|word| **word == text.as_ref());
+            Value::Word(word.ok_or_else(|| key.out_of_range(&format!("{text:?}")))?)
+        }
+        (kind, other) => {
+            return Err(format!("`{}` must be {kind}, not {}", key.path(), a(other)));
+        }
+    };
+    key.admits(&typed)?;
+    Ok(typed)
+}
+
+/// The number, unless it is negative or beyond 64 bits.
+fn unsigned(integer: &DeInteger<'_>) -> Option<u64> {
+    u64::from_str_radix(integer.as_str(), integer.radix()).ok()
+}
+
+/// What a value is, in words.
+fn a(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "text",
+        DeValue::Integer(_) => "a whole number",
+        DeValue::Float(_) => "a number with a fraction",
+        DeValue::Boolean(true) => "true",
+        DeValue::Boolean(false) => "false",
+        DeValue::Datetime(_) => "a date",
+        DeValue::Array(_) => "a list",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// A name from the file, fit for a line of a terminal.
+fn shown(name: &str) -> String {
+    name.chars().take(80).flat_map(char::escape_debug).collect()
+}
