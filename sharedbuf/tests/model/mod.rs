@@ -1,0 +1,215 @@
+//! Operations on a write queue, run against a naive model. Used by the property test and by the fuzz target.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+use sharedbuf::{BlockCache, Class, Recipe, SharedSlice, WriteQueue};
+
+/// An operation. Lengths choose how much is pushed; numbers are taken modulo what there is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Op {
+    Copy(usize, u8),
+    With(usize, u8),
+    Slice(usize, usize, u8),
+    Parts(usize, usize, u8),
+    Pieces(usize, usize, u8),
+    Recipe(usize, usize, usize, u8),
+    /// Sends up to that many bytes of up to that many entries.
+    Send(usize, usize),
+    SendAll,
+    DropOldest,
+    DropMany(u8),
+    CopyOutSmall,
+    Clear,
+    Prepare,
+}
+
+struct Frame {
+    bytes: Vec<u8>,
+    class: Class,
+    sent: usize,
+}
+
+#[derive(Default)]
+struct World {
+    queue: WriteQueue,
+    model: VecDeque<Frame>,
+    cache: Option<BlockCache>,
+    /// Makes every byte of every frame different from its neighbours.
+    counter: u8,
+}
+
+fn class(number: u8) -> Class {
+    match number % 4 {
+        0 => Class::Control,
+        1 => Class::Message,
+        _ => Class::Droppable,
+    }
+}
+
+impl World {
+    fn bytes(&mut self, len: usize) -> Vec<u8> {
+        (0..len)
+            .map(|_| {
+                self.counter = self.counter.wrapping_mul(5).wrapping_add(17);
+                self.counter
+            })
+            .collect()
+    }
+
+    /// A slice of a buffer that has `around` more bytes.
+    fn slice(&mut self, len: usize, around: usize) -> SharedSlice {
+        let bytes = self.bytes(len + around);
+        SharedSlice::from(bytes).slice(around / 2..around / 2 + len)
+    }
+
+    fn expect(&mut self, parts: &[&[u8]], number: u8) {
+        let bytes = parts.concat();
+        if !bytes.is_empty() {
+            self.model.push_back(Frame {
+                bytes,
+                class: class(number),
+                sent: 0,
+            });
+        }
+    }
+
+    fn push(&mut self, op: Op) {
+        match op {
+            Op::Copy(len, number) => {
+                let bytes = self.bytes(len);
+                self.queue.push_copy(&bytes, class(number));
+                self.expect(&[&bytes], number);
+            }
+            Op::With(len, number) => {
+                let bytes = self.bytes(len);
+                self.queue.push_with(len, class(number), |place| {
+                    assert!(place.iter().all(|byte| *byte == 0));
+                    place.copy_from_slice(&bytes);
+                });
+                self.expect(&[&bytes], number);
+            }
+            Op::Slice(len, around, number) => {
+                let slice = self.slice(len, around);
+                self.queue.push_slice(slice.clone(), class(number));
+                self.expect(&[&slice], number);
+            }
+            Op::Parts(head, tail, number) => {
+                let (head, tail) = (self.bytes(head), self.slice(tail, 40));
+                self.queue.push_parts(&head, tail.clone(), class(number));
+                self.expect(&[&head, &tail], number);
+            }
+            Op::Pieces(head, tail, number) => {
+                let (head, tail) = (self.bytes(head), self.slice(tail, 40));
+                let (front, back) = head.split_at(head.len() / 3);
+                self.queue.push_pieces(&[front, back], &tail, class(number));
+                self.expect(&[&head, &tail], number);
+            }
+            Op::Recipe(head, own, tail, number) => {
+                let (head, tail) = (self.slice(head, 10), self.slice(tail, 10_000));
+                let (own, patch) = (self.bytes(own), [number, !number]);
+                let recipe = Recipe {
+                    head: head.clone(),
+                    patch,
+                    own: &own,
+                    tail: tail.clone(),
+                };
+                self.queue.push_recipe(recipe, class(number));
+                self.expect(&[&head, &patch, &own, &tail], number);
+            }
+            _ => unreachable!("only what pushes"),
+        }
+    }
+
+    fn send(&mut self, entries: usize, most: usize) {
+        let mut slices = vec![IoSlice::new(&[]); entries];
+        let filled = self.queue.fill_io_slices(&mut slices);
+        assert_eq!(filled == 0, entries == 0 || self.model.is_empty());
+        let offered: Vec<u8> = slices[..filled]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect();
+        assert!(slices[..filled].iter().all(|slice| !slice.is_empty()));
+        let flat: Vec<u8> = self
+            .model
+            .iter()
+            .flat_map(|f| &f.bytes[f.sent..])
+            .copied()
+            .collect();
+        assert!(flat.starts_with(&offered));
+        let written = offered.len().min(most);
+        match &mut self.cache {
+            Some(cache) => self.queue.advance_into(written, cache),
+            None => self.queue.advance(written),
+        }
+        let mut left = written;
+        while left > 0 {
+            let frame = self.model.front_mut().unwrap();
+            let rest = frame.bytes.len() - frame.sent;
+            if rest > left {
+                frame.sent += left;
+                return;
+            }
+            left -= rest;
+            self.model.pop_front();
+        }
+    }
+
+    fn drop_oldest(&mut self) {
+        let droppable = |frame: &Frame| frame.class == Class::Droppable && frame.sent == 0;
+        let index = self.model.iter().position(droppable);
+        let expected = index.and_then(|index| self.model.remove(index));
+        let dropped = self.queue.drop_oldest();
+        assert_eq!(
+            dropped.map(|d| d.bytes),
+            expected.map(|frame| frame.bytes.len())
+        );
+    }
+
+    fn step(&mut self, op: Op) {
+        match op {
+            Op::Send(entries, most) => self.send(entries, most),
+            Op::SendAll => self.send(1024, usize::MAX),
+            Op::DropOldest => self.drop_oldest(),
+            Op::DropMany(count) => (0..count).for_each(|_| self.drop_oldest()),
+            Op::CopyOutSmall => self.queue.copy_out_small(),
+            Op::Clear => {
+                match &mut self.cache {
+                    Some(cache) => self.queue.clear_into(cache),
+                    None => self.queue.clear(),
+                }
+                self.model.clear();
+            }
+            Op::Prepare => {
+                if let Some(cache) = &mut self.cache {
+                    self.queue.prepare(cache);
+                }
+            }
+            _ => self.push(op),
+        }
+        let bytes: usize = self
+            .model
+            .iter()
+            .map(|frame| frame.bytes.len() - frame.sent)
+            .sum();
+        assert_eq!(self.queue.bytes(), bytes);
+        assert_eq!(self.queue.messages(), self.model.len());
+        assert_eq!(self.queue.is_empty(), bytes == 0);
+        assert!(self.queue.pinned_bytes() >= bytes);
+    }
+}
+
+/// Runs the operations on a queue, with a cache or without, and on the model; compares every answer.
+pub(crate) fn run(cached: bool, ops: &[Op]) {
+    let mut world = World {
+        cache: cached.then(|| BlockCache::new(2)),
+        ..World::default()
+    };
+    for op in ops {
+        world.step(*op);
+    }
+    while !world.model.is_empty() {
+        world.step(Op::Send(3, 7000));
+    }
+    assert!(world.queue.is_empty());
+}

@@ -1,0 +1,75 @@
+//! The write queue against a list of byte vectors.
+#![cfg(not(loom))]
+
+mod model;
+
+use proptest::prelude::*;
+
+use model::Op;
+
+fn short() -> impl Strategy<Value = usize> {
+    prop_oneof![3 => 0..40_usize, 1 => 0..600_usize]
+}
+
+fn length() -> impl Strategy<Value = usize> {
+    prop_oneof![4 => short(), 2 => 400..3000_usize, 1 => 10_000..40_000_usize]
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let class = any::<u8>;
+    prop_oneof![
+        8 => (length(), class()).prop_map(|(len, class)| Op::Copy(len, class)),
+        4 => (length(), class()).prop_map(|(len, class)| Op::With(len, class)),
+        4 => (length(), length(), class()).prop_map(|(len, around, c)| Op::Slice(len, around, c)),
+        4 => (short(), length(), class()).prop_map(|(head, tail, c)| Op::Parts(head, tail, c)),
+        4 => (short(), length(), class()).prop_map(|(head, tail, c)| Op::Pieces(head, tail, c)),
+        4 => (length(), short(), length(), class())
+            .prop_map(|(head, own, tail, class)| Op::Recipe(head, own, tail, class)),
+        6 => (0..5_usize, length()).prop_map(|(entries, most)| Op::Send(entries, most)),
+        1 => Just(Op::SendAll),
+        6 => Just(Op::DropOldest),
+        2 => any::<u8>().prop_map(Op::DropMany),
+        1 => Just(Op::CopyOutSmall),
+        1 => Just(Op::Clear),
+        2 => Just(Op::Prepare),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 400 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn queue_answers_as_a_list_does(
+        cached in any::<bool>(),
+        ops in prop::collection::vec(op(), 0..150),
+    ) {
+        model::run(cached, &ops);
+    }
+}
+
+/// Every byte boundary of a queue with all kinds of frames, once.
+#[test]
+fn writes_may_end_at_every_byte() {
+    let pushes = [
+        Op::Copy(5, 0),
+        Op::Copy(7, 2),
+        Op::Recipe(12, 3, 600, 1),
+        Op::Slice(520, 10, 2),
+        Op::With(9, 3),
+        Op::Parts(3, 530, 2),
+        Op::Copy(4, 1),
+        Op::Copy(4, 2),
+    ];
+    let total = 5 + 7 + (12 + 2 + 3 + 600) + 520 + 9 + 533 + 4 + 4;
+    for written in 0..=total {
+        for after in [Op::SendAll, Op::DropMany(9), Op::CopyOutSmall] {
+            let mut ops = pushes.to_vec();
+            ops.extend([Op::Send(64, written), after, Op::Copy(3, 2), Op::DropOldest]);
+            model::run(false, &ops);
+        }
+    }
+}
