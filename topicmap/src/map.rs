@@ -1,0 +1,394 @@
+//! The subscriptions of one thread: filter × subscriber → value, matched by topic.
+
+use core::fmt;
+
+use crate::{
+    Filter, Topic,
+    index::Index,
+    prefix::Prefixes,
+    shape::{Place, Registry, bits, verify},
+    slab::Slab,
+    subscribers::{Removal, Subscribers},
+    topic::View,
+};
+
+/// Names a filter of one [`TopicMap`] as long as the filter has a subscriber there.
+///
+/// When its last subscriber goes, the number may be given to another filter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FilterId(pub u32);
+
+/// What [`TopicMap::insert`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inserted<V> {
+    /// The filter's name in the map.
+    pub filter: FilterId,
+    /// The value that the subscriber had under this filter before.
+    pub replaced: Option<V>,
+    /// Whether the filter is new in the map.
+    pub first: bool,
+}
+
+/// What [`TopicMap::remove`] took out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Removed<V> {
+    /// The name that the filter has, or had if it is gone.
+    pub filter: FilterId,
+    /// The value of the subscription.
+    pub value: V,
+    /// Whether the filter is gone from the map.
+    pub last: bool,
+}
+
+struct Entry<V> {
+    text: Box<str>,
+    subscribers: Subscribers<V>,
+}
+
+/// The subscriptions of one thread: each is a filter, a subscriber and a value.
+///
+/// A subscriber is a number of the caller's, small and dense if possible (an index of sessions).
+/// Filters without wildcards are found by one probe of a hash table. Filters with wildcards are
+/// found by one probe a *shape* (which levels are `+`, how many there are, whether `#` follows)
+/// that fits the topic's number of levels; at most 64 shapes a length and 64 with `#` are probed.
+/// Filters of further shapes live in a tree of prefixes that is walked along the topic, so that
+/// nobody can make a match slow by inventing shapes.
+///
+/// # Complexity
+///
+/// A match: O(levels + live shapes + matches). Insert and remove: O(levels) for the filter, and
+/// for the subscriber a binary search and the moving of at most 128 entries, also where a filter
+/// has a million subscribers. Now and then an insert doubles the hash table (8 bytes a slot).
+///
+/// # Memory
+///
+/// With a value of at most 8 bytes: 40 bytes a filter, 11 to 22 bytes of hash table, and the
+/// filter's text once; further subscribers of the same filter 12 to 24 bytes each, alignment
+/// permitting. [`TopicMap::heap_bytes`] tells. Memory goes back as filters go.
+///
+/// # Examples
+///
+/// ```
+/// use topicmap::{Filter, Limits, Topic, TopicMap};
+///
+/// let limits = Limits::default();
+/// let mut map = TopicMap::new(limits.seed);
+/// let filter = Filter::parse("home/+/light", &limits)?;
+/// let inserted = map.insert(&filter, 3, 'x');
+/// assert!(inserted.first);
+/// assert_eq!(map.insert(&filter, 3, 'y').replaced, Some('x'));
+/// assert_eq!(map.filter_text(inserted.filter), Some("home/+/light"));
+/// assert!(map.remove(&filter, 3).unwrap().last);
+/// # Ok::<(), topicmap::FilterError>(())
+/// ```
+pub struct TopicMap<V> {
+    seed: u64,
+    filters: Slab<Entry<V>>,
+    /// Filters without wildcards and those of live shapes.
+    index: Index,
+    /// The others; their paths are in `prefixes`.
+    overflow: Index,
+    prefixes: Prefixes,
+    shapes: Registry,
+    /// Bound of the lists of live shapes.
+    live_max: usize,
+    subscriptions: usize,
+}
+
+impl<V> TopicMap<V> {
+    /// An empty map; `seed` is the [`Limits::seed`](crate::Limits::seed) that topics and filters
+    /// are parsed with. Allocates nothing.
+    #[must_use]
+    pub fn new(seed: u64) -> Self {
+        Self::with_shapes_max(seed, crate::shape::LIVE_MAX)
+    }
+
+    /// As [`TopicMap::new`], with another bound of how many shapes a match probes: at most
+    /// `shapes_max` of each length, and as many that end in `#`. With 0 all filters with wildcards
+    /// are found through the tree of prefixes.
+    #[must_use]
+    pub fn with_shapes_max(seed: u64, shapes_max: usize) -> Self {
+        Self {
+            seed,
+            filters: Slab::new(),
+            index: Index::new(),
+            overflow: Index::new(),
+            prefixes: Prefixes::default(),
+            shapes: Registry::default(),
+            live_max: shapes_max,
+            subscriptions: 0,
+        }
+    }
+
+    /// Adds a subscription, or replaces the value of the one that is there.
+    ///
+    /// # Panics
+    ///
+    /// At 2^32 − 512 filters.
+    pub fn insert(&mut self, filter: &Filter<'_>, subscriber: u32, value: V) -> Inserted<V> {
+        let filter = filter.under(self.seed);
+        if let Some(id) = self.find(&filter) {
+            let Some(entry) = self.filters.get_mut(id) else {
+                unreachable!("the index names filters that are there");
+            };
+            let replaced = entry.subscribers.insert(subscriber, value);
+            self.subscriptions += usize::from(replaced.is_none());
+            return Inserted {
+                filter: FilterId(id),
+                replaced,
+                first: false,
+            };
+        }
+        let text = filter.as_str().into();
+        let subscribers = Subscribers::one(subscriber, value);
+        let id = self.filters.insert(Entry { text, subscribers });
+        if self.acquire(&filter) == Place::Live {
+            self.index.insert(filter.hash(), id);
+        } else {
+            self.overflow.insert(filter.hash(), id);
+            self.prefixes.insert(&filter);
+        }
+        self.subscriptions += 1;
+        Inserted {
+            filter: FilterId(id),
+            replaced: None,
+            first: true,
+        }
+    }
+
+    /// Takes a subscription out; `None` when it isn't there.
+    pub fn remove(&mut self, filter: &Filter<'_>, subscriber: u32) -> Option<Removed<V>> {
+        let id = self.find(&filter.under(self.seed))?;
+        self.remove_by_id(FilterId(id), subscriber)
+    }
+
+    /// Takes a subscription out; `None` when it isn't there.
+    pub fn remove_by_id(&mut self, filter: FilterId, subscriber: u32) -> Option<Removed<V>> {
+        let entry = self.filters.get_mut(filter.0)?;
+        let value = match entry.subscribers.remove(subscriber) {
+            Removal::Absent => return None,
+            Removal::Taken(value) => {
+                self.subscriptions -= 1;
+                return Some(Removed {
+                    filter,
+                    value,
+                    last: false,
+                });
+            }
+            Removal::Last => {
+                let entry = self.filters.remove(filter.0)?;
+                self.forget(filter.0, &entry.text);
+                entry.subscribers.into_last()?
+            }
+        };
+        self.subscriptions -= 1;
+        Some(Removed {
+            filter,
+            value,
+            last: true,
+        })
+    }
+
+    /// The text of a filter.
+    #[must_use]
+    pub fn filter_text(&self, filter: FilterId) -> Option<&str> {
+        self.filters.get(filter.0).map(|entry| &*entry.text)
+    }
+
+    /// The name of a filter that has subscribers.
+    #[must_use]
+    pub fn filter_id(&self, filter: &Filter<'_>) -> Option<FilterId> {
+        self.find(&filter.under(self.seed)).map(FilterId)
+    }
+
+    /// The value of a subscription.
+    #[must_use]
+    pub fn get(&self, filter: FilterId, subscriber: u32) -> Option<&V> {
+        self.filters.get(filter.0)?.subscribers.get(subscriber)
+    }
+
+    /// The value of a subscription, to change it.
+    #[must_use]
+    pub fn get_mut(&mut self, filter: FilterId, subscriber: u32) -> Option<&mut V> {
+        self.filters
+            .get_mut(filter.0)?
+            .subscribers
+            .get_mut(subscriber)
+    }
+
+    /// Calls `visit` once for each subscription whose filter matches `topic`.
+    ///
+    /// The subscribers of one filter come together and in rising order; the order of filters is
+    /// not specified. A subscriber that several matching filters share is visited for each of
+    /// them. Allocates nothing.
+    #[inline]
+    pub fn for_each_match(&self, topic: &Topic<'_>, mut visit: impl FnMut(FilterId, u32, &V)) {
+        topic.with_view(self.seed, |view| {
+            self.for_each_entry(&view, &mut |id, entry: &Entry<V>| {
+                entry.subscribers.for_each(|subscriber, value| {
+                    visit(FilterId(id), subscriber, value);
+                });
+            });
+        });
+    }
+
+    /// The number of filters.
+    #[must_use]
+    pub const fn filter_count(&self) -> usize {
+        self.filters.len()
+    }
+
+    /// The number of subscriptions.
+    #[must_use]
+    pub const fn subscription_count(&self) -> usize {
+        self.subscriptions
+    }
+
+    /// The number of subscribers of a filter, 0 for one that is not there.
+    #[must_use]
+    pub fn subscriber_count(&self, filter: FilterId) -> usize {
+        self.filters
+            .get(filter.0)
+            .map_or(0, |entry| entry.subscribers.len())
+    }
+
+    /// All subscriptions, filter by filter.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_, V> {
+        let all = self.filters.iter().flat_map(|(id, entry)| {
+            entry
+                .subscribers
+                .iter()
+                .map(move |(subscriber, value)| (FilterId(id), &*entry.text, subscriber, value))
+        });
+        Iter(Box::new(all))
+    }
+
+    /// The heap that the map holds, in bytes, without the filters' texts, what the values own,
+    /// and the allocator's own overhead.
+    ///
+    /// # Complexity
+    ///
+    /// O(filters): for inspection.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let sets: usize = self
+            .filters
+            .iter()
+            .map(|(_, entry)| entry.subscribers.heap_bytes())
+            .sum();
+        sets + self.filters.heap_bytes()
+            + self.index.heap_bytes()
+            + self.overflow.heap_bytes()
+            + self.prefixes.heap_bytes()
+    }
+
+    /// The filter with this text. It must be parsed under the map's seed.
+    fn find(&self, filter: &Filter<'_>) -> Option<u32> {
+        let live = filter.is_exact()
+            || matches!(
+                filter.shape().map(|key| self.shapes.place(key)),
+                Some(Some(Place::Live))
+            );
+        let index = if live { &self.index } else { &self.overflow };
+        index.find(filter.hash(), |id| {
+            self.filters
+                .get(id)
+                .is_some_and(|entry| &*entry.text == filter.as_str())
+        })
+    }
+
+    /// Counts the filter's shape and says where the filter goes.
+    fn acquire(&mut self, filter: &Filter<'_>) -> Place {
+        if filter.is_exact() {
+            return Place::Live;
+        }
+        match filter.shape() {
+            Some(key) => self.shapes.acquire_up_to(key, self.seed, self.live_max).0,
+            None => Place::Overflow,
+        }
+    }
+
+    /// Takes a filter that is no longer in the slab out of the index.
+    fn forget(&mut self, id: u32, text: &str) {
+        let filter = Filter::trusted(text, self.seed);
+        let key = if filter.is_exact() {
+            None
+        } else {
+            filter.shape()
+        };
+        let place = match key {
+            Some(key) => self.shapes.place(key).unwrap_or(Place::Overflow),
+            None if filter.is_exact() => Place::Live,
+            None => Place::Overflow,
+        };
+        let was_there = match place {
+            Place::Live => self.index.remove(filter.hash(), id),
+            Place::Overflow => {
+                self.prefixes.remove(&filter);
+                self.overflow.remove(filter.hash(), id)
+            }
+        };
+        debug_assert!(was_there, "each filter is in its index");
+        if let Some(key) = key {
+            self.shapes.release(key, false);
+        }
+    }
+
+    #[inline]
+    fn for_each_entry<'m>(&'m self, topic: &View<'_>, visit: &mut impl FnMut(u32, &'m Entry<V>)) {
+        let mut probe = |index: &Index, hash: u64, is_it: &dyn Fn(&str) -> bool| {
+            index.find(hash, |id| match self.filters.get(id) {
+                Some(entry) if is_it(&entry.text) => {
+                    visit(id, entry);
+                    true
+                }
+                _ => false,
+            });
+        };
+        probe(&self.index, topic.hash(), &|text| text == topic.text);
+        self.shapes.live().for_each(topic, |key, hash| {
+            let (len, tail) = (usize::from(key.len), key.tail);
+            probe(&self.index, hash, &|text| {
+                verify(text, topic, bits(key.plus), len, tail)
+            });
+        });
+        if self.prefixes.is_empty() {
+            return;
+        }
+        self.prefixes
+            .walk(topic, self.seed, |hash, path, len, tail| {
+                probe(&self.overflow, hash, &|text| {
+                    verify(text, topic, path.positions(len), len, tail)
+                });
+            });
+    }
+}
+
+impl<V> fmt::Debug for TopicMap<V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TopicMap")
+            .field("filters", &self.filter_count())
+            .field("subscriptions", &self.subscription_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The iterator of [`TopicMap::iter`].
+pub struct Iter<'m, V>(Box<dyn Iterator<Item = (FilterId, &'m str, u32, &'m V)> + 'm>);
+
+impl<'m, V> Iterator for Iter<'m, V> {
+    type Item = (FilterId, &'m str, u32, &'m V);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next()
+    }
+}
+
+impl<V> fmt::Debug for Iter<'_, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Iter").finish_non_exhaustive()
+    }
+}
