@@ -1,0 +1,205 @@
+//! CONNACK, section 3.2.
+
+use core::fmt;
+
+use crate::error::{Error, ErrorKind, Field};
+use crate::property::{Properties, PropertyId, UserProperties, set};
+use crate::reader::Reader;
+use crate::reason::{ConnectReturnCode, ReasonCode};
+use crate::types::{PacketType, QoS, Role, Version};
+use crate::view::ack::{read_properties, read_reason};
+use crate::view::connect::check_auth;
+
+/// A CONNACK packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnAck<'a> {
+    session_present: bool,
+    reason: ReasonCode,
+    properties: Properties<'a>,
+}
+
+impl<'a> ConnAck<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>, version: Version) -> Result<Self, Error> {
+        let flags_at = reader.offset();
+        let flags = reader.u8(Field::AckFlags)?;
+        // MQTT 3.1 does not use the byte at all, and unused bits are zero.
+        let reserved = if version == Version::V31 { 0xFF } else { 0xFE };
+        if flags & reserved != 0 {
+            let (kind, field) = (ErrorKind::AckFlagsReserved, Field::AckFlags);
+            return Err(reader.error_at(kind, field, flags_at));
+        }
+        let session_present = flags != 0;
+        let reason = match version {
+            Version::V31 | Version::V311 => read_return_code(reader)?.reason(),
+            Version::V5 => read_reason(reader, PacketType::ConnAck, Role::Client)?,
+        };
+        if session_present && reason != ReasonCode::Success {
+            let (kind, field) = (ErrorKind::SessionPresentOnRefusal, Field::AckFlags);
+            return Err(reader.error_at(kind, field, flags_at));
+        }
+        let at = reader.offset();
+        let properties = read_properties(reader, version, set::CONNACK)?;
+        check_auth(reader, &properties, at)?;
+        reader.finish()?;
+        Ok(Self {
+            session_present,
+            reason,
+            properties,
+        })
+    }
+
+    /// Tells whether the server still had a session. Always `false` in MQTT 3.1.
+    #[must_use]
+    pub const fn session_present(&self) -> bool {
+        self.session_present
+    }
+
+    /// Returns the reason code; before MQTT 5.0, the one that means what the return code means.
+    #[must_use]
+    pub const fn reason(&self) -> ReasonCode {
+        self.reason
+    }
+
+    /// Returns the properties. Before MQTT 5.0 there are none.
+    #[must_use]
+    pub const fn properties(&self) -> ConnAckProperties<'a> {
+        ConnAckProperties {
+            properties: self.properties,
+        }
+    }
+}
+
+fn read_return_code(reader: &mut Reader<'_>) -> Result<ConnectReturnCode, Error> {
+    let at = reader.offset();
+    let code = reader.u8(Field::ReasonCode)?;
+    ConnectReturnCode::from_u8(code)
+        .ok_or_else(|| reader.error_at(ErrorKind::ReasonCodeInvalid, Field::ReasonCode, at))
+}
+
+/// The properties of a CONNACK, section 3.2.2.3. Absent ones are `None`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ConnAckProperties<'a> {
+    properties: Properties<'a>,
+}
+
+impl<'a> ConnAckProperties<'a> {
+    /// Returns the seconds that the session outlives the connection.
+    ///
+    /// `None` means what the client asked for.
+    #[must_use]
+    pub fn session_expiry_interval(&self) -> Option<u32> {
+        self.properties.number(PropertyId::SessionExpiryInterval)
+    }
+
+    /// Returns how many QoS 1 and 2 messages the client may have in flight, at least 1.
+    ///
+    /// `None` means 65,535.
+    #[must_use]
+    pub fn receive_maximum(&self) -> Option<u16> {
+        self.properties.number_u16(PropertyId::ReceiveMaximum)
+    }
+
+    /// Returns the highest quality of service, 0 or 1. `None` means 2.
+    #[must_use]
+    pub fn maximum_qos(&self) -> Option<QoS> {
+        let at_least_once = self.properties.flag(PropertyId::MaximumQoS)?;
+        Some(if at_least_once {
+            QoS::AtLeastOnce
+        } else {
+            QoS::AtMostOnce
+        })
+    }
+
+    /// Tells whether the server retains messages. `None` means that it does.
+    #[must_use]
+    pub fn retain_available(&self) -> Option<bool> {
+        self.properties.flag(PropertyId::RetainAvailable)
+    }
+
+    /// Returns the bytes of the largest packet, at least 1. `None` means no limit.
+    #[must_use]
+    pub fn maximum_packet_size(&self) -> Option<u32> {
+        self.properties.number(PropertyId::MaximumPacketSize)
+    }
+
+    /// Returns the client identifier that the server chose.
+    #[must_use]
+    pub fn assigned_client_id(&self) -> Option<&'a str> {
+        self.properties.text(PropertyId::AssignedClientIdentifier)
+    }
+
+    /// Returns the highest topic alias the client may use. `None` means 0, that is none.
+    #[must_use]
+    pub fn topic_alias_maximum(&self) -> Option<u16> {
+        self.properties.number_u16(PropertyId::TopicAliasMaximum)
+    }
+
+    /// Returns the reason in words.
+    #[must_use]
+    pub fn reason_string(&self) -> Option<&'a str> {
+        self.properties.text(PropertyId::ReasonString)
+    }
+
+    /// Returns the user properties, in their order.
+    #[must_use]
+    pub const fn user_properties(&self) -> UserProperties<'a> {
+        self.properties.user_properties()
+    }
+
+    /// Tells whether the server has wildcard subscriptions. `None` means that it does.
+    #[must_use]
+    pub fn wildcard_subscription_available(&self) -> Option<bool> {
+        self.properties
+            .flag(PropertyId::WildcardSubscriptionAvailable)
+    }
+
+    /// Tells whether the server has subscription identifiers. `None` means that it does.
+    #[must_use]
+    pub fn subscription_identifiers_available(&self) -> Option<bool> {
+        self.properties
+            .flag(PropertyId::SubscriptionIdentifiersAvailable)
+    }
+
+    /// Tells whether the server has shared subscriptions. `None` means that it does.
+    #[must_use]
+    pub fn shared_subscription_available(&self) -> Option<bool> {
+        self.properties
+            .flag(PropertyId::SharedSubscriptionAvailable)
+    }
+
+    /// Returns the keep-alive time, in seconds, that the client is to use instead of its own.
+    #[must_use]
+    pub fn server_keep_alive(&self) -> Option<u16> {
+        self.properties.number_u16(PropertyId::ServerKeepAlive)
+    }
+
+    /// Returns what the client may make response topics of.
+    #[must_use]
+    pub fn response_information(&self) -> Option<&'a str> {
+        self.properties.text(PropertyId::ResponseInformation)
+    }
+
+    /// Returns another server to use.
+    #[must_use]
+    pub fn server_reference(&self) -> Option<&'a str> {
+        self.properties.text(PropertyId::ServerReference)
+    }
+
+    /// Returns the name of the extended authentication.
+    #[must_use]
+    pub fn authentication_method(&self) -> Option<&'a str> {
+        self.properties.text(PropertyId::AuthenticationMethod)
+    }
+
+    /// Returns the data of the extended authentication. Never without a method.
+    #[must_use]
+    pub fn authentication_data(&self) -> Option<&'a [u8]> {
+        self.properties.binary(PropertyId::AuthenticationData)
+    }
+}
+
+impl fmt::Debug for ConnAckProperties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.properties.fmt(f)
+    }
+}

@@ -1,0 +1,515 @@
+//! CONNECT, section 3.1.
+
+use core::fmt;
+
+use crate::error::{Error, ErrorKind, Field};
+use crate::frame::Frame;
+use crate::property::{PassThrough, Properties, PropertyId, UserProperties, set};
+use crate::reader::Reader;
+use crate::types::{PacketType, PayloadFormat, QoS, Version};
+use crate::view::check_header;
+use crate::view::publish::payload_format;
+
+/// The longest client identifier of MQTT 3.1, in characters.
+const V31_CLIENT_ID_CHARS_MAX: usize = 23;
+
+const FLAG_RESERVED: u8 = 0b0000_0001;
+const FLAG_CLEAN_START: u8 = 0b0000_0010;
+const FLAG_WILL: u8 = 0b0000_0100;
+const FLAG_WILL_RETAIN: u8 = 0b0010_0000;
+const FLAG_PASSWORD: u8 = 0b0100_0000;
+const FLAG_USER_NAME: u8 = 0b1000_0000;
+
+/// What [`decode_connect`] lets pass.
+///
+/// The default is strict. Every leniency is something that devices in the field need.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DecodeOptions {
+    /// Whether MQTT 3.1 is spoken at all. Default `true`.
+    pub accept_v31: bool,
+    /// Whether MQTT 3.1.1 is spoken at all. Default `true`.
+    pub accept_v311: bool,
+    /// Whether MQTT 5.0 is spoken at all. Default `true`.
+    pub accept_v5: bool,
+    /// Whether a client identifier of MQTT 3.1 may have more than 23 characters. Default `false`.
+    ///
+    /// Many client libraries never enforced that limit.
+    pub v31_long_client_id: bool,
+}
+
+impl DecodeOptions {
+    /// All versions, no leniency: the default.
+    pub const STRICT: Self = Self {
+        accept_v31: true,
+        accept_v311: true,
+        accept_v5: true,
+        v31_long_client_id: false,
+    };
+
+    const fn accepts(&self, version: Version) -> bool {
+        match version {
+            Version::V31 => self.accept_v31,
+            Version::V311 => self.accept_v311,
+            Version::V5 => self.accept_v5,
+        }
+    }
+}
+
+impl Default for DecodeOptions {
+    fn default() -> Self {
+        Self::STRICT
+    }
+}
+
+/// Decodes a CONNECT packet, which says itself of which version it is.
+///
+/// `packet` is exactly the packet, and `frame` what [`scan`](crate::scan) found in it.
+///
+/// # Errors
+///
+/// The first rule that the packet breaks. Some want an answer of their own:
+///
+/// - [`ErrorKind::WrongDirection`]: the packet is not a CONNECT [MQTT-3.1.0-1];
+/// - [`ErrorKind::UnknownProtocolName`]: this may not be MQTT at all;
+/// - [`ErrorKind::UnsupportedProtocolLevel`]: CONNACK 0x01 (3.x) or 0x84 (5.0), see
+///   [`Error::offset`] for the level byte;
+/// - [`ErrorKind::ClientIdNotValid`]: CONNACK 0x02 of MQTT 3.x.
+///
+/// [`Error::version`] tells which version the answer is to have, if it is known.
+pub fn decode_connect<'a>(
+    packet: &'a [u8],
+    frame: &Frame,
+    options: &DecodeOptions,
+) -> Result<Connect<'a>, Error> {
+    let mut reader = Reader::new(packet, frame, None)?;
+    if frame.packet_type != PacketType::Connect {
+        return Err(reader.error_at(ErrorKind::WrongDirection, Field::FixedHeader, 0));
+    }
+    if frame.flags != 0 {
+        return Err(reader.error_at(ErrorKind::InvalidFlags, Field::FixedHeader, 0));
+    }
+    let version = read_version(&mut reader, options)?;
+    reader.set_version(version);
+    check_header(&reader, frame, version)?;
+    let flags = read_flags(&mut reader, version)?;
+    let keep_alive = reader.u16(Field::KeepAlive)?;
+    let properties = match version {
+        Version::V5 => {
+            let at = reader.offset();
+            let repeatable = PropertyId::UserProperty.bit();
+            let properties = Properties::read(&mut reader, set::CONNECT, repeatable)?;
+            check_auth(&reader, &properties, at)?;
+            properties
+        }
+        Version::V31 | Version::V311 => Properties::default(),
+    };
+    // The fields of the payload come in this order [MQTT-3.1.3-1].
+    let client_id = read_client_id(&mut reader, version, flags, options)?;
+    let will = match flags & FLAG_WILL {
+        0 => None,
+        _ => Some(read_will(&mut reader, version, flags)?),
+    };
+    // MQTT 3.1 keeps peace with its forerunner: a flag may be set and the field missing.
+    let may_miss = version == Version::V31;
+    let is_there =
+        |flag: u8, reader: &Reader<'_>| flags & flag != 0 && !(may_miss && reader.is_empty());
+    let username = match is_there(FLAG_USER_NAME, &reader) {
+        true => Some(reader.string(Field::UserName)?),
+        false => None,
+    };
+    let password = match is_there(FLAG_PASSWORD, &reader) {
+        true => Some(reader.binary(Field::Password)?),
+        false => None,
+    };
+    reader.finish()?;
+    let clean_start = flags & FLAG_CLEAN_START != 0;
+    Ok(Connect {
+        client_id,
+        username,
+        password,
+        will,
+        properties,
+        keep_alive,
+        version,
+        clean_start,
+    })
+}
+
+/// Reads protocol name and level [MQTT-3.1.2-1, MQTT-3.1.2-2].
+fn read_version(reader: &mut Reader<'_>, options: &DecodeOptions) -> Result<Version, Error> {
+    let at = reader.offset();
+    let name = reader.binary(Field::ProtocolName)?;
+    if name != b"MQTT" && name != b"MQIsdp" {
+        return Err(reader.error_at(ErrorKind::UnknownProtocolName, Field::ProtocolName, at));
+    }
+    let at = reader.offset();
+    let level = reader.u8(Field::ProtocolLevel)?;
+    let version = Version::from_level(level)
+        .filter(|version| version.protocol_name().as_bytes() == name)
+        .filter(|&version| options.accepts(version));
+    version.ok_or_else(|| {
+        // Tells a caller how to phrase the answer: as the nearest version that there is.
+        let spoken = match level {
+            ..4 => Version::V31,
+            4 => Version::V311,
+            5.. => Version::V5,
+        };
+        let mut reader = *reader;
+        reader.set_version(spoken);
+        reader.error_at(
+            ErrorKind::UnsupportedProtocolLevel,
+            Field::ProtocolLevel,
+            at,
+        )
+    })
+}
+
+/// Reads the connect flags and checks what they say of each other.
+fn read_flags(reader: &mut Reader<'_>, version: Version) -> Result<u8, Error> {
+    let at = reader.offset();
+    let flags = reader.u8(Field::ConnectFlags)?;
+    // What MQTT 3.1 says of a will that is not there is to be disregarded.
+    let no_will = flags & FLAG_WILL == 0 && version >= Version::V311;
+    let no_user = flags & FLAG_USER_NAME == 0 && version <= Version::V311;
+    let kind = if flags & FLAG_RESERVED != 0 {
+        ErrorKind::ConnectReservedFlag
+    } else if no_will && will_qos(flags) != 0 {
+        ErrorKind::WillQosWithoutWill
+    } else if no_will && flags & FLAG_WILL_RETAIN != 0 {
+        ErrorKind::WillRetainWithoutWill
+    } else if flags & FLAG_WILL != 0 && will_qos(flags) == 3 {
+        ErrorKind::WillQosInvalid
+    } else if no_user && flags & FLAG_PASSWORD != 0 {
+        ErrorKind::PasswordWithoutUserName
+    } else {
+        return Ok(flags);
+    };
+    Err(reader.error_at(kind, Field::ConnectFlags, at))
+}
+
+const fn will_qos(flags: u8) -> u8 {
+    (flags >> 3) & 0b11
+}
+
+/// Reads the client identifier, the first field of the payload [MQTT-3.1.3-3, MQTT-3.1.3-4].
+fn read_client_id<'a>(
+    reader: &mut Reader<'a>,
+    version: Version,
+    flags: u8,
+    options: &DecodeOptions,
+) -> Result<&'a str, Error> {
+    let at = reader.offset();
+    let id = reader.string(Field::ClientId)?;
+    let valid = match version {
+        Version::V5 => true,
+        // [MQTT-3.1.3-7, MQTT-3.1.3-8]
+        Version::V311 => !id.is_empty() || flags & FLAG_CLEAN_START != 0,
+        Version::V31 => {
+            let short = || id.chars().take(V31_CLIENT_ID_CHARS_MAX + 1).count();
+            !id.is_empty() && (options.v31_long_client_id || short() <= V31_CLIENT_ID_CHARS_MAX)
+        }
+    };
+    if valid {
+        Ok(id)
+    } else {
+        Err(reader.error_at(ErrorKind::ClientIdNotValid, Field::ClientId, at))
+    }
+}
+
+fn read_will<'a>(reader: &mut Reader<'a>, version: Version, flags: u8) -> Result<Will<'a>, Error> {
+    let properties = match version {
+        Version::V5 => Properties::read(reader, set::WILL, PropertyId::UserProperty.bit())?,
+        Version::V31 | Version::V311 => Properties::default(),
+    };
+    let at = reader.offset();
+    let topic = reader.string(Field::WillTopic)?;
+    if topic.is_empty() {
+        return Err(reader.error_at(ErrorKind::TopicEmpty, Field::WillTopic, at));
+    }
+    let payload = reader.binary(Field::WillPayload)?;
+    let Some(qos) = QoS::from_u8(will_qos(flags)) else {
+        return Err(reader.error(ErrorKind::WillQosInvalid, Field::ConnectFlags));
+    };
+    let retain = flags & FLAG_WILL_RETAIN != 0;
+    let properties = WillProperties { properties };
+    Ok(Will {
+        topic,
+        payload,
+        qos,
+        retain,
+        properties,
+    })
+}
+
+/// Checks that there is no authentication data without a method.
+pub(super) fn check_auth(
+    reader: &Reader<'_>,
+    properties: &Properties<'_>,
+    at: usize,
+) -> Result<(), Error> {
+    let (data, method) = (
+        PropertyId::AuthenticationData,
+        PropertyId::AuthenticationMethod,
+    );
+    if properties.has(data) && !properties.has(method) {
+        return Err(reader.error_at(ErrorKind::AuthMethodMissing, Field::Property(data), at));
+    }
+    Ok(())
+}
+
+/// A CONNECT packet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Connect<'a> {
+    client_id: &'a str,
+    username: Option<&'a str>,
+    password: Option<&'a [u8]>,
+    will: Option<Will<'a>>,
+    properties: Properties<'a>,
+    keep_alive: u16,
+    version: Version,
+    clean_start: bool,
+}
+
+impl<'a> Connect<'a> {
+    /// Returns the version that the client speaks.
+    #[must_use]
+    pub const fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Returns the client identifier.
+    ///
+    /// Empty if the server is to choose one, which implies a clean session in MQTT 3.1.1 and
+    /// never happens in MQTT 3.1.
+    #[must_use]
+    pub const fn client_id(&self) -> &'a str {
+        self.client_id
+    }
+
+    /// Tells whether the session begins anew (called clean session before MQTT 5.0).
+    #[must_use]
+    pub const fn clean_start(&self) -> bool {
+        self.clean_start
+    }
+
+    /// Returns the keep-alive time in seconds, 0 for none.
+    #[must_use]
+    pub const fn keep_alive(&self) -> u16 {
+        self.keep_alive
+    }
+
+    /// Returns the user name, possibly empty.
+    #[must_use]
+    pub const fn username(&self) -> Option<&'a str> {
+        self.username
+    }
+
+    /// Returns the password: any bytes, in every version.
+    ///
+    /// Only in MQTT 5.0 can it come without a user name.
+    #[must_use]
+    pub const fn password(&self) -> Option<&'a [u8]> {
+        self.password
+    }
+
+    /// Returns the will.
+    #[must_use]
+    pub const fn will(&self) -> Option<Will<'a>> {
+        self.will
+    }
+
+    /// Returns the properties. Before MQTT 5.0 there are none.
+    #[must_use]
+    pub const fn properties(&self) -> ConnectProperties<'a> {
+        ConnectProperties {
+            properties: self.properties,
+        }
+    }
+}
+
+impl fmt::Debug for Connect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The password stays out of logs.
+        f.debug_struct("CONNECT")
+            .field("version", &self.version)
+            .field("client_id", &self.client_id)
+            .field("clean_start", &self.clean_start)
+            .field("keep_alive", &self.keep_alive)
+            .field("username", &self.username)
+            .field("password", &self.password.map(|_| "***"))
+            .field("will", &self.will)
+            .field("properties", &self.properties())
+            .finish()
+    }
+}
+
+/// The will of a CONNECT: what the server publishes when the client is lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Will<'a> {
+    /// The topic name, not empty, its grammar not checked.
+    pub topic: &'a str,
+    /// The payload, at most 65,535 bytes.
+    pub payload: &'a [u8],
+    /// The quality of service.
+    pub qos: QoS,
+    /// Whether the server retains the message.
+    pub retain: bool,
+    /// The properties. Before MQTT 5.0 there are none.
+    pub properties: WillProperties<'a>,
+}
+
+/// The properties of a will, section 3.1.3.2.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct WillProperties<'a> {
+    properties: Properties<'a>,
+}
+
+impl<'a> WillProperties<'a> {
+    /// Returns the seconds between the end of the connection and the will, by default 0.
+    #[must_use]
+    pub fn delay_interval(&self) -> u32 {
+        self.properties
+            .number(PropertyId::WillDelayInterval)
+            .unwrap_or(0)
+    }
+
+    /// Returns what the payload is said to be.
+    #[must_use]
+    pub fn payload_format_indicator(&self) -> Option<PayloadFormat> {
+        payload_format(&self.properties)
+    }
+
+    /// Returns the seconds that the message lives once it is published.
+    #[must_use]
+    pub fn message_expiry_interval(&self) -> Option<u32> {
+        self.properties.number(PropertyId::MessageExpiryInterval)
+    }
+
+    /// Returns what the payload is, in words of the application.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&'a str> {
+        self.properties.text(PropertyId::ContentType)
+    }
+
+    /// Returns where to answer: not empty and without `+` and `#`.
+    #[must_use]
+    pub fn response_topic(&self) -> Option<&'a str> {
+        self.properties.text(PropertyId::ResponseTopic)
+    }
+
+    /// Returns what an answer is to repeat.
+    #[must_use]
+    pub fn correlation_data(&self) -> Option<&'a [u8]> {
+        self.properties.binary(PropertyId::CorrelationData)
+    }
+
+    /// Returns the user properties, in their order [MQTT-3.1.3-10].
+    #[must_use]
+    pub const fn user_properties(&self) -> UserProperties<'a> {
+        self.properties.user_properties()
+    }
+
+    /// Returns the bytes of the properties, without their length.
+    #[must_use]
+    pub const fn raw(&self) -> &'a [u8] {
+        self.properties.raw()
+    }
+
+    /// Returns the raw properties that belong into the PUBLISH unchanged.
+    ///
+    /// The delay and the message expiry interval are left out; the rest comes in its order.
+    #[must_use]
+    pub const fn pass_through(&self) -> PassThrough<'a> {
+        self.properties.without(set::WILL_REWRITTEN)
+    }
+}
+
+impl fmt::Debug for WillProperties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.properties.fmt(f)
+    }
+}
+
+/// The properties of a CONNECT, section 3.1.2.11.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ConnectProperties<'a> {
+    properties: Properties<'a>,
+}
+
+impl<'a> ConnectProperties<'a> {
+    /// Returns the seconds that the session is to outlive the connection.
+    ///
+    /// `None` means 0; 0xFFFF_FFFF means for ever.
+    #[must_use]
+    pub fn session_expiry_interval(&self) -> Option<u32> {
+        self.properties.number(PropertyId::SessionExpiryInterval)
+    }
+
+    /// Returns how many QoS 1 and 2 messages the server may have in flight, at least 1.
+    ///
+    /// `None` means 65,535.
+    #[must_use]
+    pub fn receive_maximum(&self) -> Option<u16> {
+        self.properties.number_u16(PropertyId::ReceiveMaximum)
+    }
+
+    /// Returns the bytes of the largest packet, at least 1. `None` means no limit.
+    #[must_use]
+    pub fn maximum_packet_size(&self) -> Option<u32> {
+        self.properties.number(PropertyId::MaximumPacketSize)
+    }
+
+    /// Returns the highest topic alias the server may use. `None` means 0, that is none.
+    #[must_use]
+    pub fn topic_alias_maximum(&self) -> Option<u16> {
+        self.properties.number_u16(PropertyId::TopicAliasMaximum)
+    }
+
+    /// Tells whether response information is welcome, by default not.
+    #[must_use]
+    pub fn request_response_information(&self) -> bool {
+        self.properties
+            .flag(PropertyId::RequestResponseInformation)
+            .unwrap_or(false)
+    }
+
+    /// Tells whether reason strings and user properties are welcome in every packet, by default
+    /// so.
+    #[must_use]
+    pub fn request_problem_information(&self) -> bool {
+        self.properties
+            .flag(PropertyId::RequestProblemInformation)
+            .unwrap_or(true)
+    }
+
+    /// Returns the user properties, in their order.
+    #[must_use]
+    pub const fn user_properties(&self) -> UserProperties<'a> {
+        self.properties.user_properties()
+    }
+
+    /// Returns the name of the extended authentication.
+    #[must_use]
+    pub fn authentication_method(&self) -> Option<&'a str> {
+        self.properties.text(PropertyId::AuthenticationMethod)
+    }
+
+    /// Returns the data of the extended authentication. Never without a method.
+    #[must_use]
+    pub fn authentication_data(&self) -> Option<&'a [u8]> {
+        self.properties.binary(PropertyId::AuthenticationData)
+    }
+}
+
+impl fmt::Debug for ConnectProperties<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The data of an authentication stays out of logs.
+        let entries = self.properties.iter().map(|property| {
+            let secret = property.id == PropertyId::AuthenticationData;
+            (property.id, (!secret).then_some(property.value))
+        });
+        f.debug_map().entries(entries).finish()
+    }
+}
