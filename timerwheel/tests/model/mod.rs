@@ -7,8 +7,8 @@ use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
 /// One step of a test. Ticks and timers are picked by small numbers, so that they meet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
-    /// Insert a timer that long after the present tick.
-    Insert { delay: u64 },
+    /// Insert a timer that long after the present tick, at the next tick that has so many low zeros.
+    Insert { delay: u64, zeros: u32 },
     /// Insert a timer that long before the present tick.
     InsertPast { ago: u64 },
     /// Cancel the timer that was inserted as the `pick`th, live or stale.
@@ -70,7 +70,11 @@ impl Pair {
 
     pub(crate) fn apply(&mut self, op: Op) {
         match op {
-            Op::Insert { delay } => self.insert(self.now.saturating_add(delay)),
+            Op::Insert { delay, zeros } => {
+                let deadline = self.now.saturating_add(delay);
+                let low = (1 << zeros) - 1;
+                self.insert(deadline.saturating_add(low) & !low);
+            }
             Op::InsertPast { ago } => self.insert(self.now.saturating_sub(ago)),
             Op::Cancel { pick } => self.cancel(pick),
             Op::Touch { pick, delay } => self.touch(pick, self.now.saturating_add(delay)),
