@@ -1,46 +1,95 @@
-//! A stand-in that listens and does nothing else, for the tests of the program around it.
+//! The broker as a whole: its threads, and their start and stop in order.
 
+use std::fmt;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
-use crate::config::Config;
+use pollio::net::{KeepAlive, ListenOptions, Listener, Stream};
+use pollio::{
+    Backend, Epoll, Interest, Mode, Reactor, ReactorOptions, Receiver, Sender, affinity, mailbox,
+};
+use timerwheel::driver::TimerFd;
+
+use crate::config::{Budgets, Config};
 use crate::data_dir::DataDir;
 use crate::error::{RunError, StartError};
+use crate::front::{FrontParts, FrontServer};
+use crate::message::{ToFront, ToShard};
+use crate::shard::{ShardServer, Shared, TIMER};
+
+/// Connections on their way to one shard; beyond it the fronts stop accepting.
+const HANDOVERS: usize = 16 * 1_024;
+/// Time for the shards to publish the wills that an orderly stop publishes.
+const WILLS_MS: u64 = 1_000;
+/// The kernel asks a silent peer whether it is there; MQTT's own keep-alive may be off.
+const KEEP_ALIVE: KeepAlive = KeepAlive {
+    idle_s: 300,
+    interval_s: 30,
+    probes: 4,
+};
+/// A peer that acknowledges nothing for so long is dead; the kernel notices.
+const USER_TIMEOUT_MS: u32 = 60_000;
 
 /// The broker, before it runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Broker;
 
-/// A broker that runs.
-#[derive(Debug)]
+/// A broker that runs. Dropping it without [`shutdown`](Self::shutdown) leaves its threads running
+/// until the process ends.
 pub struct Running {
     _data_dir: Option<DataDir>,
-    _listeners: Vec<TcpListener>,
     addresses: Vec<SocketAddr>,
-    shards: usize,
     connections_max: u64,
     stopper: Stopper,
+    shards: Vec<Sender<ToShard<Stream>>>,
+    fronts: Vec<Sender<ToFront>>,
+    shard_threads: Vec<JoinHandle<()>>,
+    front_threads: Vec<JoinHandle<()>>,
 }
 
 /// Asks a running broker to stop, from any thread.
 #[derive(Debug, Clone, Default)]
-pub struct Stopper(Arc<(Mutex<bool>, Condvar)>);
+pub struct Stopper(Arc<(Mutex<Outcome>, Condvar)>);
+
+#[derive(Debug, Default)]
+struct Outcome {
+    stops: bool,
+    failure: Option<RunError>,
+}
 
 impl Stopper {
     /// Makes [`Running::wait`] return.
     pub fn stop(&self) {
-        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.lock().stops = true;
         self.0.1.notify_all();
+    }
+
+    fn fail(&self, failure: RunError) {
+        let mut outcome = self.lock();
+        // A thread that ends because the broker stops is no failure, nor is the second one.
+        if !outcome.stops && outcome.failure.is_none() {
+            outcome.failure = Some(failure);
+        }
+        drop(outcome);
+        self.0.1.notify_all();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Outcome> {
+        self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Broker {
-    /// Starts a broker.
+    /// Starts a broker: binds its listeners and starts its threads.
     ///
     /// # Errors
     ///
-    /// See [`StartError`].
+    /// See [`StartError`]; then nothing is left behind.
     pub fn start(config: Config) -> Result<Running, StartError> {
         let data_dir = config
             .broker
@@ -48,51 +97,107 @@ impl Broker {
             .as_deref()
             .map(DataDir::open)
             .transpose()?;
-        let (mut listeners, mut addresses) = (Vec::new(), Vec::new());
-        for listener in &config.listeners {
-            let addr = listener.address;
-            let bound = TcpListener::bind(addr).and_then(|l| Ok((l.local_addr()?, l)));
-            match bound {
-                Ok((address, socket)) => {
-                    addresses.push(address);
-                    listeners.push(socket);
-                }
-                Err(error)
-                    if listener.optional && error.kind() == io::ErrorKind::AddrNotAvailable =>
-                {
-                    tracing::warn!(address = %addr, %error, "not listening");
-                }
-                Err(source) => return Err(StartError::Bind { addr, source }),
+        let front_count = config.broker.front_count();
+        let (listeners, addresses) = bind(&config, front_count)?;
+        let shard_count = u16::try_from(config.broker.shard_count()).unwrap_or(1);
+        let connections_max = config.limits.connections;
+        let budgets = config.budgets;
+        let shared = Arc::new(Shared::new(config.limits, shard_count));
+        let stopper = Stopper::default();
+
+        // Everything that can fail is made before the first thread runs.
+        let mut shards = Vec::new();
+        let mut shard_parts = Vec::new();
+        for _ in 0..shard_count {
+            let parts = ShardParts::new().map_err(StartError::Thread)?;
+            shards.push(parts.sender());
+            shard_parts.push(parts);
+        }
+        let mut fronts = Vec::new();
+        let mut front_parts = Vec::new();
+        for listeners in listeners {
+            let backend = Epoll::new().map_err(StartError::Thread)?;
+            let (sender, receiver) = mailbox(16, backend.waker());
+            fronts.push(sender);
+            let parts = FrontParts {
+                shared: Arc::clone(&shared),
+                listeners,
+                receiver,
+                shards: shards.clone(),
+                accepts_per_turn: budgets.accepts_per_turn as usize,
+                connections_max,
+                pre_connect_bytes_max: shared.limits.pre_connect_bytes_total / front_count as u64,
+            };
+            front_parts.push((backend, parts));
+        }
+
+        let mut running = Running {
+            _data_dir: data_dir,
+            addresses,
+            connections_max,
+            stopper: stopper.clone(),
+            shards: shards.clone(),
+            fronts,
+            shard_threads: Vec::new(),
+            front_threads: Vec::new(),
+        };
+        for (me, parts) in shard_parts.into_iter().enumerate() {
+            let me = u16::try_from(me).unwrap_or(0);
+            let (shared, shards) = (Arc::clone(&shared), shards.clone());
+            let options = reactor_options(&budgets);
+            let thread = spawn(format!("shard-{me}"), &stopper, move || {
+                run_shard(me, options, parts, shared, shards)
+            });
+            match thread {
+                Ok(thread) => running.shard_threads.push(thread),
+                Err(error) => return Err(running.abort(error)),
             }
         }
-        Ok(Running {
-            _data_dir: data_dir,
-            _listeners: listeners,
-            addresses,
-            shards: config.broker.shard_count(),
-            connections_max: config.limits.connections,
-            stopper: Stopper::default(),
-        })
+        for (at, (backend, parts)) in front_parts.into_iter().enumerate() {
+            let options = reactor_options(&budgets);
+            let thread = spawn(format!("front-{at}"), &stopper, move || {
+                run_front(backend, options, parts)
+            });
+            match thread {
+                Ok(thread) => running.front_threads.push(thread),
+                Err(error) => return Err(running.abort(error)),
+            }
+        }
+        Ok(running)
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running")
+            .field("addresses", &self.addresses)
+            .field("shards", &self.shards.len())
+            .field("fronts", &self.fronts.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Running {
     /// The addresses listened on, with their real ports.
+    #[must_use]
     pub fn listeners(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
     /// The number of shards.
+    #[must_use]
     pub fn shards(&self) -> usize {
-        self.shards
+        self.shards.len()
     }
 
     /// The most connections at a time.
+    #[must_use]
     pub fn connections_max(&self) -> u64 {
         self.connections_max
     }
 
     /// A handle that stops this broker.
+    #[must_use]
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
     }
@@ -103,18 +208,246 @@ impl Running {
     ///
     /// See [`RunError`].
     pub fn wait(&self) -> Result<(), RunError> {
-        let (stopped, changed) = &*self.stopper.0;
-        let guard = stopped.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(changed.wait_while(guard, |stopped| !*stopped));
-        Ok(())
+        let outcome = self.stopper.lock();
+        let mut outcome = self
+            .stopper
+            .0
+            .1
+            .wait_while(outcome, |outcome| {
+                !outcome.stops && outcome.failure.is_none()
+            })
+            .unwrap_or_else(PoisonError::into_inner);
+        outcome.failure.take().map_or(Ok(()), Err)
     }
 
-    /// Ends in good order.
+    /// Ends in good order: no new connections, the wills that are due, DISCONNECT 0x8B for 5.0
+    /// clients, and at most five seconds for clients to take what is queued for them.
     ///
     /// # Errors
     ///
-    /// See [`RunError`].
-    pub fn shutdown(self) -> Result<(), RunError> {
-        Ok(())
+    /// [`RunError::Panicked`] where a thread had ended by a panic.
+    pub fn shutdown(mut self) -> Result<(), RunError> {
+        self.stopper.stop();
+        for front in &self.fronts {
+            front.push_unbounded(ToFront::Stop);
+        }
+        let fronts = join(&mut self.front_threads);
+        let (done, all_done) = mpsc::channel();
+        for shard in &self.shards {
+            shard.push_unbounded(ToShard::PublishWills(done.clone()));
+        }
+        drop(done);
+        // A shard that has died drops its end of the channel or never answers; either is waited
+        // for no longer than this.
+        for _ in &self.shards {
+            if all_done
+                .recv_timeout(Duration::from_millis(WILLS_MS))
+                .is_err()
+            {
+                break;
+            }
+        }
+        for shard in &self.shards {
+            shard.push_unbounded(ToShard::Stop);
+        }
+        let shards = join(&mut self.shard_threads);
+        fronts.and(shards)
     }
+
+    /// Ends what has been started, for a start that failed half-way.
+    fn abort(mut self, error: io::Error) -> StartError {
+        self.stopper.stop();
+        for front in &self.fronts {
+            front.push_unbounded(ToFront::Stop);
+        }
+        for shard in &self.shards {
+            shard.push_unbounded(ToShard::Abort);
+        }
+        // They were idle; how they ended adds nothing to what is reported.
+        let _ = join(&mut self.front_threads);
+        let _ = join(&mut self.shard_threads);
+        StartError::Thread(error)
+    }
+}
+
+fn join(threads: &mut Vec<JoinHandle<()>>) -> Result<(), RunError> {
+    let mut result = Ok(());
+    for thread in threads.drain(..) {
+        let name = thread.thread().name().unwrap_or("unnamed").to_owned();
+        if thread.join().is_err() {
+            result = Err(RunError::Panicked { thread: name });
+        }
+    }
+    result
+}
+
+/// Reports how its thread ended, also by a panic.
+struct Watch {
+    stopper: Stopper,
+    name: String,
+    is_armed: bool,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.is_armed {
+            self.stopper.fail(RunError::Panicked {
+                thread: std::mem::take(&mut self.name),
+            });
+        }
+    }
+}
+
+fn spawn(
+    name: String,
+    stopper: &Stopper,
+    run: impl FnOnce() -> io::Result<()> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let mut watch = Watch {
+        stopper: stopper.clone(),
+        name: name.clone(),
+        is_armed: true,
+    };
+    std::thread::Builder::new().name(name).spawn(move || {
+        let result = run();
+        watch.is_armed = false;
+        if let Err(source) = result {
+            let thread = watch.name.clone();
+            watch.stopper.fail(RunError::Io { thread, source });
+        }
+    })
+}
+
+fn reactor_options(budgets: &Budgets) -> ReactorOptions {
+    ReactorOptions {
+        events_max: budgets.events_per_turn as usize,
+        read_bytes_max: budgets.read_bytes as usize,
+        read_packets_max: budgets.read_packets as usize,
+        background_ns: u64::from(budgets.background_us) * 1_000,
+        measure_busy: false,
+    }
+}
+
+/// What a shard is made of before its thread runs.
+struct ShardParts {
+    backend: Epoll,
+    receiver: Receiver<ToShard<Stream>>,
+    timer: TimerFd,
+}
+
+impl ShardParts {
+    fn new() -> io::Result<Self> {
+        let mut backend = Epoll::new()?;
+        let (_, receiver) = mailbox(HANDOVERS, backend.waker());
+        let timer = TimerFd::new()?;
+        // Registered once, edge-triggered, and never read (DECISIONS 5).
+        backend.add_source(timer.as_fd(), TIMER, Interest::READABLE, Mode::Edge)?;
+        Ok(Self {
+            backend,
+            receiver,
+            timer,
+        })
+    }
+
+    fn sender(&self) -> Sender<ToShard<Stream>> {
+        self.receiver.sender()
+    }
+}
+
+fn run_shard(
+    me: u16,
+    options: ReactorOptions,
+    parts: ShardParts,
+    shared: Arc<Shared>,
+    shards: Vec<Sender<ToShard<Stream>>>,
+) -> io::Result<()> {
+    let ShardParts {
+        mut backend,
+        receiver,
+        timer,
+    } = parts;
+    let now_ns = backend.now_ns();
+    let mut reactor = Reactor::new(backend, options);
+    let mut server = ShardServer::<Epoll, _>::new(me, shared, receiver, shards, timer, now_ns);
+    reactor.run(&mut server, |server| server.is_done())?;
+    let counters = server.counters();
+    tracing::debug!(
+        event = "shard.stopped",
+        shard = me,
+        published = counters.publishes_received,
+        delivered = counters.publishes_sent,
+        dropped = counters.dropped(),
+        ?counters
+    );
+    Ok(())
+}
+
+fn run_front(
+    mut backend: Epoll,
+    options: ReactorOptions,
+    parts: FrontParts<Epoll>,
+) -> io::Result<()> {
+    // Connects must not slow down the messages of those that are in. Without the right to do it
+    // the scheduler's own fairness has to do.
+    let _ = affinity::lower_priority();
+    let now_ns = backend.now_ns();
+    let mut server = FrontServer::new(parts, now_ns);
+    server.start(&mut backend)?;
+    let mut reactor = Reactor::new(backend, options);
+    reactor.run(&mut server, |server| server.is_done())
+}
+
+/// One set of listeners a front, and the addresses with their real ports.
+fn bind(
+    config: &Config,
+    fronts: usize,
+) -> Result<(Vec<Vec<Listener>>, Vec<SocketAddr>), StartError> {
+    let mut sets: Vec<Vec<Listener>> = (0..fronts).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for wanted in &config.listeners {
+        let addr = wanted.address;
+        match bind_one(addr, fronts) {
+            Ok((listeners, real)) => {
+                addresses.push(real);
+                for (set, listener) in sets.iter_mut().zip(listeners) {
+                    set.push(listener);
+                }
+            }
+            Err(error) if wanted.optional && is_absent(&error) => {
+                tracing::warn!(address = %addr, %error, "not listening: the address is not there");
+            }
+            Err(source) => return Err(StartError::Bind { addr, source }),
+        }
+    }
+    Ok((sets, addresses))
+}
+
+/// The machine has no such address, or no such protocol.
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable
+        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
+}
+
+fn bind_one(addr: SocketAddr, fronts: usize) -> io::Result<(Vec<Listener>, SocketAddr)> {
+    let options = ListenOptions {
+        keepalive: Some(KEEP_ALIVE),
+        user_timeout_ms: Some(USER_TIMEOUT_MS),
+        ..ListenOptions::default()
+    };
+    // Without SO_REUSEPORT first: another program that holds the port is found out this way, while
+    // a socket that shares would silently take half of its connections.
+    let first = Listener::bind(&addr, &options)?;
+    let real = first.local_addr()?;
+    if fronts == 1 {
+        return Ok((vec![first], real));
+    }
+    drop(first);
+    let options = ListenOptions {
+        reuse_port: true,
+        ..options
+    };
+    let listeners = (0..fronts)
+        .map(|_| Listener::bind(&real, &options))
+        .collect::<io::Result<Vec<_>>>()?;
+    Ok((listeners, real))
 }

@@ -9,7 +9,16 @@ pub mod fd_limit;
 pub mod logging;
 
 mod broker;
+mod counters;
 mod error;
+mod events;
+mod front;
+mod message;
+mod publication;
+mod retained;
+mod route;
+mod session;
+mod shard;
 
 pub use broker::{Broker, Running, Stopper};
 pub use config::Config;

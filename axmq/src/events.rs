@@ -1,0 +1,174 @@
+//! What the protocol core has to report: it makes no system call, so it writes no log line itself.
+//! The thread around it logs the events at the end of a turn.
+
+use std::fmt;
+
+use mqtt_codec::{ReasonCode, Version};
+use pollio::PeerAddr;
+
+/// Why a connection ended, and by whom.
+#[derive(Clone, Debug)]
+pub(crate) enum Cause {
+    /// The client said DISCONNECT.
+    ClientDisconnected(ReasonCode),
+    /// The client closed without DISCONNECT.
+    PeerClosed,
+    /// Reading or writing failed.
+    Io(std::io::ErrorKind),
+    /// The client broke the protocol: what, which clause, at which byte of which packet.
+    Protocol(mqtt_codec::Error),
+    /// The client broke a rule that needs more than one packet to break.
+    Violation {
+        reason: ReasonCode,
+        clause: &'static str,
+        what: &'static str,
+    },
+    /// A topic name that is not legal.
+    Topic(topicmap::TopicError),
+    KeepAlive,
+    TakenOver(PeerAddr),
+    ServerStops,
+}
+
+impl Cause {
+    /// What a 5.0 client is told.
+    pub(crate) fn reason(&self) -> ReasonCode {
+        match self {
+            Self::ClientDisconnected(_) | Self::PeerClosed => ReasonCode::Success,
+            Self::Io(_) => ReasonCode::UnspecifiedError,
+            Self::Protocol(error) => error.reason(),
+            Self::Violation { reason, .. } => *reason,
+            Self::Topic(_) => ReasonCode::TopicNameInvalid,
+            Self::KeepAlive => ReasonCode::KeepAliveTimeout,
+            Self::TakenOver(_) => ReasonCode::SessionTakenOver,
+            Self::ServerStops => ReasonCode::ServerShuttingDown,
+        }
+    }
+
+    /// Whether the client ended it, so that there is nobody to tell.
+    pub(crate) fn is_from_peer(&self) -> bool {
+        matches!(
+            self,
+            Self::ClientDisconnected(_) | Self::PeerClosed | Self::Io(_)
+        )
+    }
+
+    /// Whether the client did something that an operator has to know.
+    pub(crate) fn is_misconduct(&self) -> bool {
+        matches!(
+            self,
+            Self::Protocol(_) | Self::Violation { .. } | Self::Topic(_)
+        )
+    }
+
+    /// Whether the will is dropped: only a DISCONNECT with reason 0 does that [MQTT-3.14.4-3].
+    pub(crate) fn drops_will(&self) -> bool {
+        matches!(self, Self::ClientDisconnected(ReasonCode::Success))
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ClientDisconnected(reason) => {
+                write!(f, "the client disconnected (0x{:02X})", *reason as u8)
+            }
+            Self::PeerClosed => f.write_str("the client closed the connection"),
+            Self::Io(kind) => write!(f, "the connection failed: {kind}"),
+            Self::Protocol(error) => write!(f, "{error}"),
+            Self::Violation { clause, what, .. } => write!(f, "{what} [{clause}]"),
+            Self::Topic(error) => {
+                write!(
+                    f,
+                    "{error} [{}], at byte {} of the topic",
+                    error.clause(),
+                    error.position()
+                )
+            }
+            Self::KeepAlive => f.write_str("nothing came for 1.5 times the keep alive"),
+            Self::TakenOver(peer) => write!(f, "taken over by a connection from {peer}"),
+            Self::ServerStops => f.write_str("the server stops"),
+        }
+    }
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub(crate) enum Event {
+    Connected {
+        client_id: Box<str>,
+        peer: PeerAddr,
+        version: Version,
+        session_present: bool,
+    },
+    Disconnected {
+        client_id: Box<str>,
+        peer: PeerAddr,
+        cause: Cause,
+    },
+}
+
+impl Event {
+    /// Writes the log line.
+    pub(crate) fn log(&self) {
+        match self {
+            Self::Connected {
+                client_id,
+                peer,
+                version,
+                session_present,
+            } => tracing::debug!(
+                event = "client.connected",
+                client = %client_id.escape_debug(),
+                %peer,
+                protocol = %ProtocolName(*version),
+                session_present
+            ),
+            Self::Disconnected {
+                client_id,
+                peer,
+                cause,
+            } if cause.is_misconduct() => {
+                tracing::warn!(
+                    event = "client.disconnected",
+                    client = %client_id.escape_debug(),
+                    %peer,
+                    reason = %ReasonHex(cause.reason()),
+                    "{cause}"
+                );
+            }
+            Self::Disconnected {
+                client_id,
+                peer,
+                cause,
+            } => tracing::debug!(
+                event = "client.disconnected",
+                client = %client_id.escape_debug(),
+                %peer,
+                "{cause}"
+            ),
+        }
+    }
+}
+
+/// A protocol version as people name it.
+pub(crate) struct ProtocolName(pub(crate) Version);
+
+impl fmt::Display for ProtocolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Version::V31 => "3.1",
+            Version::V311 => "3.1.1",
+            Version::V5 => "5.0",
+        })
+    }
+}
+
+/// A reason code as the specification writes it.
+pub(crate) struct ReasonHex(pub(crate) ReasonCode);
+
+impl fmt::Display for ReasonHex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "0x{:02X}", self.0 as u8)
+    }
+}

@@ -1,0 +1,227 @@
+//! Whether a CONNECT is let in. No system call, no clock.
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use mqtt_codec::encode::{ConnAck, ConnAckProperties};
+use mqtt_codec::{Connect, DecodeOptions, Error, Frame, PacketType, ReasonCode, Version};
+use topicmap::Topic;
+
+use crate::message::{ConnectInfo, Will};
+use crate::publication::{Parts, Publication};
+use crate::shard::Shared;
+
+/// Why a connection is not let in, and what it is told.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) client_id: Box<str>,
+    pub(super) reason: ReasonCode,
+    /// The version to answer in; `None` where no answer is due.
+    version: Option<Version>,
+    cause: RefusalCause,
+}
+
+#[derive(Debug)]
+enum RefusalCause {
+    Protocol(Error),
+    Topic(topicmap::TopicError),
+    Rule(&'static str, &'static str),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            RefusalCause::Protocol(error) => write!(f, "{error}"),
+            RefusalCause::Topic(error) => write!(
+                f,
+                "the will's topic: {error} [{}], at byte {} of the topic",
+                error.clause(),
+                error.position()
+            ),
+            RefusalCause::Rule(clause, what) => write!(f, "{what} [{clause}]"),
+        }
+    }
+}
+
+impl Refusal {
+    /// One that gets no answer: what came was not even a CONNECT.
+    pub(super) fn silent(error: Error) -> Self {
+        Self {
+            client_id: Box::default(),
+            reason: error.reason(),
+            version: None,
+            cause: RefusalCause::Protocol(error),
+        }
+    }
+
+    fn rule(
+        connect: &Connect<'_>,
+        reason: ReasonCode,
+        clause: &'static str,
+        what: &'static str,
+    ) -> Self {
+        Self {
+            client_id: connect.client_id().into(),
+            reason,
+            version: Some(connect.version()),
+            cause: RefusalCause::Rule(clause, what),
+        }
+    }
+
+    /// The CONNACK that says so, or nothing.
+    pub(super) fn connack(&self) -> Vec<u8> {
+        let Some(version) = self.version else {
+            return Vec::new();
+        };
+        let text = self.to_string();
+        let packet = ConnAck {
+            session_present: false,
+            reason: self.reason,
+            properties: ConnAckProperties {
+                reason_string: Some(&text),
+                ..ConnAckProperties::default()
+            },
+        };
+        let mut bytes = vec![0; packet.encoded_len(version)];
+        packet.encode(version, &mut bytes);
+        bytes
+    }
+}
+
+/// Whether what has come so far can become a CONNECT: the first packet has to be one
+/// [MQTT-3.1.0-1], and a stranger is not listened to until it is complete.
+pub(super) fn first_bytes(bytes: &[u8]) -> Result<(), Refusal> {
+    match bytes.first() {
+        Some(first) if first >> 4 != PacketType::Connect as u8 => Err(Refusal {
+            client_id: Box::default(),
+            reason: ReasonCode::ProtocolError,
+            version: None,
+            cause: RefusalCause::Rule("MQTT-3.1.0-1", "byte 0: the first packet is not CONNECT"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Checks a complete first packet.
+pub(super) fn check(bytes: &[u8], frame: &Frame, shared: &Shared) -> Result<ConnectInfo, Refusal> {
+    first_bytes(bytes)?;
+    let packet = bytes.get(..frame.total_len).unwrap_or_default();
+    let connect = mqtt_codec::decode_connect(packet, frame, &DecodeOptions::STRICT)
+        .map_err(|error| malformed(packet, frame, error))?;
+    if connect.properties().authentication_method().is_some() {
+        return Err(Refusal::rule(
+            &connect,
+            ReasonCode::BadAuthenticationMethod,
+            "MQTT-4.12.0-1",
+            "no authentication method is configured",
+        ));
+    }
+    let (client_id, client_id_assigned) = client_id(&connect)?;
+    let will = will(&connect, shared)?;
+    let limits = &shared.limits;
+    let (session_expiry_s, session_expiry_imposed) = match connect.version() {
+        Version::V5 => {
+            let wanted = connect.properties().session_expiry_interval().unwrap_or(0);
+            let granted = wanted.min(limits.session_expiry_max_s);
+            (granted, granted != wanted)
+        }
+        _ if connect.clean_start() => (0, false),
+        _ => (
+            limits.session_expiry_v3_s.min(limits.session_expiry_max_s),
+            false,
+        ),
+    };
+    let keep_alive_max_s = u16::try_from(limits.keep_alive_max_s).unwrap_or(u16::MAX);
+    let exceeds = connect.keep_alive() == 0 || connect.keep_alive() > keep_alive_max_s;
+    // 3.x has no way to be told; it holds all the same.
+    let keep_alive_imposed = keep_alive_max_s != u16::MAX && exceeds;
+    Ok(ConnectInfo {
+        version: connect.version(),
+        client_id,
+        client_id_assigned,
+        clean_start: connect.clean_start(),
+        keep_alive_s: if keep_alive_imposed {
+            keep_alive_max_s
+        } else {
+            connect.keep_alive()
+        },
+        keep_alive_imposed,
+        session_expiry_s,
+        session_expiry_imposed,
+        receive_maximum: connect.properties().receive_maximum().unwrap_or(u16::MAX),
+        packet_bytes_max: connect.properties().maximum_packet_size().unwrap_or(0),
+        wants_problem_information: connect.properties().request_problem_information(),
+        will,
+    })
+}
+
+/// A CONNECT that cannot be read. Its version may still be known well enough to answer.
+fn malformed(packet: &[u8], frame: &Frame, error: Error) -> Refusal {
+    let level = packet
+        .get(frame.header_len..)
+        .and_then(|body| {
+            let name_len = usize::from(u16::from_be_bytes([*body.first()?, *body.get(1)?]));
+            body.get(2 + name_len)
+        })
+        .copied();
+    let version = match (error.reason(), level) {
+        // A version that is not served gets the answer that 3.1.1 prescribes [MQTT-3.1.2-2].
+        (ReasonCode::UnsupportedProtocolVersion, _) => Some(Version::V311),
+        (_, Some(5)) => Some(Version::V5),
+        _ => None,
+    };
+    Refusal {
+        version,
+        ..Refusal::silent(error)
+    }
+}
+
+fn client_id(connect: &Connect<'_>) -> Result<(Box<str>, bool), Refusal> {
+    if !connect.client_id().is_empty() {
+        return Ok((connect.client_id().into(), false));
+    }
+    let may_be_empty = match connect.version() {
+        Version::V31 => false,
+        Version::V311 => connect.clean_start(),
+        Version::V5 => true,
+    };
+    if !may_be_empty {
+        return Err(Refusal::rule(
+            connect,
+            ReasonCode::ClientIdentifierNotValid,
+            "MQTT-3.1.3-8",
+            "an empty client id is only for clean sessions, and not for MQTT 3.1",
+        ));
+    }
+    // Fresh keys each time: nobody can guess the id of a client that was given one.
+    let half = || RandomState::new().build_hasher().finish();
+    Ok((format!("auto-{:016x}{:016x}", half(), half()).into(), true))
+}
+
+fn will(connect: &Connect<'_>, shared: &Shared) -> Result<Option<Box<Will>>, Refusal> {
+    let Some(will) = connect.will() else {
+        return Ok(None);
+    };
+    if let Err(error) = Topic::parse(will.topic, &shared.topic_limits) {
+        return Err(Refusal {
+            client_id: connect.client_id().into(),
+            reason: ReasonCode::TopicNameInvalid,
+            version: Some(connect.version()),
+            cause: RefusalCause::Topic(error),
+        });
+    }
+    let properties = will.properties;
+    let parts = Parts {
+        topic: will.topic,
+        properties: properties.pass_through(),
+        payload: will.payload,
+        qos: will.qos,
+        retain: will.retain,
+        expires_at_ms: 0,
+    };
+    Ok(Some(Box::new(Will {
+        publication: Publication::from_parts(parts, None),
+        expiry_s: properties.message_expiry_interval(),
+        delay_s: properties.delay_interval(),
+    })))
+}

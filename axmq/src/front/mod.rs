@@ -1,0 +1,412 @@
+//! The control plane: listeners, and connections up to their CONNECT.
+//!
+//! A front accepts, reads CONNECT and nothing that it can avoid reading behind it, checks it, and
+//! hands the connection to the shard that the client id hashes to. So a connect storm costs the
+//! data plane only the finished connects.
+
+mod admit;
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use mqtt_codec::Scan;
+use pollio::net::Accepted;
+use pollio::{
+    Backend, Budget, Interest, Io, Mode, PeerAddr, Progress, Readiness, Receiver, Sender, Server,
+    Token,
+};
+use slabmem::{Key, Slab};
+use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
+
+use self::admit::Refusal;
+use crate::events::ReasonHex;
+use crate::message::{Handover, ToFront, ToShard};
+use crate::shard::Shared;
+
+const NS_PER_MS: u64 = 1_000_000;
+/// A refused client has this long to read why.
+const LINGER_MS: u64 = 1_000;
+/// While a shard's mailbox is full the front tries again this often.
+const RETRY_MS: u64 = 5;
+/// Input that is thrown away meanwhile.
+const LINGER_BYTES: u32 = 256 * 1_024;
+/// A line about descriptors at most this often.
+const SHED_SAID_EVERY_MS: u64 = 1_000;
+/// One read before CONNECT is complete.
+const READ_BYTES: usize = 2_048;
+
+/// A connection that has not been handed over.
+#[derive(Debug)]
+struct Greeting<S> {
+    stream: S,
+    peer: PeerAddr,
+    bytes: Vec<u8>,
+    timer: TimerKey,
+    /// Refused: what still comes is thrown away, up to so many bytes.
+    discard_left: Option<u32>,
+}
+
+/// What a front is made of.
+pub(crate) struct FrontParts<B: Backend> {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) listeners: Vec<B::Listener>,
+    pub(crate) receiver: Receiver<ToFront>,
+    pub(crate) shards: Vec<Sender<ToShard<B::Stream>>>,
+    pub(crate) accepts_per_turn: usize,
+    pub(crate) connections_max: u64,
+    /// Bytes of unfinished connects that this front may hold.
+    pub(crate) pre_connect_bytes_max: u64,
+}
+
+/// See the module.
+pub(crate) struct FrontServer<B: Backend> {
+    parts: FrontParts<B>,
+    greetings: Slab<Greeting<B::Stream>>,
+    greeting_bytes: u64,
+    timers: TimerWheel<Key>,
+    expired: Vec<Expired<Key>>,
+    mail: Vec<ToFront>,
+    /// Checked connections whose shard's mailbox was full.
+    waiting: VecDeque<(u16, Box<Handover<B::Stream>>)>,
+    /// Listeners that had more when accepting stopped.
+    is_accepting: bool,
+    /// Connections closed at once for want of a descriptor, since the last line about it.
+    shed: u64,
+    shed_said_ms: u64,
+    buffer: Box<[u8]>,
+    now_ms: u64,
+    is_done: bool,
+}
+
+impl<B: Backend> FrontServer<B> {
+    pub(crate) fn new(parts: FrontParts<B>, now_ns: u64) -> Self {
+        let now_ms = now_ns / NS_PER_MS;
+        Self {
+            parts,
+            greetings: Slab::new(),
+            greeting_bytes: 0,
+            timers: TimerWheel::new(Policy::Exact, now_ms),
+            expired: Vec::new(),
+            mail: Vec::new(),
+            waiting: VecDeque::new(),
+            is_accepting: true,
+            shed: 0,
+            shed_said_ms: 0,
+            buffer: vec![0; READ_BYTES].into(),
+            now_ms,
+            is_done: false,
+        }
+    }
+
+    /// Registers the listeners.
+    pub(crate) fn start(&mut self, backend: &mut B) -> io::Result<()> {
+        for (at, listener) in self.parts.listeners.iter().enumerate() {
+            backend.add_listener(listener, Token(at as u64))?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    fn accept(&mut self, io: &mut Io<'_, B>, at: usize) -> Progress {
+        if !self.is_accepting {
+            return Progress::Done;
+        }
+        for _ in 0..self.parts.accepts_per_turn {
+            let Some(listener) = self.parts.listeners.get(at) else {
+                return Progress::Done;
+            };
+            match io.accept_next(listener) {
+                Ok(Accepted::Stream(stream, peer)) => self.greet(io, stream, peer),
+                Ok(Accepted::Empty) => return Progress::Done,
+                Ok(Accepted::Shed) => self.shed += 1,
+                Ok(Accepted::Exhausted) => return Progress::More,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(event = "accept.failed", %error);
+                    return Progress::Done;
+                }
+            }
+        }
+        Progress::More
+    }
+
+    fn greet(&mut self, io: &mut Io<'_, B>, stream: B::Stream, peer: PeerAddr) {
+        let timeout_ms = u64::from(self.parts.shared.limits.connect_timeout_ms);
+        let open = self.parts.shared.connections();
+        if open >= self.parts.connections_max {
+            tracing::warn!(
+                event = "connection.refused",
+                %peer,
+                "{open} connections are open, which is the limit (limits.connections)"
+            );
+            return;
+        }
+        let Some(entry) = self.greetings.vacant_entry() else {
+            return;
+        };
+        let key = entry.key();
+        let token = Token(key.to_bits());
+        if let Err(error) = io.add_stream(&stream, token, Interest::READABLE, Mode::Edge) {
+            tracing::warn!(event = "connection.refused", %peer, %error);
+            return;
+        }
+        let timer = self.timers.insert(self.now_ms + timeout_ms, key);
+        entry.insert(Greeting {
+            stream,
+            peer,
+            bytes: Vec::new(),
+            timer,
+            discard_left: None,
+        });
+        self.parts.shared.connection_opened();
+    }
+
+    fn read(&mut self, io: &mut Io<'_, B>, key: Key) -> Progress {
+        loop {
+            let Some(greeting) = self.greetings.get_mut(key) else {
+                return Progress::Done;
+            };
+            let read = match io.read(&greeting.stream, &mut self.buffer) {
+                Ok(0) => {
+                    self.drop_greeting(key);
+                    return Progress::Done;
+                }
+                Ok(n) => n,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Done,
+                Err(_) => {
+                    self.drop_greeting(key);
+                    return Progress::Done;
+                }
+            };
+            if let Some(left) = &mut greeting.discard_left {
+                *left = left.saturating_sub(u32::try_from(read).unwrap_or(u32::MAX));
+                if *left == 0 {
+                    self.drop_greeting(key);
+                    return Progress::Done;
+                }
+                continue;
+            }
+            greeting
+                .bytes
+                .extend_from_slice(self.buffer.get(..read).unwrap_or_default());
+            self.greeting_bytes += read as u64;
+            if self.greeting_bytes > self.parts.pre_connect_bytes_max {
+                // Those that are in may finish; each is bounded by a limit of its own.
+                self.is_accepting = false;
+            }
+            if let Some(progress) = self.examine(io, key) {
+                return progress;
+            }
+        }
+    }
+
+    /// Looks whether CONNECT is complete; `None` where more has to be read.
+    fn examine(&mut self, io: &mut Io<'_, B>, key: Key) -> Option<Progress> {
+        let greeting = self.greetings.get_mut(key)?;
+        let limits = &self.parts.shared.limits;
+        let limit = limits.pre_connect_bytes.min(limits.packet_bytes);
+        let result = match mqtt_codec::scan(&greeting.bytes, limit) {
+            Ok(Scan::Incomplete { .. }) => admit::first_bytes(&greeting.bytes).err().map(Err)?,
+            Err(error) => Err(Refusal::silent(error)),
+            Ok(Scan::Frame(frame)) => admit::check(&greeting.bytes, &frame, &self.parts.shared)
+                .map(|connect| (connect, frame.total_len)),
+        };
+        match result {
+            Ok((connect, used)) => {
+                let surplus = greeting.bytes.get(used..).unwrap_or_default().to_vec();
+                self.hand_over(io, key, connect, surplus);
+            }
+            Err(refusal) => self.refuse(io, key, &refusal),
+        }
+        Some(Progress::More)
+    }
+
+    fn hand_over(
+        &mut self,
+        io: &mut Io<'_, B>,
+        key: Key,
+        connect: crate::message::ConnectInfo,
+        surplus: Vec<u8>,
+    ) {
+        let Some(greeting) = self.take(key) else {
+            return;
+        };
+        // From here on the shard's epoll reports what comes.
+        if let Err(error) = io.remove_stream(&greeting.stream) {
+            tracing::warn!(event = "handover.failed", peer = %greeting.peer, %error);
+            self.parts.shared.connection_closed();
+            return;
+        }
+        let shard = self.parts.shared.shard_of(&connect.client_id);
+        let Greeting { stream, peer, .. } = greeting;
+        self.waiting.push_back((
+            shard,
+            Box::new(Handover {
+                stream,
+                peer,
+                connect,
+                surplus,
+            }),
+        ));
+    }
+
+    /// Gives the checked connections to their shards. Where one has no room the front keeps them
+    /// and stops accepting (DECISIONS 1).
+    fn push_waiting(&mut self, io: &mut Io<'_, B>) {
+        while let Some((shard, handover)) = self.waiting.pop_front() {
+            let Some(sender) = self.parts.shards.get(usize::from(shard)) else {
+                continue;
+            };
+            if let Err(full) = sender.try_push(ToShard::Handover(handover)) {
+                if let ToShard::Handover(handover) = full.0 {
+                    self.waiting.push_front((shard, handover));
+                }
+                self.is_accepting = false;
+                return;
+            }
+        }
+        if !self.is_accepting && self.greeting_bytes <= self.parts.pre_connect_bytes_max / 2 {
+            self.is_accepting = true;
+            for at in 0..self.parts.listeners.len() {
+                io.make_ready(Token(at as u64));
+            }
+        }
+    }
+
+    fn refuse(&mut self, io: &mut Io<'_, B>, key: Key, refusal: &Refusal) {
+        let Some(greeting) = self.greetings.get_mut(key) else {
+            return;
+        };
+        tracing::warn!(
+            event = "connection.refused",
+            peer = %greeting.peer,
+            client = %refusal.client_id.escape_debug(),
+            reason = %ReasonHex(refusal.reason),
+            "{refusal}"
+        );
+        let answer = refusal.connack();
+        if answer.is_empty() {
+            self.drop_greeting(key);
+            return;
+        }
+        // The socket buffer of a new connection has room for one small packet; where it has not,
+        // the client misses the reason and no more.
+        let _ = io.write_vectored(&greeting.stream, &[IoSlice::new(&answer)]);
+        let _ = io.shutdown_write(&greeting.stream);
+        self.greeting_bytes -= greeting.bytes.len() as u64;
+        greeting.bytes = Vec::new();
+        greeting.discard_left = Some(LINGER_BYTES);
+        self.timers.cancel(greeting.timer);
+        greeting.timer = self.timers.insert(self.now_ms + LINGER_MS, key);
+    }
+
+    /// Says at most once a second how many connections had to be closed at once.
+    fn report_shed(&mut self) {
+        if self.shed > 0 && self.now_ms >= self.shed_said_ms + SHED_SAID_EVERY_MS {
+            tracing::warn!(
+                event = "connection.refused",
+                count = self.shed,
+                "no file descriptor left; raise the limit on open files or lower limits.connections"
+            );
+            self.shed = 0;
+            self.shed_said_ms = self.now_ms;
+        }
+    }
+
+    fn take(&mut self, key: Key) -> Option<Greeting<B::Stream>> {
+        let greeting = self.greetings.remove(key)?;
+        self.timers.cancel(greeting.timer);
+        self.greeting_bytes -= greeting.bytes.len() as u64;
+        Some(greeting)
+    }
+
+    fn drop_greeting(&mut self, key: Key) {
+        if self.take(key).is_some() {
+            self.parts.shared.connection_closed();
+        }
+    }
+
+    fn time_out(&mut self, key: Key) {
+        if let Some(greeting) = self.greetings.get(key)
+            && greeting.discard_left.is_none()
+        {
+            tracing::info!(
+                event = "connection.refused",
+                peer = %greeting.peer,
+                "no complete CONNECT within {} ms, {} bytes came (limits.connect_timeout_ms)",
+                self.parts.shared.limits.connect_timeout_ms,
+                greeting.bytes.len()
+            );
+        }
+        self.drop_greeting(key);
+    }
+}
+
+impl<B: Backend> Server<B> for FrontServer<B> {
+    fn on_turn(&mut self, now_ns: u64) {
+        self.now_ms = self.now_ms.max(now_ns / NS_PER_MS);
+    }
+
+    fn on_ready(
+        &mut self,
+        io: &mut Io<'_, B>,
+        token: Token,
+        _readiness: Readiness,
+        _budget: &Budget,
+    ) -> Progress {
+        match Key::from_bits(token.0) {
+            Some(key) => self.read(io, key),
+            // Slab keys have a generation above the lowest 32 bits; listeners have none.
+            None => self.accept(io, usize::try_from(token.0).unwrap_or(usize::MAX)),
+        }
+    }
+
+    fn on_messages(&mut self, io: &mut Io<'_, B>) {
+        let mut mail = std::mem::take(&mut self.mail);
+        self.parts.receiver.drain_into(&mut mail);
+        for message in mail.drain(..) {
+            match message {
+                ToFront::Stop => {
+                    for listener in self.parts.listeners.drain(..) {
+                        let _ = io.backend().remove_listener(&listener);
+                    }
+                    self.is_done = true;
+                }
+            }
+        }
+        self.mail = mail;
+    }
+
+    fn next_deadline(&mut self) -> Option<u64> {
+        let timer = self.timers.next_deadline();
+        let retry = (!self.waiting.is_empty()).then_some(self.now_ms + RETRY_MS);
+        let next = match (timer, retry) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        next.map(|ms| ms.saturating_mul(NS_PER_MS))
+    }
+
+    fn on_timers(&mut self, _io: &mut Io<'_, B>, now_ns: u64) {
+        let mut expired = std::mem::take(&mut self.expired);
+        // What is more than the budget is due still, and comes in the next turn.
+        self.timers.expire(now_ns / NS_PER_MS, 1_024, &mut expired);
+        for timer in expired.drain(..) {
+            self.time_out(timer.value);
+        }
+        self.expired = expired;
+    }
+
+    fn background(&mut self, _io: &mut Io<'_, B>, _budget_ns: u64) -> Progress {
+        Progress::Done
+    }
+
+    fn flush(&mut self, io: &mut Io<'_, B>) {
+        self.push_waiting(io);
+        self.report_shed();
+    }
+}

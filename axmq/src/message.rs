@@ -1,0 +1,103 @@
+//! What the threads say to each other. Nothing else is shared between them but the interest map,
+//! the route stamps and the retained store.
+
+use mqtt_codec::Version;
+use pollio::PeerAddr;
+use slabmem::Key;
+
+use crate::publication::Publication;
+
+/// A will as it was given in CONNECT.
+#[derive(Debug)]
+pub(crate) struct Will {
+    pub(crate) publication: Publication,
+    /// The message expiry interval, which starts when the will is published; `None` is never.
+    pub(crate) expiry_s: Option<u32>,
+    pub(crate) delay_s: u32,
+}
+
+/// What a CONNECT said, owned, and checked by the front.
+#[derive(Debug)]
+pub(crate) struct ConnectInfo {
+    pub(crate) version: Version,
+    /// Never empty: the front assigns one where the client gave none.
+    pub(crate) client_id: Box<str>,
+    pub(crate) client_id_assigned: bool,
+    pub(crate) clean_start: bool,
+    pub(crate) keep_alive_s: u16,
+    /// The server's own keep-alive holds instead of the client's, and CONNACK says so.
+    pub(crate) keep_alive_imposed: bool,
+    /// Seconds; 0 ends with the connection, `u32::MAX` never [MQTT-3.1.2.11.2].
+    pub(crate) session_expiry_s: u32,
+    /// What the client asked for differs, and CONNACK says what holds.
+    pub(crate) session_expiry_imposed: bool,
+    pub(crate) receive_maximum: u16,
+    pub(crate) packet_bytes_max: u32,
+    pub(crate) wants_problem_information: bool,
+    pub(crate) will: Option<Box<Will>>,
+}
+
+/// A connection on its way from a front to its shard (DECISIONS 1).
+#[derive(Debug)]
+pub(crate) struct Handover<S> {
+    pub(crate) stream: S,
+    pub(crate) peer: PeerAddr,
+    pub(crate) connect: ConnectInfo,
+    /// What the front read past CONNECT.
+    pub(crate) surplus: Vec<u8>,
+}
+
+/// Which incoming acknowledgement a forwarded publication holds up. It names the session and its
+/// place in the ring, never a connection (DECISIONS 21).
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct AcceptTag {
+    pub(crate) session: Key,
+    pub(crate) sequence: u32,
+}
+
+/// A publication on its way to another shard.
+#[derive(Debug)]
+pub(crate) struct Forwarded {
+    pub(crate) publication: Publication,
+    pub(crate) accept: Option<AcceptTag>,
+}
+
+/// What one shard routes to another in one turn.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    pub(crate) from: u16,
+    /// Credit that the source has taken for it, and gets back with [`Reply`].
+    pub(crate) cost: u64,
+    pub(crate) items: Vec<Forwarded>,
+}
+
+/// The answer to a [`Batch`]: every item is queued, matched nobody or was dropped by a counted
+/// policy.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) from: u16,
+    pub(crate) cost: u64,
+    pub(crate) accepted: Vec<AcceptTag>,
+    /// The batch's own vector, empty, to be filled again.
+    pub(crate) spare: Vec<Forwarded>,
+}
+
+/// What a shard's mailbox takes.
+#[derive(Debug)]
+pub(crate) enum ToShard<S> {
+    Handover(Box<Handover<S>>),
+    Batch(Batch),
+    Reply(Reply),
+    /// Publish the wills that an orderly stop publishes, and say so.
+    PublishWills(std::sync::mpsc::Sender<()>),
+    /// Say good-bye to every client, flush, and end.
+    Stop,
+    /// End now.
+    Abort,
+}
+
+/// What a front's mailbox takes.
+#[derive(Debug)]
+pub(crate) enum ToFront {
+    Stop,
+}

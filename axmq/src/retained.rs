@@ -1,0 +1,174 @@
+//! The retained messages of the whole process, in stripes (DECISIONS 14).
+//!
+//! Only a publish with the RETAIN flag and a new subscription come here, so the data path of
+//! ordinary messages takes none of these locks. A publisher writes the store and then, after a
+//! sequentially consistent fence, reads the interest mask; a subscriber sets its bit, fences, and
+//! then reads the store: so one of the two sees the other, and no subscriber gets neither the live
+//! message nor the stored one.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+use topicmap::{Cursor, Filter, Topic, TopicStore};
+
+use crate::publication::Publication;
+
+const STRIPES: usize = 16;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Retained {
+    stripes: Box<[Mutex<TopicStore<Publication>>]>,
+    messages: AtomicU64,
+    bytes: AtomicU64,
+    messages_max: u64,
+    bytes_max: u64,
+}
+
+/// How far a replay has come.
+#[derive(Debug, Default)]
+pub(crate) struct Position {
+    stripe: usize,
+    cursor: Option<Cursor>,
+}
+
+/// The store is at its limit; the message was not kept.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct RetainedFull;
+
+fn cost(topic: &str, publication: &Publication) -> u64 {
+    (topic.len() + publication.cost()) as u64
+}
+
+fn lock(
+    stripe: &Mutex<TopicStore<Publication>>,
+) -> std::sync::MutexGuard<'_, TopicStore<Publication>> {
+    // A panic while it was held leaves at worst one message in or out: the store itself is whole.
+    stripe
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+impl Retained {
+    pub(crate) fn new(seed: u64, messages_max: u64, bytes_max: u64) -> Self {
+        let stripes = (0..STRIPES)
+            .map(|_| Mutex::new(TopicStore::new(seed)))
+            .collect();
+        Self {
+            stripes,
+            messages: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            messages_max,
+            bytes_max,
+        }
+    }
+
+    fn stripe_of(topic_hash: u64) -> usize {
+        // The low bits are the ones that the store's own table uses.
+        (topic_hash >> 60) as usize % STRIPES
+    }
+
+    /// Keeps the message, or removes the one kept where its payload is empty [MQTT-3.3.1-5, -6].
+    /// Ends with the fence that the caller's look at the interest mask needs.
+    ///
+    /// # Errors
+    ///
+    /// At the limit of messages or bytes, and only where the topic is not replaced by a message
+    /// that is no larger.
+    pub(crate) fn store(
+        &self,
+        topic: &Topic<'_>,
+        publication: Publication,
+    ) -> Result<(), RetainedFull> {
+        let Some(stripe) = self.stripes.get(Self::stripe_of(topic.hash())) else {
+            return Ok(());
+        };
+        let result = {
+            let mut store = lock(stripe);
+            if publication.payload_is_empty() {
+                if let Some(old) = store.remove(topic) {
+                    self.uncount(cost(topic.as_str(), &old));
+                }
+                Ok(())
+            } else {
+                self.replace(&mut store, topic, publication)
+            }
+        };
+        fence(Ordering::SeqCst);
+        result
+    }
+
+    fn replace(
+        &self,
+        store: &mut TopicStore<Publication>,
+        topic: &Topic<'_>,
+        publication: Publication,
+    ) -> Result<(), RetainedFull> {
+        let new = cost(topic.as_str(), &publication);
+        let old = store.get(topic).map(|old| cost(topic.as_str(), old));
+        let messages = self.messages.load(Ordering::Relaxed) + u64::from(old.is_none());
+        let bytes = self.bytes.load(Ordering::Relaxed) + new - old.unwrap_or(0).min(new);
+        if messages > self.messages_max || bytes > self.bytes_max {
+            // The old one would be stale: a late subscriber had better get none (and the drop is
+            // counted) than yesterday's value as today's.
+            if let Some(stale) = store.remove(topic) {
+                self.uncount(cost(topic.as_str(), &stale));
+            }
+            return Err(RetainedFull);
+        }
+        if let Some(replaced) = store.insert(topic, publication) {
+            self.uncount(cost(topic.as_str(), &replaced));
+        }
+        self.messages.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(new, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn uncount(&self, cost: u64) {
+        self.messages.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(cost, Ordering::Relaxed);
+    }
+
+    /// Visits messages that match, looking at no more than about `budget` nodes; `false` when
+    /// there is more. The caller has added its subscription before: this begins with the fence.
+    pub(crate) fn scan(
+        &self,
+        filter: &Filter<'_>,
+        position: &mut Position,
+        budget: usize,
+        mut visit: impl FnMut(&Publication),
+    ) -> bool {
+        fence(Ordering::SeqCst);
+        if filter.is_exact() && position.stripe == 0 && position.cursor.is_none() {
+            // An exact filter hashes like the topic of the same text.
+            position.stripe = Self::stripe_of(filter.hash());
+        }
+        let mut left = budget;
+        while let Some(stripe) = self.stripes.get(position.stripe) {
+            if left == 0 {
+                return false;
+            }
+            let from = position.cursor.take().unwrap_or_default();
+            let mut seen = 0;
+            let next = lock(stripe).scan(filter, from, left, |_, publication| {
+                seen += 1;
+                visit(publication);
+            });
+            if let Some(cursor) = next {
+                position.cursor = Some(cursor);
+                return false;
+            }
+            left = left.saturating_sub(seen.max(1));
+            position.stripe = if filter.is_exact() {
+                STRIPES
+            } else {
+                position.stripe + 1
+            };
+        }
+        true
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        self.messages.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,192 @@
+//! What a client publishes at QoS 1 and 2: acknowledgements in order, and exactly once.
+
+use std::collections::VecDeque;
+
+use mqtt_codec::{PacketId, QoS};
+
+/// Which acknowledgement a publication waits for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum AckKind {
+    PubAck,
+    PubRec,
+}
+
+#[derive(Copy, Clone, Debug)]
+struct PendingAck {
+    packet_id: PacketId,
+    kind: AckKind,
+    /// Shards that have not said yet that they accepted it.
+    shards_left: u8,
+}
+
+/// What to do with a QoS 1 or 2 PUBLISH that has come in.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Arrival {
+    /// Route it.
+    New,
+    /// It is the same message again and its acknowledgement is still due: it joins that one.
+    Joins,
+    /// It is a QoS 2 message that has been received before: only the PUBREC is repeated.
+    Received,
+    /// The client has more unacknowledged messages than the server allows [MQTT-3.3.4-9].
+    OverLimit,
+}
+
+/// Incoming state of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Incoming {
+    /// Acknowledgements due, in order of arrival: they leave in that order [MQTT-4.6.0-2, -3].
+    ring: VecDeque<PendingAck>,
+    /// Sequence number of the ring's first entry.
+    base: u32,
+    /// QoS 2 packet ids between PUBREC and PUBREL, sorted.
+    received: Vec<u16>,
+}
+
+impl Incoming {
+    /// Decides on a PUBLISH with QoS above 0 before it is routed.
+    pub(crate) fn arrive(&self, qos: QoS, packet_id: PacketId, limit: u16) -> Arrival {
+        if self.ring.iter().any(|ack| ack.packet_id == packet_id) {
+            return Arrival::Joins;
+        }
+        if qos == QoS::ExactlyOnce && self.received.binary_search(&packet_id.get()).is_ok() {
+            return Arrival::Received;
+        }
+        if self.unacknowledged() >= usize::from(limit) {
+            return Arrival::OverLimit;
+        }
+        Arrival::New
+    }
+
+    /// Messages that the client may count against the server's receive maximum.
+    fn unacknowledged(&self) -> usize {
+        let pub_acks = self
+            .ring
+            .iter()
+            .filter(|ack| ack.kind == AckKind::PubAck)
+            .count();
+        pub_acks + self.received.len()
+    }
+
+    /// No more than `limit` acknowledgements may be due: beyond it reading stops (DECISIONS 21).
+    pub(crate) fn is_full(&self, limit: u16) -> bool {
+        self.ring.len() >= usize::from(limit)
+    }
+
+    /// Takes note of a new message that `shards` other shards have to accept; returns its sequence
+    /// number.
+    pub(crate) fn begin(&mut self, qos: QoS, packet_id: PacketId, shards: u8) -> u32 {
+        let kind = if qos == QoS::ExactlyOnce {
+            if let Err(at) = self.received.binary_search(&packet_id.get()) {
+                self.received.insert(at, packet_id.get());
+            }
+            AckKind::PubRec
+        } else {
+            AckKind::PubAck
+        };
+        let at = u32::try_from(self.ring.len()).unwrap_or(u32::MAX);
+        self.ring.push_back(PendingAck {
+            packet_id,
+            kind,
+            shards_left: shards,
+        });
+        self.base.wrapping_add(at)
+    }
+
+    /// One shard has accepted the message with this sequence number.
+    pub(crate) fn accepted(&mut self, sequence: u32) {
+        let at = sequence.wrapping_sub(self.base) as usize;
+        if let Some(ack) = self.ring.get_mut(at) {
+            ack.shards_left = ack.shards_left.saturating_sub(1);
+        }
+    }
+
+    /// The next acknowledgement that may leave.
+    pub(crate) fn pop_ready(&mut self) -> Option<(AckKind, PacketId)> {
+        let ack = self.ring.front().filter(|ack| ack.shards_left == 0)?;
+        let ready = (ack.kind, ack.packet_id);
+        self.ring.pop_front();
+        self.base = self.base.wrapping_add(1);
+        Some(ready)
+    }
+
+    /// PUBREL: whether the id was known. It may be used for a new message now [MQTT-4.3.3-10].
+    pub(crate) fn release(&mut self, packet_id: PacketId) -> bool {
+        match self.received.binary_search(&packet_id.get()) {
+            Ok(at) => {
+                self.received.remove(at);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(n: u16) -> PacketId {
+        PacketId::new(n).expect("not zero")
+    }
+
+    #[test]
+    fn acknowledgements_leave_in_order_of_arrival() {
+        let mut incoming = Incoming::default();
+        let first = incoming.begin(QoS::AtLeastOnce, id(7), 2);
+        let second = incoming.begin(QoS::ExactlyOnce, id(3), 1);
+        incoming.accepted(second);
+        assert_eq!(incoming.pop_ready(), None, "the first is still due");
+        incoming.accepted(first);
+        assert_eq!(incoming.pop_ready(), None, "one shard of two");
+        incoming.accepted(first);
+        assert_eq!(incoming.pop_ready(), Some((AckKind::PubAck, id(7))));
+        assert_eq!(incoming.pop_ready(), Some((AckKind::PubRec, id(3))));
+        assert_eq!(incoming.pop_ready(), None);
+        let third = incoming.begin(QoS::AtLeastOnce, id(7), 0);
+        assert_eq!(third, second.wrapping_add(1));
+        incoming.accepted(first);
+        assert_eq!(
+            incoming.pop_ready(),
+            Some((AckKind::PubAck, id(7))),
+            "late accepts are void"
+        );
+    }
+
+    #[test]
+    fn a_qos_2_id_is_new_again_only_after_its_release() {
+        let mut incoming = Incoming::default();
+        assert_eq!(incoming.arrive(QoS::ExactlyOnce, id(9), 10), Arrival::New);
+        incoming.begin(QoS::ExactlyOnce, id(9), 0);
+        assert_eq!(incoming.arrive(QoS::ExactlyOnce, id(9), 10), Arrival::Joins);
+        assert!(incoming.pop_ready().is_some());
+        assert_eq!(
+            incoming.arrive(QoS::ExactlyOnce, id(9), 10),
+            Arrival::Received
+        );
+        assert!(incoming.release(id(9)));
+        assert!(!incoming.release(id(9)));
+        assert_eq!(incoming.arrive(QoS::ExactlyOnce, id(9), 10), Arrival::New);
+    }
+
+    #[test]
+    fn the_limit_counts_what_the_client_may_count() {
+        let mut incoming = Incoming::default();
+        incoming.begin(QoS::ExactlyOnce, id(1), 0);
+        incoming.begin(QoS::AtLeastOnce, id(2), 0);
+        assert_eq!(
+            incoming.arrive(QoS::AtLeastOnce, id(3), 2),
+            Arrival::OverLimit
+        );
+        while incoming.pop_ready().is_some() {}
+        assert_eq!(
+            incoming.arrive(QoS::AtLeastOnce, id(3), 2),
+            Arrival::New,
+            "QoS 1 is settled"
+        );
+        assert_eq!(
+            incoming.arrive(QoS::AtLeastOnce, id(3), 1),
+            Arrival::OverLimit
+        );
+    }
+}

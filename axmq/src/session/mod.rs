@@ -1,0 +1,127 @@
+//! A session: what the broker remembers of a client beyond its connection.
+//!
+//! A session lives in the slab of the shard that its client id hashes to and never moves. It makes
+//! no system call and asks no clock.
+
+mod incoming;
+mod outgoing;
+
+use slabmem::Key;
+use timerwheel::TimerKey;
+use topicmap::FilterId;
+
+pub(crate) use self::incoming::{AckKind, Arrival, Incoming};
+pub(crate) use self::outgoing::{Outgoing, Queued, Resend, UnknownId};
+use crate::message::Will;
+
+/// The filters a session subscribes to. Most devices have none or one, which cost no heap.
+#[derive(Debug, Default)]
+pub(crate) enum FilterSet {
+    #[default]
+    Empty,
+    One(FilterId),
+    Many(Box<Filters>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Filters(Vec<FilterId>);
+
+impl FilterSet {
+    /// Adds a filter that is not in the set.
+    pub(crate) fn insert(&mut self, filter: FilterId) {
+        match self {
+            Self::Empty => *self = Self::One(filter),
+            Self::One(first) => *self = Self::Many(Box::new(Filters(vec![*first, filter]))),
+            Self::Many(filters) => filters.0.push(filter),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, filter: FilterId) {
+        match self {
+            Self::One(only) if *only == filter => *self = Self::Empty,
+            Self::Empty | Self::One(_) => {}
+            Self::Many(filters) => {
+                if let Some(at) = filters.0.iter().position(|other| *other == filter) {
+                    filters.0.swap_remove(at);
+                }
+                if filters.0.is_empty() {
+                    *self = Self::Empty;
+                }
+            }
+        }
+    }
+
+    /// Takes one filter out, whichever is cheapest.
+    pub(crate) fn pop(&mut self) -> Option<FilterId> {
+        let (filter, is_last) = match self {
+            Self::Empty => return None,
+            Self::One(filter) => (Some(*filter), true),
+            Self::Many(filters) => (filters.0.pop(), filters.0.is_empty()),
+        };
+        if is_last {
+            *self = Self::Empty;
+        }
+        filter
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Empty => 0,
+            Self::One(_) => 1,
+            Self::Many(filters) => filters.0.len(),
+        }
+    }
+}
+
+/// Message state in both directions; absent for a client that has only ever used QoS 0.
+#[derive(Debug, Default)]
+pub(crate) struct Flow {
+    pub(crate) outgoing: Outgoing,
+    pub(crate) incoming: Incoming,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Session {
+    pub(crate) client_id: Box<str>,
+    pub(crate) connection: Option<Key>,
+    pub(crate) filters: FilterSet,
+    pub(crate) flow: Option<Box<Flow>>,
+    pub(crate) will: Option<Box<Will>>,
+    /// Its end, or the end of its will's delay, whichever comes first.
+    pub(crate) timer: Option<TimerKey>,
+    /// Milliseconds at which it ends, once its connection has; 0 while connected.
+    pub(crate) ends_at_ms: u64,
+    /// Place in the cleanup funnel plus one, 0 where it isn't in it.
+    pub(crate) funnel_ticket: u64,
+    /// Seconds it outlives its connection; `u32::MAX` is for ever.
+    pub(crate) expiry_s: u32,
+    /// Retained messages are being replayed to it.
+    pub(crate) is_replaying: bool,
+    /// On the list of sessions whose queue waits for room.
+    pub(crate) is_draining: bool,
+}
+
+const _: () = assert!(size_of::<Session>() <= 112);
+
+impl Session {
+    pub(crate) fn new(client_id: Box<str>, expiry_s: u32) -> Self {
+        Self {
+            client_id,
+            connection: None,
+            filters: FilterSet::Empty,
+            flow: None,
+            will: None,
+            timer: None,
+            ends_at_ms: 0,
+            funnel_ticket: 0,
+            expiry_s,
+            is_replaying: false,
+            is_draining: false,
+        }
+    }
+
+    pub(crate) fn flow(&mut self) -> &mut Flow {
+        self.flow.get_or_insert_with(Box::default)
+    }
+}

@@ -1,0 +1,286 @@
+//! What a session still has to get at QoS 1 and 2: in flight, and waiting for room.
+//!
+//! Packet ids are handed out in sequence, so that the message of an id is found by subtraction and
+//! the order of sending is the order of the ring. An entry that is settled before its elders stays
+//! as a tombstone until they go.
+
+use std::collections::VecDeque;
+
+use mqtt_codec::{PacketId, QoS};
+use slabmem::Key;
+
+/// Packet ids there are: 1 to 65,535 [MQTT-2.2.1-2].
+const IDS: u16 = u16::MAX;
+
+/// A message for one session; the message itself is in the shard's table (DECISIONS 24).
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    pub(crate) message: Key,
+    pub(crate) identifiers: Option<Box<[u32]>>,
+    pub(crate) cost: u32,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    /// PUBLISH is out, PUBACK or PUBREC is due.
+    Published(Queued),
+    /// PUBREL is out, PUBCOMP is due.
+    Released,
+    Settled,
+}
+
+/// What is sent again when a session gets a new connection [MQTT-4.4.0-1].
+#[derive(Debug)]
+pub(crate) enum Resend<'a> {
+    Publish(PacketId, &'a Queued),
+    Release(PacketId),
+}
+
+/// Outgoing state of a session.
+#[derive(Debug, Default)]
+pub(crate) struct Outgoing {
+    in_flight: VecDeque<State>,
+    /// Id of the first entry in flight, counted from 0.
+    first: u16,
+    /// Entries in flight that are not settled.
+    live: u16,
+    waiting: VecDeque<Queued>,
+    waiting_bytes: u64,
+}
+
+fn offset(first: u16, by: usize) -> u16 {
+    let sum = (usize::from(first) + by) % usize::from(IDS);
+    u16::try_from(sum).unwrap_or(0)
+}
+
+impl Outgoing {
+    /// Whether another message may go out under the client's receive maximum [MQTT-3.3.4-9].
+    pub(crate) fn has_room(&self, receive_maximum: u16) -> bool {
+        self.live < receive_maximum && self.in_flight.len() < usize::from(IDS)
+    }
+
+    /// Gives a message its packet id.
+    pub(crate) fn send(&mut self, queued: Queued) -> PacketId {
+        debug_assert!(self.has_room(u16::MAX), "the caller asks for room first");
+        let index = offset(self.first, self.in_flight.len());
+        self.in_flight.push_back(State::Published(queued));
+        self.live += 1;
+        PacketId::new(index + 1).unwrap_or(PacketId::MIN)
+    }
+
+    fn at(&mut self, packet_id: PacketId) -> Option<&mut State> {
+        let index = packet_id.get() - 1;
+        let distance = (u32::from(index) + u32::from(IDS) - u32::from(self.first)) % u32::from(IDS);
+        self.in_flight.get_mut(distance as usize)
+    }
+
+    fn settle(&mut self) {
+        self.live -= 1;
+        while matches!(self.in_flight.front(), Some(State::Settled)) {
+            self.in_flight.pop_front();
+            self.first = offset(self.first, 1);
+        }
+    }
+
+    /// PUBACK, or a PUBREC that refuses: the message is settled. `None` for an id that waits for
+    /// no such thing.
+    pub(crate) fn acknowledge(&mut self, packet_id: PacketId, qos: QoS) -> Option<Queued> {
+        let state = self.at(packet_id)?;
+        if !matches!(state, State::Published(queued) if queued.qos == qos) {
+            return None;
+        }
+        let State::Published(queued) = std::mem::replace(state, State::Settled) else {
+            return None;
+        };
+        self.settle();
+        Some(queued)
+    }
+
+    /// PUBREC: the message is the client's now, PUBREL goes out [MQTT-4.3.3-4]. `Ok(None)` where
+    /// the PUBREL is only repeated.
+    pub(crate) fn receive(&mut self, packet_id: PacketId) -> Result<Option<Queued>, UnknownId> {
+        let state = self.at(packet_id).ok_or(UnknownId)?;
+        match state {
+            State::Released => Ok(None),
+            State::Published(queued) if queued.qos == QoS::ExactlyOnce => {
+                match std::mem::replace(state, State::Released) {
+                    State::Published(queued) => Ok(Some(queued)),
+                    State::Released | State::Settled => Ok(None),
+                }
+            }
+            State::Published(_) | State::Settled => Err(UnknownId),
+        }
+    }
+
+    /// PUBCOMP: whether the id was waiting for it.
+    pub(crate) fn complete(&mut self, packet_id: PacketId) -> bool {
+        match self.at(packet_id) {
+            Some(state @ State::Released) => {
+                *state = State::Settled;
+                self.settle();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Everything that a new connection gets again, in the order of its first sending
+    /// [MQTT-4.6.0-1].
+    pub(crate) fn resend(&self) -> impl Iterator<Item = Resend<'_>> {
+        self.in_flight.iter().enumerate().filter_map(|(at, state)| {
+            let id = PacketId::new(offset(self.first, at) + 1)?;
+            match state {
+                State::Published(queued) => Some(Resend::Publish(id, queued)),
+                State::Released => Some(Resend::Release(id)),
+                State::Settled => None,
+            }
+        })
+    }
+
+    pub(crate) fn wait(&mut self, queued: Queued) {
+        self.waiting_bytes += u64::from(queued.cost);
+        self.waiting.push_back(queued);
+    }
+
+    pub(crate) fn next_waiting(&mut self) -> Option<Queued> {
+        let queued = self.waiting.pop_front()?;
+        self.waiting_bytes -= u64::from(queued.cost);
+        if self.waiting.is_empty() {
+            // A burst must not leave its high-water mark behind in every session.
+            self.waiting = VecDeque::new();
+        }
+        Some(queued)
+    }
+
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len()
+    }
+
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
+    }
+
+    /// Takes everything, for a session that ends.
+    pub(crate) fn into_messages(self) -> impl Iterator<Item = Queued> {
+        let in_flight = self.in_flight.into_iter().filter_map(|state| match state {
+            State::Published(queued) => Some(queued),
+            State::Released | State::Settled => None,
+        });
+        in_flight.chain(self.waiting)
+    }
+}
+
+/// The packet id does not stand for a message that waits for this packet.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct UnknownId;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queued(qos: QoS) -> Queued {
+        let message = Key::from_bits(1 << 32).expect("generation 1");
+        Queued {
+            message,
+            identifiers: None,
+            cost: 10,
+            qos,
+            retain: false,
+        }
+    }
+
+    fn id(n: u16) -> PacketId {
+        PacketId::new(n).expect("not zero")
+    }
+
+    #[test]
+    fn ids_run_around_and_skip_zero() {
+        let mut outgoing = Outgoing::default();
+        for round in 0..200_000_u32 {
+            let expected = u16::try_from(round % 65_535 + 1).expect("fits");
+            assert_eq!(outgoing.send(queued(QoS::AtLeastOnce)), id(expected));
+            assert!(
+                outgoing
+                    .acknowledge(id(expected), QoS::AtLeastOnce)
+                    .is_some()
+            );
+            assert!(
+                outgoing
+                    .acknowledge(id(expected), QoS::AtLeastOnce)
+                    .is_none()
+            );
+        }
+    }
+
+    #[test]
+    fn an_id_is_not_used_again_while_its_elder_is_unsettled() {
+        let mut outgoing = Outgoing::default();
+        assert_eq!(outgoing.send(queued(QoS::AtLeastOnce)), id(1));
+        let mut sent = 1_u32;
+        while outgoing.has_room(10) {
+            let next = outgoing.send(queued(QoS::AtLeastOnce));
+            assert_ne!(next, id(1), "id 1 is still in flight");
+            assert!(outgoing.acknowledge(next, QoS::AtLeastOnce).is_some());
+            sent += 1;
+        }
+        assert_eq!(sent, 65_535);
+        assert!(outgoing.acknowledge(id(1), QoS::AtLeastOnce).is_some());
+        assert!(outgoing.has_room(1));
+    }
+
+    #[test]
+    fn qos_2_goes_through_its_four_steps_and_repeats() {
+        let mut outgoing = Outgoing::default();
+        let one = outgoing.send(queued(QoS::ExactlyOnce));
+        assert!(
+            outgoing.acknowledge(one, QoS::AtLeastOnce).is_none(),
+            "PUBACK is not for QoS 2"
+        );
+        assert!(!outgoing.complete(one), "PUBCOMP before PUBREC");
+        assert!(matches!(outgoing.receive(one), Ok(Some(_))));
+        assert!(matches!(outgoing.receive(one), Ok(None)));
+        assert!(matches!(outgoing.resend().next(), Some(Resend::Release(again)) if again == one));
+        assert!(outgoing.complete(one));
+        assert!(!outgoing.complete(one));
+        assert_eq!(outgoing.receive(one).unwrap_err(), UnknownId);
+        assert_eq!(outgoing.resend().count(), 0);
+    }
+
+    #[test]
+    fn resending_keeps_the_order_and_leaves_out_what_is_settled() {
+        let mut outgoing = Outgoing::default();
+        let ids: Vec<_> = (0..4)
+            .map(|_| outgoing.send(queued(QoS::AtLeastOnce)))
+            .collect();
+        outgoing.acknowledge(ids[1], QoS::AtLeastOnce);
+        let again: Vec<_> = outgoing
+            .resend()
+            .map(|what| match what {
+                Resend::Publish(id, _) | Resend::Release(id) => id,
+            })
+            .collect();
+        assert_eq!(again, [ids[0], ids[2], ids[3]]);
+        assert!(!outgoing.has_room(3));
+        assert!(outgoing.has_room(4));
+    }
+
+    #[test]
+    fn waiting_messages_are_counted_in_and_out() {
+        let mut outgoing = Outgoing::default();
+        outgoing.wait(queued(QoS::AtLeastOnce));
+        outgoing.wait(queued(QoS::ExactlyOnce));
+        assert_eq!(
+            (outgoing.waiting_count(), outgoing.waiting_bytes()),
+            (2, 20)
+        );
+        assert!(
+            outgoing
+                .next_waiting()
+                .is_some_and(|queued| queued.qos == QoS::AtLeastOnce)
+        );
+        outgoing.send(queued(QoS::AtLeastOnce));
+        assert_eq!(outgoing.into_messages().count(), 2);
+    }
+}

@@ -1,0 +1,260 @@
+//! A client comes in: its session is found, taken over or made, and CONNACK answers.
+
+use mqtt_codec::encode::{ConnAck, ConnAckProperties};
+use mqtt_codec::{PacketId, Version};
+use slabmem::Key;
+
+use super::connection::{Connection, Extras, Partial, State};
+use super::deliver::Wanted;
+use super::{Core, Timer};
+use crate::events::{Cause, Event};
+use crate::message::{ConnectInfo, Handover};
+use crate::session::{Resend, Session};
+
+impl<S> Core<S> {
+    /// Takes a connection from a front and answers its CONNECT.
+    ///
+    /// # Errors
+    ///
+    /// Gives the stream back, to be closed, where the tables are at their limit.
+    pub(crate) fn attach(&mut self, handover: Handover<S>) -> Result<Key, S> {
+        let Handover {
+            stream,
+            peer,
+            mut connect,
+            surplus,
+        } = handover;
+        let present = self.resume(&connect, peer);
+        let session_key = match present {
+            Some(key) => key,
+            None => match self.open_session(&connect) {
+                Ok(key) => key,
+                Err(_) => return Err(stream),
+            },
+        };
+        let connection = self.new_connection(stream, peer, session_key, &connect, surplus);
+        let key = match self.connections.insert(connection) {
+            Ok(key) => key,
+            Err(full) => {
+                self.end_session(session_key);
+                return Err(full.into_inner().stream);
+            }
+        };
+        if let Some(connection) = self.connections.get_mut(key) {
+            if let Some(silence_ms) = connection.silence_max_ms() {
+                connection.timer = Some(self.keep_alive.insert(self.now_ms + silence_ms, key));
+            }
+            if connection.partial.is_some() {
+                self.ready.push(key);
+            }
+        }
+        let timer = self.sessions.get_mut(session_key).and_then(|session| {
+            session.connection = Some(key);
+            session.expiry_s = connect.session_expiry_s;
+            session.will = connect.will.take();
+            session.ends_at_ms = 0;
+            session.timer.take()
+        });
+        if let Some(timer) = timer {
+            self.timers.cancel(timer);
+        }
+        self.connack(key, &connect, present.is_some());
+        if self.reports_routine {
+            self.events.push(Event::Connected {
+                client_id: connect.client_id.clone(),
+                peer,
+                version: connect.version,
+                session_present: present.is_some(),
+            });
+        }
+        if present.is_some() {
+            self.resend(session_key, key);
+        }
+        Ok(key)
+    }
+
+    /// The session that this CONNECT goes on with. An older connection of the same client id gets
+    /// out first [MQTT-3.1.4-3], and what its end had left to do is done before CONNACK
+    /// (DECISIONS 9).
+    fn resume(&mut self, connect: &ConnectInfo, peer: pollio::PeerAddr) -> Option<Key> {
+        let key = self.find(&connect.client_id)?;
+        if let Some(connection) = self.sessions.get(key)?.connection {
+            self.close(connection, Cause::TakenOver(peer));
+        }
+        self.finish_cleanup(key, Some(connect.clean_start));
+        // Where the old session ended with its connection it is gone now.
+        let session = self.sessions.get_mut(key)?;
+        let will = session.will.take();
+        if connect.clean_start {
+            // A will that waits for its delay is published when the session ends [MQTT-3.1.2-8];
+            // one of a session that goes on is not [MQTT-3.1.3-9].
+            if let Some(will) = will {
+                self.publish_will(key, *will);
+            }
+            self.end_session(key);
+            return None;
+        }
+        Some(key)
+    }
+
+    fn open_session(&mut self, connect: &ConnectInfo) -> Result<Key, ()> {
+        let session = Session::new(connect.client_id.clone(), connect.session_expiry_s);
+        let key = self.sessions.insert(session).map_err(|_| ())?;
+        self.index_insert(&connect.client_id, key.index());
+        Ok(key)
+    }
+
+    fn new_connection(
+        &self,
+        stream: S,
+        peer: pollio::PeerAddr,
+        session: Key,
+        connect: &ConnectInfo,
+        surplus: Vec<u8>,
+    ) -> Connection<S> {
+        let is_terse = connect.version == Version::V5 && !connect.wants_problem_information;
+        let extras = (connect.packet_bytes_max != 0 || is_terse).then(|| {
+            let packet_bytes_max = connect.packet_bytes_max;
+            Box::new(Extras {
+                packet_bytes_max,
+                is_terse,
+                ..Extras::default()
+            })
+        });
+        let inflight_max = self.shared.inflight();
+        Connection {
+            stream,
+            out: sharedbuf::WriteQueue::new(),
+            session,
+            partial: (!surplus.is_empty()).then(|| Box::new(Partial::Small(surplus))),
+            extras,
+            timer: None,
+            peer,
+            keep_alive_s: connect.keep_alive_s,
+            receive_maximum: match connect.version {
+                Version::V5 => connect.receive_maximum.min(inflight_max),
+                _ => inflight_max,
+            },
+            flags: 0,
+            discard_left: 0,
+            state: State::Connected,
+            version: connect.version,
+        }
+    }
+
+    fn connack(&mut self, key: Key, connect: &ConnectInfo, session_present: bool) {
+        let limits = &self.shared.limits;
+        let properties = ConnAckProperties {
+            session_expiry_interval: connect
+                .session_expiry_imposed
+                .then_some(connect.session_expiry_s),
+            receive_maximum: Some(self.shared.receive_maximum()).filter(|max| *max != u16::MAX),
+            maximum_packet_size: Some(limits.packet_bytes),
+            assigned_client_id: connect.client_id_assigned.then_some(&*connect.client_id),
+            topic_alias_maximum: u16::try_from(limits.topic_aliases)
+                .ok()
+                .filter(|max| *max != 0),
+            shared_subscription_available: Some(false),
+            server_keep_alive: connect.keep_alive_imposed.then_some(connect.keep_alive_s),
+            ..ConnAckProperties::default()
+        };
+        let packet = ConnAck {
+            session_present,
+            reason: mqtt_codec::ReasonCode::Success,
+            properties,
+        };
+        let mut bytes = vec![0; packet.encoded_len(connect.version)];
+        packet.encode(connect.version, &mut bytes);
+        self.control(key, bytes.len(), |out| out.copy_from_slice(&bytes));
+    }
+
+    /// Sends again what the client has not acknowledged, in the old order, and then what waits
+    /// [MQTT-4.4.0-1].
+    fn resend(&mut self, session_key: Key, key: Key) {
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        let Some(flow) = session.flow.take() else {
+            return;
+        };
+        for what in flow.outgoing.resend() {
+            match what {
+                Resend::Publish(id, queued) => {
+                    let wanted = Wanted {
+                        qos: queued.qos,
+                        retain: queued.retain,
+                        dup: true,
+                        packet_id: Some(id),
+                        identifiers: queued.identifiers.as_deref().unwrap_or_default(),
+                    };
+                    self.send_kept(key, queued.message, &wanted);
+                }
+                Resend::Release(id) => self.pub_rel(key, id),
+            }
+        }
+        if let Some(session) = self.sessions.get_mut(session_key) {
+            session.flow = Some(flow);
+        }
+        self.drain_later(session_key);
+    }
+
+    fn pub_rel(&mut self, key: Key, id: PacketId) {
+        self.ack(
+            key,
+            mqtt_codec::PacketType::PubRel,
+            id,
+            mqtt_codec::ReasonCode::Success,
+        );
+    }
+
+    /// Publishes the wills that an orderly stop publishes: those of sessions that end with it
+    /// (DECISIONS 11).
+    pub(crate) fn publish_wills_at_stop(&mut self) {
+        let keys: Vec<Key> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.will.is_some() && session.expiry_s == 0)
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            if let Some(will) = self
+                .sessions
+                .get_mut(key)
+                .and_then(|session| session.will.take())
+            {
+                self.publish_will(key, *will);
+            }
+        }
+    }
+
+    /// Says good-bye to every client.
+    pub(crate) fn stop(&mut self) {
+        let keys: Vec<Key> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.state == State::Connected)
+            .map(|(key, _)| key)
+            .collect();
+        for key in keys {
+            if let Some(session) = self
+                .connections
+                .get(key)
+                .map(|connection| connection.session)
+                && let Some(session) = self.sessions.get_mut(session)
+            {
+                // Kept with a persistent session, published before with the others.
+                session.will = None;
+            }
+            self.close(key, Cause::ServerStops);
+        }
+    }
+
+    pub(super) fn arm_session(&mut self, key: Key, at_ms: u64) {
+        if let Some(session) = self.sessions.get_mut(key) {
+            if let Some(old) = session.timer.take() {
+                self.timers.cancel(old);
+            }
+            session.timer = Some(self.timers.insert(at_ms, Timer::Session(key)));
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The end of a connection, in two phases: the fast path marks and queues, the cleanup funnel does
+//! the slow work within the background budget (DESIGN 5, DECISIONS 8 and 9).
+
+use mqtt_codec::encode::Disconnect;
+use mqtt_codec::{ReasonCode, Version};
+use slabmem::Key;
+use topicmap::Filter;
+
+use super::connection::{State, flag};
+use super::{Core, Timer};
+use crate::events::{Cause, Event};
+use crate::message::Will;
+use crate::session::FilterSet;
+
+/// A peer that is told why has this long to read it.
+const LINGER_MS: u64 = 1_000;
+
+/// Input that is thrown away in the meantime, in units of 4 KiB: 256 KiB.
+pub(super) const LINGER_DISCARD: u8 = 64;
+
+/// What is left to do for a connection that has ended.
+#[derive(Debug)]
+pub(crate) struct Doomed<S> {
+    /// To be closed.
+    stream: Option<S>,
+    session: Option<Key>,
+    drops_will: bool,
+}
+
+impl<S> Core<S> {
+    /// Ends a connection: the session is let go at once, the rest is left to the funnel. A 5.0
+    /// client that did not leave by itself is told the reason.
+    pub(crate) fn close(&mut self, key: Key, cause: Cause) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.state != State::Connected {
+            if cause.is_from_peer() {
+                self.finish_closing(key);
+            }
+            return;
+        }
+        let session_key = connection.session;
+        let tells = connection.version == Version::V5 && !cause.is_from_peer();
+        // What was said before is still flushed to a client that the server turns out politely.
+        let lingers = tells || matches!(cause, Cause::ServerStops | Cause::TakenOver(_));
+        connection.advance(State::Closing);
+        if let Some(timer) = connection.timer.take() {
+            self.keep_alive.cancel(timer);
+        }
+        connection.partial = None;
+        self.stop_pressing(key);
+        self.report_end(key, session_key, &cause);
+        if tells {
+            self.disconnect(key, &cause);
+        }
+        let stream = if lingers {
+            self.linger(key);
+            None
+        } else {
+            self.connections
+                .remove(key)
+                .map(|connection| connection.stream)
+        };
+        self.let_go(session_key, stream, cause.drops_will());
+    }
+
+    fn report_end(&mut self, key: Key, session_key: Key, cause: &Cause) {
+        if !self.reports_routine && !cause.is_misconduct() {
+            return;
+        }
+        let Some(peer) = self.connections.get(key).map(|connection| connection.peer) else {
+            return;
+        };
+        let Some(session) = self.sessions.get(session_key) else {
+            return;
+        };
+        let client_id = session.client_id.clone();
+        self.events.push(Event::Disconnected {
+            client_id,
+            peer,
+            cause: cause.clone(),
+        });
+    }
+
+    fn disconnect(&mut self, key: Key, cause: &Cause) {
+        let is_terse = self
+            .connections
+            .get(key)
+            .is_none_or(super::Connection::is_terse);
+        let text = (!is_terse).then(|| cause.to_string());
+        let packet = Disconnect {
+            reason: cause.reason(),
+            reason_string: text.as_deref(),
+            ..Disconnect::default()
+        };
+        let len = packet.encoded_len(Version::V5);
+        self.control(key, len, |out| {
+            packet.encode(Version::V5, out);
+        });
+    }
+
+    fn linger(&mut self, key: Key) {
+        let timer = self
+            .timers
+            .insert(self.now_ms + LINGER_MS, Timer::Linger(key));
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.timer = Some(timer);
+            connection.discard_left = LINGER_DISCARD;
+        }
+        // Also with nothing to write: the flush is what shuts the write side.
+        self.mark_dirty(key);
+    }
+
+    /// The last step of a connection that lingered.
+    pub(crate) fn finish_closing(&mut self, key: Key) {
+        let Some(connection) = self.connections.remove(key) else {
+            return;
+        };
+        debug_assert!(
+            connection.state > State::Connected,
+            "the session was let go before"
+        );
+        if let Some(timer) = connection.timer {
+            self.timers.cancel(timer);
+        }
+        self.push_doomed(Doomed {
+            stream: Some(connection.stream),
+            session: None,
+            drops_will: true,
+        });
+    }
+
+    fn let_go(&mut self, session_key: Key, stream: Option<S>, drops_will: bool) {
+        if let Some(session) = self.sessions.get_mut(session_key) {
+            session.connection = None;
+            session.ends_at_ms = match session.expiry_s {
+                u32::MAX => u64::MAX,
+                expiry_s => self.now_ms + u64::from(expiry_s) * 1_000,
+            };
+            session.funnel_ticket = self.funnel_done + self.funnel.len() as u64 + 1;
+        }
+        self.push_doomed(Doomed {
+            stream,
+            session: Some(session_key),
+            drops_will,
+        });
+    }
+
+    fn push_doomed(&mut self, doomed: Doomed<S>) {
+        // Full, closing slows down and nothing is lost.
+        self.funnel.push_back(doomed);
+        while self.funnel.len() > self.shared.limits.cleanup_funnel as usize {
+            self.cleanup_one();
+        }
+    }
+
+    /// Does the slow work for the oldest item; `false` when there is none.
+    pub(crate) fn cleanup_one(&mut self) -> bool {
+        let Some(doomed) = self.funnel.pop_front() else {
+            if self.funnel.capacity() > 1_024 {
+                self.funnel.shrink_to(1_024);
+            }
+            return false;
+        };
+        self.funnel_done += 1;
+        if let Some(session) = doomed.session {
+            self.cleanup_session(session, doomed.drops_will, None);
+        }
+        if let Some(stream) = doomed.stream {
+            drop(stream);
+            self.shared.connection_closed();
+        }
+        true
+    }
+
+    pub(crate) fn funnel_len(&self) -> usize {
+        self.funnel.len()
+    }
+
+    /// Completes what a session has in the funnel, before a new connection takes it.
+    pub(super) fn finish_cleanup(&mut self, key: Key, clean_start: Option<bool>) {
+        let Some(session) = self
+            .sessions
+            .get(key)
+            .filter(|session| session.funnel_ticket != 0)
+        else {
+            return;
+        };
+        let at = (session.funnel_ticket - 1).checked_sub(self.funnel_done);
+        let item = at.and_then(|at| self.funnel.get_mut(at as usize));
+        let Some(item) = item.filter(|item| item.session == Some(key)) else {
+            return;
+        };
+        item.session = None;
+        let drops_will = item.drops_will;
+        self.cleanup_session(key, drops_will, clean_start);
+    }
+
+    /// Will, session end or its timer. `clean_start` is that of the CONNECT that takes over, if one
+    /// does.
+    fn cleanup_session(&mut self, key: Key, drops_will: bool, clean_start: Option<bool>) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.funnel_ticket = 0;
+        let ends_now = session.expiry_s == 0;
+        if drops_will {
+            session.will = None;
+        }
+        let mut wake_at_ms = session.ends_at_ms;
+        if let Some(will) = session
+            .will
+            .take_if(|will| will.delay_s == 0 || ends_now || clean_start == Some(true))
+        {
+            self.publish_will(key, *will);
+        } else if let Some(will) = &session.will {
+            wake_at_ms = wake_at_ms.min(self.now_ms + u64::from(will.delay_s) * 1_000);
+        }
+        if ends_now {
+            self.end_session(key);
+        } else if clean_start.is_none() && wake_at_ms != u64::MAX {
+            self.arm_session(key, wake_at_ms);
+        }
+    }
+
+    /// A session's timer has come up: its will's delay is over, or it ends.
+    pub(super) fn session_due(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        session.timer = None;
+        if session.connection.is_some() {
+            return;
+        }
+        let ends = session.ends_at_ms <= self.now_ms;
+        let ends_at_ms = session.ends_at_ms;
+        // The end of a session publishes a will that still waits [MQTT-3.1.3-9].
+        if let Some(will) = session.will.take() {
+            self.publish_will(key, *will);
+        }
+        if ends {
+            self.end_session(key);
+        } else if ends_at_ms != u64::MAX {
+            self.arm_session(key, ends_at_ms);
+        }
+    }
+
+    pub(super) fn publish_will(&mut self, source: Key, will: Will) {
+        let mut publication = will.publication;
+        if let Some(expiry_s) = will.expiry_s {
+            publication.expire_at(self.now_ms + u64::from(expiry_s) * 1_000);
+        }
+        publication.source = Some(self.reference(source));
+        let topic = publication.view().topic().to_owned();
+        let Ok(topic) = topicmap::Topic::parse(&topic, &self.shared.topic_limits) else {
+            debug_assert!(false, "the front has checked the will's topic");
+            return;
+        };
+        let view = publication.view();
+        if view.retain() {
+            self.retain(&view, &topic);
+        }
+        self.route(&view, &topic, None);
+    }
+
+    /// Takes a session out of everything that knows it.
+    pub(super) fn end_session(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let mut filters = std::mem::replace(&mut session.filters, FilterSet::Empty);
+        while let Some(filter) = filters.pop() {
+            self.unsubscribe_id(key.index(), filter);
+        }
+        let Some(mut session) = self.sessions.remove(key) else {
+            return;
+        };
+        if let Some(timer) = session.timer.take() {
+            self.timers.cancel(timer);
+        }
+        if let Some(flow) = session.flow.take() {
+            for queued in flow.outgoing.into_messages() {
+                self.release(queued.message);
+            }
+        }
+        // The index finds entries by comparing slots, so the session may be gone already.
+        self.index_remove(&session.client_id, key.index());
+    }
+
+    fn unsubscribe_id(&mut self, slot: u32, id: topicmap::FilterId) {
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        text.push_str(self.topics.filter_text(id).unwrap_or_default());
+        if let Ok(filter) = Filter::parse(&text, &self.shared.topic_limits)
+            && let Some(removed) = self.topics.remove_by_id(id, slot)
+        {
+            self.withdraw(&filter, removed.last);
+        }
+        self.text = text;
+    }
+
+    /// What follows the removal of a subscription: the interest, and the routes that knew it.
+    pub(super) fn withdraw(&mut self, filter: &Filter<'_>, is_last: bool) {
+        if is_last && let Ok(shard) = u8::try_from(self.me) {
+            self.shared.interest.remove(filter, shard);
+        }
+        self.shared.stamps.bump(filter);
+    }
+
+    /// Bytes went out.
+    pub(crate) fn wrote(&mut self, key: Key, bytes: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.out.advance(bytes);
+        if bytes > 0 {
+            connection.set(flag::PROGRESS);
+        }
+        self.relieve(key);
+    }
+
+    /// Everything is written. Returns whether the write side is to be shut now.
+    pub(crate) fn flushed(&mut self, key: Key) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        let shuts = connection.state == State::Closing;
+        if shuts {
+            connection.advance(State::Draining);
+        }
+        shuts
+    }
+
+    /// There is more to write than this turn may.
+    pub(crate) fn write_more(&mut self, key: Key) {
+        self.mark_dirty(key);
+    }
+
+    /// A client that is being turned out sent something; `false` once it has sent too much.
+    pub(crate) fn discard(&mut self, key: Key, bytes: usize) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        let units = u8::try_from(bytes.div_ceil(4_096)).unwrap_or(u8::MAX);
+        connection.discard_left = connection.discard_left.saturating_sub(units);
+        connection.discard_left != 0
+    }
+
+    pub(super) fn violation(
+        &mut self,
+        key: Key,
+        reason: ReasonCode,
+        clause: &'static str,
+        what: &'static str,
+    ) {
+        self.close(
+            key,
+            Cause::Violation {
+                reason,
+                clause,
+                what,
+            },
+        );
+    }
+}

@@ -1,0 +1,125 @@
+//! A connection, as its shard knows it: the compact, hot part of a client.
+
+use mqtt_codec::Version;
+use pollio::PeerAddr;
+use sharedbuf::{ReadBlock, WriteQueue};
+use slabmem::Key;
+use timerwheel::TimerKey;
+
+/// How far a connection has come. The only legal moves are forward; a connection has one owner, so
+/// this is a plain enum (DECISIONS 6). What comes before is the front's business.
+#[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
+pub(crate) enum State {
+    Connected,
+    /// The session is gone; what is left to say is flushed and input is thrown away.
+    Closing,
+    /// Its write side is shut; the peer has a last moment to read (DECISIONS 8).
+    Draining,
+}
+
+/// Bits of [`Connection::flags`].
+pub(crate) mod flag {
+    /// On the dirty list.
+    pub(crate) const DIRTY: u8 = 1;
+    /// The last write met a full socket buffer: nothing is written until it says it has room.
+    pub(crate) const BLOCKED: u8 = 1 << 1;
+    /// Has published: its reading is what back-pressure stops.
+    pub(crate) const PUBLISHER: u8 = 1 << 2;
+    /// Reading is stopped, by back-pressure.
+    pub(crate) const PAUSED: u8 = 1 << 3;
+    /// Its out-queue is above the soft mark and presses on its publishers (DECISIONS 22).
+    pub(crate) const PRESSED: u8 = 1 << 4;
+    /// It makes no progress: it no longer presses, its QoS 0 messages are dropped.
+    pub(crate) const STALLED: u8 = 1 << 5;
+    /// Some bytes went out since the last look.
+    pub(crate) const PROGRESS: u8 = 1 << 6;
+    /// The peer has hung up: reading goes on to the very end, since no further edge will come.
+    pub(crate) const HUNG_UP: u8 = 1 << 7;
+}
+
+/// What only 5.0 clients that ask for it have.
+#[derive(Debug, Default)]
+pub(crate) struct Extras {
+    /// Largest packet the client takes [MQTT-3.1.2-24]; 0 is no limit.
+    pub(crate) packet_bytes_max: u32,
+    /// Topic aliases that the client has set, by number less one.
+    pub(crate) aliases: Vec<Option<Box<str>>>,
+    /// The client wants no reason strings [MQTT-3.1.2-29].
+    pub(crate) is_terse: bool,
+}
+
+/// Bytes of a packet that has not come in whole.
+#[derive(Debug)]
+pub(crate) enum Partial {
+    /// The start of a small packet, or whole packets that the budget left over.
+    Small(Vec<u8>),
+    /// A large packet is read straight into a block of its own (DESIGN 4, step 1).
+    Large(ReadBlock),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Connection<S> {
+    pub(crate) stream: S,
+    pub(crate) out: WriteQueue,
+    pub(crate) session: Key,
+    pub(crate) partial: Option<Box<Partial>>,
+    pub(crate) extras: Option<Box<Extras>>,
+    /// Keep-alive in the coarse wheel while connected, the end of lingering in the exact one after.
+    pub(crate) timer: Option<TimerKey>,
+    pub(crate) peer: PeerAddr,
+    pub(crate) keep_alive_s: u16,
+    pub(crate) receive_maximum: u16,
+    pub(crate) flags: u8,
+    /// Input that may still be thrown away while closing, in units of 4 KiB.
+    pub(crate) discard_left: u8,
+    pub(crate) state: State,
+    pub(crate) version: Version,
+}
+
+const _: () = assert!(size_of::<Connection<std::os::fd::OwnedFd>>() <= 88);
+
+impl<S> Connection<S> {
+    pub(crate) fn has(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    pub(crate) fn set(&mut self, flag: u8) {
+        self.flags |= flag;
+    }
+
+    pub(crate) fn clear(&mut self, flag: u8) {
+        self.flags &= !flag;
+    }
+
+    /// Moves forward.
+    pub(crate) fn advance(&mut self, to: State) {
+        assert!(
+            to > self.state,
+            "a connection never goes back from {:?} to {to:?}",
+            self.state
+        );
+        self.state = to;
+    }
+
+    /// Milliseconds of silence after which the client is taken for dead, one and a half times its
+    /// keep alive [MQTT-3.1.2-22]; `None` where it asked for none.
+    pub(crate) fn silence_max_ms(&self) -> Option<u64> {
+        (self.keep_alive_s != 0).then(|| u64::from(self.keep_alive_s) * 1_500)
+    }
+
+    pub(crate) fn packet_bytes_max(&self) -> usize {
+        match self
+            .extras
+            .as_deref()
+            .map_or(0, |extras| extras.packet_bytes_max)
+        {
+            0 => usize::MAX,
+            limit => limit as usize,
+        }
+    }
+
+    pub(crate) fn is_terse(&self) -> bool {
+        self.extras.as_deref().is_some_and(|extras| extras.is_terse)
+    }
+}

@@ -1,0 +1,423 @@
+//! A routed publication reaches the sessions of this shard.
+
+use mqtt_codec::{PacketId, QoS};
+use slabmem::Key;
+
+use super::connection::{State, flag};
+use super::images::Look;
+use super::{Core, Kept, mark};
+use crate::message::{AcceptTag, Batch, Forwarded, Reply};
+use crate::publication::{Publication, SessionRef, View};
+use crate::route::{Audience, Route, Target};
+use crate::session::Queued;
+
+/// How one session wants a publication.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Wanted<'a> {
+    pub(super) qos: QoS,
+    pub(super) retain: bool,
+    pub(super) dup: bool,
+    pub(super) packet_id: Option<PacketId>,
+    pub(super) identifiers: &'a [u32],
+}
+
+impl<S> Core<S> {
+    /// The process-wide name of a session of this shard.
+    pub(super) fn reference(&self, key: Key) -> SessionRef {
+        SessionRef {
+            shard: self.me,
+            key,
+        }
+    }
+
+    fn is_source(&self, view: &View<'_>, slot: u32) -> bool {
+        view.source
+            .is_some_and(|source| source.shard == self.me && source.key.index() == slot)
+    }
+
+    /// Delivers to every target of this shard.
+    pub(super) fn deliver_route(&mut self, view: &View<'_>, route: &Route) {
+        self.images.begin();
+        let mut kept = None;
+        for target in &route.targets {
+            let hears = match target.audience {
+                Audience::Everybody => true,
+                Audience::NotThePublisher => !self.is_source(view, target.session),
+                Audience::OnlyThePublisher => self.is_source(view, target.session),
+            };
+            if hears {
+                self.deliver(view, target, route.identifiers(target), &mut kept);
+            }
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        view: &View<'_>,
+        target: &Target,
+        identifiers: &[u32],
+        kept: &mut Option<Key>,
+    ) {
+        let wanted = Wanted {
+            qos: view.qos().min(target.qos),
+            retain: view.retain() && target.retain_as_published,
+            dup: false,
+            packet_id: None,
+            identifiers,
+        };
+        let Some(key) = self.sessions.key_at(target.session) else {
+            return;
+        };
+        let Some(session) = self.sessions.get(key) else {
+            return;
+        };
+        if session.is_replaying && view.retain() {
+            self.note_live(key, view.topic());
+        }
+        self.deliver_to(key, view, &wanted, kept);
+    }
+
+    /// Delivers to one session. `kept` is the message's place in the table, once it has one.
+    pub(super) fn deliver_to(
+        &mut self,
+        session: Key,
+        view: &View<'_>,
+        wanted: &Wanted<'_>,
+        kept: &mut Option<Key>,
+    ) {
+        if wanted.qos == QoS::AtMostOnce {
+            self.deliver_once_at_most(session, view, wanted);
+        } else {
+            self.deliver_acknowledged(session, view, wanted, kept);
+        }
+    }
+
+    fn deliver_once_at_most(&mut self, session: Key, view: &View<'_>, wanted: &Wanted<'_>) {
+        let connection = self
+            .sessions
+            .get(session)
+            .and_then(|session| session.connection);
+        let Some(key) = connection else {
+            self.counters.dropped_offline += 1;
+            return;
+        };
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let queued = connection.out.bytes();
+        let limits = &self.shared.limits;
+        if queued >= limits.out_queue_soft_bytes as usize {
+            if connection.has(flag::STALLED) {
+                self.counters.dropped_stalled += 1;
+                return;
+            }
+            if queued >= limits.out_queue_bytes as usize {
+                self.counters.dropped_out_queue_full += 1;
+                self.press(key);
+                return;
+            }
+        }
+        self.push(key, view, wanted);
+    }
+
+    fn deliver_acknowledged(
+        &mut self,
+        session_key: Key,
+        view: &View<'_>,
+        wanted: &Wanted<'_>,
+        kept: &mut Option<Key>,
+    ) {
+        let Some(message) = self.keep(view, kept) else {
+            self.counters.dropped_no_memory += 1;
+            return;
+        };
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        let queued = Queued {
+            message,
+            identifiers: (!wanted.identifiers.is_empty()).then(|| wanted.identifiers.into()),
+            cost: u32::try_from(view.len()).unwrap_or(u32::MAX),
+            qos: wanted.qos,
+            retain: wanted.retain,
+        };
+        let connection = session.connection;
+        let outgoing = &mut session.flow().outgoing;
+        let limits = &self.shared.limits;
+        let sends_now = outgoing.waiting_count() == 0
+            && connection
+                .and_then(|key| self.connections.get(key))
+                .is_some_and(|connection| {
+                    outgoing.has_room(connection.receive_maximum)
+                        && connection.out.bytes() < limits.out_queue_bytes as usize
+                });
+        if let (true, Some(key)) = (sends_now, connection) {
+            let packet_id = outgoing.send(queued);
+            let wanted = Wanted {
+                packet_id: Some(packet_id),
+                ..*wanted
+            };
+            if !self.push(key, view, &wanted) {
+                self.give_up(session_key, packet_id, wanted.qos);
+            }
+        } else if outgoing.waiting_count() < limits.session_queue_messages as usize
+            && outgoing.waiting_bytes() < limits.session_queue_bytes
+        {
+            outgoing.wait(queued);
+        } else {
+            self.counters.dropped_session_queue_full += 1;
+            self.release(message);
+        }
+    }
+
+    /// Puts the message in the table, once for all its sessions, and counts one session more.
+    fn keep(&mut self, view: &View<'_>, kept: &mut Option<Key>) -> Option<Key> {
+        if let Some(key) = *kept
+            && let Some(message) = self.messages.get_mut(key)
+        {
+            message.sessions += 1;
+            return Some(key);
+        }
+        let message = Kept {
+            publication: view.to_kept(),
+            sessions: 1,
+        };
+        *kept = self.messages.insert(message).ok();
+        *kept
+    }
+
+    /// One session needs the message no more.
+    pub(super) fn release(&mut self, message: Key) {
+        let Some(kept) = self.messages.get_mut(message) else {
+            return;
+        };
+        kept.sessions -= 1;
+        if kept.sessions == 0 {
+            self.messages.remove(message);
+        }
+    }
+
+    /// A message that the client cannot take is as good as delivered [MQTT-3.1.2-25].
+    fn give_up(&mut self, session: Key, packet_id: PacketId, qos: QoS) {
+        let Some(session) = self.sessions.get_mut(session) else {
+            return;
+        };
+        if let Some(queued) = session.flow().outgoing.acknowledge(packet_id, qos) {
+            self.release(queued.message);
+        }
+    }
+
+    /// Queues the frame on a connection; `false` where the client cannot take so large a one.
+    fn push(&mut self, key: Key, view: &View<'_>, wanted: &Wanted<'_>) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return false;
+        };
+        debug_assert_eq!(
+            connection.state,
+            State::Connected,
+            "closing lets the session go"
+        );
+        let look = Look {
+            version: connection.version,
+            qos: wanted.qos,
+            retain: wanted.retain,
+            dup: wanted.dup,
+            packet_id: wanted.packet_id,
+            identifiers: wanted.identifiers,
+        };
+        let bytes_max = connection.packet_bytes_max();
+        if self
+            .images
+            .push(&mut connection.out, view, look, bytes_max, self.now_ms)
+            .is_err()
+        {
+            self.counters.dropped_too_large += 1;
+            return false;
+        }
+        mark(&mut self.dirty, connection, key);
+        self.counters.publishes_sent += 1;
+        if connection.out.bytes() >= self.shared.limits.out_queue_soft_bytes as usize {
+            self.press(key);
+        }
+        true
+    }
+
+    /// Sends a kept message under its packet id.
+    pub(super) fn send_kept(&mut self, key: Key, message: Key, wanted: &Wanted<'_>) -> bool {
+        // A share of its own, so that the table may change under it: one atomic add.
+        let Some(publication) = self
+            .messages
+            .get(message)
+            .map(|kept| kept.publication.clone())
+        else {
+            return false;
+        };
+        self.images.begin();
+        self.push(key, &publication.view(), wanted)
+    }
+
+    /// Puts a session on the list of those whose waiting messages go out as there is room.
+    pub(super) fn drain_later(&mut self, key: Key) {
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
+        let waits = session
+            .flow
+            .as_ref()
+            .is_some_and(|flow| flow.outgoing.waiting_count() > 0);
+        if waits && session.connection.is_some() && !session.is_draining {
+            session.is_draining = true;
+            self.drains.push_back(key);
+        }
+    }
+
+    /// Sends up to `most` waiting messages of one session.
+    pub(super) fn drain(&mut self, session_key: Key, most: usize) {
+        for _ in 0..most {
+            let Some(session) = self.sessions.get_mut(session_key) else {
+                return;
+            };
+            let (Some(key), Some(flow)) = (session.connection, session.flow.as_mut()) else {
+                return;
+            };
+            let Some(connection) = self.connections.get(key) else {
+                return;
+            };
+            if !flow.outgoing.has_room(connection.receive_maximum)
+                || connection.out.bytes() >= self.shared.limits.out_queue_soft_bytes as usize
+            {
+                return;
+            }
+            let Some(queued) = flow.outgoing.next_waiting() else {
+                return;
+            };
+            let is_expired = self
+                .messages
+                .get(queued.message)
+                .is_none_or(|kept| kept.publication.view().is_expired(self.now_ms));
+            if is_expired {
+                self.counters.dropped_expired += 1;
+                self.release(queued.message);
+                continue;
+            }
+            let Queued {
+                message,
+                qos,
+                retain,
+                ..
+            } = queued;
+            let identifiers = queued.identifiers.clone();
+            let packet_id = flow.outgoing.send(queued);
+            let wanted = Wanted {
+                qos,
+                retain,
+                dup: false,
+                packet_id: Some(packet_id),
+                identifiers: identifiers.as_deref().unwrap_or_default(),
+            };
+            if !self.send_kept(key, message, &wanted) {
+                self.give_up(session_key, packet_id, qos);
+            }
+        }
+    }
+
+    /// A slice of background work: one session's waiting messages; `false` when there is none.
+    pub(crate) fn drain_one(&mut self) -> bool {
+        let Some(key) = self.drains.pop_front() else {
+            return false;
+        };
+        let Some(session) = self.sessions.get_mut(key) else {
+            return true;
+        };
+        session.is_draining = false;
+        let before = session
+            .flow
+            .as_ref()
+            .map_or(0, |flow| flow.outgoing.waiting_count());
+        self.drain(key, 16);
+        let after = self
+            .sessions
+            .get(key)
+            .and_then(|session| session.flow.as_ref())
+            .map_or(0, |flow| flow.outgoing.waiting_count());
+        // Without progress the next acknowledgement or write puts it on the list again.
+        if after != 0 && after < before {
+            self.drain_later(key);
+        }
+        true
+    }
+
+    /// Queues a publication for other shards; each gets it in the batch of this turn.
+    pub(super) fn forward(&mut self, view: &View<'_>, shards: u64, accept: Option<AcceptTag>) {
+        let mut left = shards;
+        while left != 0 {
+            let shard = left.trailing_zeros() as usize;
+            left &= left - 1;
+            let Some(outbox) = self.outboxes.get_mut(shard) else {
+                continue;
+            };
+            let publication = view.to_publication();
+            outbox.cost += publication.cost() as u64;
+            outbox.items.push(Forwarded {
+                publication,
+                accept,
+            });
+        }
+    }
+
+    /// Routes what another shard has forwarded, and answers it.
+    pub(crate) fn on_batch(&mut self, mut batch: Batch) {
+        self.felt_pressure = false;
+        for Forwarded {
+            publication,
+            accept,
+        } in batch.items.drain(..)
+        {
+            self.deliver_forwarded(&publication);
+            if let (Some(accept), Some(outbox)) =
+                (accept, self.outboxes.get_mut(usize::from(batch.from)))
+            {
+                outbox.accepted.push(accept);
+            }
+        }
+        let holds = self.felt_pressure && self.pressing > 0;
+        let Some(outbox) = self.outboxes.get_mut(usize::from(batch.from)) else {
+            return;
+        };
+        outbox.returned = batch.items;
+        outbox.has_answer = true;
+        if holds {
+            outbox.held_cost += batch.cost;
+        } else {
+            outbox.returned_cost += batch.cost;
+        }
+    }
+
+    fn deliver_forwarded(&mut self, publication: &Publication) {
+        let view = publication.view();
+        let Ok(topic) = topicmap::Topic::parse(view.topic(), &self.shared.topic_limits) else {
+            debug_assert!(false, "the publisher's shard has checked the topic");
+            return;
+        };
+        let route = self.look_up(&topic);
+        self.deliver_route(&view, &route);
+    }
+
+    /// Another shard has taken a batch of ours.
+    pub(crate) fn on_reply(&mut self, reply: Reply) {
+        if let Some(outbox) = self.outboxes.get_mut(usize::from(reply.from)) {
+            outbox.unanswered = outbox.unanswered.saturating_sub(reply.cost);
+            outbox.spare = reply.spare;
+        }
+        for tag in reply.accepted {
+            let Some(session) = self.sessions.get_mut(tag.session) else {
+                continue;
+            };
+            if let Some(flow) = session.flow.as_mut() {
+                flow.incoming.accepted(tag.sequence);
+            }
+            self.settle_incoming(tag.session);
+        }
+        self.resume_paused();
+    }
+}

@@ -1,0 +1,339 @@
+//! A shard: the sessions, connections, subscriptions and timers of the clients that hash to it.
+//!
+//! [`Core`] is the protocol without the machine: it makes no system call and asks no clock. It
+//! takes hand-overs, bytes, messages of other shards and the time, and gives bytes in out-queues,
+//! messages in outboxes, streams to close and events to log. `server` puts it on a reactor.
+
+mod attach;
+mod close;
+mod connection;
+mod deliver;
+mod images;
+mod pressure;
+mod publish;
+mod receive;
+mod replay;
+mod server;
+mod settle;
+mod subscribe;
+mod timers;
+
+use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use hashbrown::HashTable;
+use slabmem::{Key, Slab};
+use timerwheel::{Policy, TimerWheel};
+use topicmap::{InterestMap, InterestReader, MatchCache, Stamps, TopicMap};
+
+pub(crate) use self::close::Doomed;
+pub(crate) use self::connection::Connection;
+use self::images::Images;
+pub(crate) use self::receive::Next;
+use self::replay::Replay;
+pub(crate) use self::server::{ShardServer, TIMER};
+use self::timers::Timer;
+use crate::config::Limits;
+use crate::counters::Counters;
+use crate::events::Event;
+use crate::message::{AcceptTag, Forwarded};
+use crate::publication::Publication;
+use crate::retained::Retained;
+use crate::route::{Route, RouteBuilder, SubscriptionOptions};
+use crate::session::Session;
+
+/// Topics whose routes a shard remembers.
+const ROUTES_CACHED: usize = 16 * 1_024;
+
+/// Keep-alive may fire this much later than it is due, so that a million of them wake a thread
+/// tens of times a second (DECISIONS 5).
+const KEEP_ALIVE_SLACK_MS: u64 = 1_000;
+
+/// What all threads of a broker share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) topic_limits: topicmap::Limits,
+    pub(crate) interest: Arc<InterestMap>,
+    pub(crate) stamps: Stamps,
+    pub(crate) retained: Retained,
+    /// Keyed, so that nobody can choose client ids that all go to one shard.
+    pub(crate) hasher: RandomState,
+    pub(crate) seed: u64,
+    pub(crate) shards: u16,
+    connections: AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn new(limits: Limits, shards: u16) -> Self {
+        let hasher = RandomState::new();
+        let seed = hasher.hash_one("axmq");
+        let topic_limits = topicmap::Limits {
+            // The configuration's range ends at 65,535.
+            levels_max: u16::try_from(limits.topic_levels).unwrap_or(u16::MAX),
+            seed,
+            ..topicmap::Limits::default()
+        };
+        let retained = Retained::new(seed, limits.retained_messages, limits.retained_bytes);
+        Self {
+            limits,
+            topic_limits,
+            interest: Arc::new(InterestMap::new(seed)),
+            stamps: Stamps::new(),
+            retained,
+            hasher,
+            seed,
+            shards,
+            connections: AtomicU64::new(0),
+        }
+    }
+
+    /// QoS 1 and 2 messages that a client may have unacknowledged; the configuration's range ends
+    /// at 65,535.
+    pub(crate) fn receive_maximum(&self) -> u16 {
+        u16::try_from(self.limits.receive_maximum).unwrap_or(u16::MAX)
+    }
+
+    /// The same for what is sent to a client.
+    pub(crate) fn inflight(&self) -> u16 {
+        u16::try_from(self.limits.inflight).unwrap_or(u16::MAX)
+    }
+
+    /// Connections that are open, in whatever state.
+    pub(crate) fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn connection_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The shard that a client id belongs to.
+    pub(crate) fn shard_of(&self, client_id: &str) -> u16 {
+        let hash = self.hasher.hash_one(client_id);
+        u16::try_from(hash % u64::from(self.shards.max(1))).unwrap_or(0)
+    }
+}
+
+/// A message that is kept for sessions of this shard, once for all of them (DECISIONS 24).
+#[derive(Debug)]
+struct Kept {
+    publication: Publication,
+    sessions: u32,
+}
+
+/// What is on its way to another shard, and how much of it has not been taken yet.
+#[derive(Debug, Default)]
+pub(crate) struct Outbox {
+    pub(crate) items: Vec<Forwarded>,
+    pub(crate) spare: Vec<Forwarded>,
+    pub(crate) cost: u64,
+    /// Credit in use: what was sent and has not been answered.
+    pub(crate) unanswered: u64,
+    /// Answers to this shard's batches.
+    pub(crate) accepted: Vec<AcceptTag>,
+    pub(crate) returned: Vec<Forwarded>,
+    pub(crate) returned_cost: u64,
+    pub(crate) has_answer: bool,
+    /// Credit that is kept back while a subscriber's queue is above the soft mark.
+    pub(crate) held_cost: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Core<S> {
+    me: u16,
+    shared: Arc<Shared>,
+    now_ms: u64,
+    /// Report connects and ordinary disconnects too, not only misconduct.
+    reports_routine: bool,
+
+    connections: Slab<Connection<S>>,
+    sessions: Slab<Session>,
+    /// Slots of sessions by client id.
+    index: HashTable<u32>,
+    messages: Slab<Kept>,
+
+    topics: TopicMap<SubscriptionOptions>,
+    interest: InterestReader,
+    routes: MatchCache<Rc<Route>>,
+    route_builder: RouteBuilder,
+    images: Images,
+    text: String,
+
+    keep_alive: TimerWheel<Key>,
+    timers: TimerWheel<Timer>,
+
+    funnel: VecDeque<Doomed<S>>,
+    funnel_done: u64,
+    replays: VecDeque<Replay>,
+    drains: VecDeque<Key>,
+
+    dirty: Vec<Key>,
+    /// Connections to be read from although no event says so.
+    ready: Vec<Key>,
+    paused: Vec<Key>,
+    /// Connections whose queues press on publishers.
+    pressing: usize,
+    /// The publication being routed met such a queue.
+    felt_pressure: bool,
+    outboxes: Vec<Outbox>,
+    events: Vec<Event>,
+    counters: Counters,
+}
+
+impl<S> Core<S> {
+    pub(crate) fn new(me: u16, shared: Arc<Shared>, now_ms: u64, reports_routine: bool) -> Self {
+        let seed = shared.seed;
+        let outboxes = (0..shared.shards).map(|_| Outbox::default()).collect();
+        let interest = shared.interest.reader();
+        Self {
+            me,
+            shared,
+            now_ms,
+            reports_routine,
+            connections: Slab::new(),
+            sessions: Slab::new(),
+            index: HashTable::new(),
+            messages: Slab::new(),
+            topics: TopicMap::new(seed),
+            interest,
+            routes: MatchCache::new(ROUTES_CACHED),
+            route_builder: RouteBuilder::default(),
+            images: Images::default(),
+            text: String::new(),
+            keep_alive: TimerWheel::new(
+                Policy::Coarse {
+                    max_slack_ticks: KEEP_ALIVE_SLACK_MS,
+                },
+                now_ms,
+            ),
+            timers: TimerWheel::new(Policy::Exact, now_ms),
+            funnel: VecDeque::new(),
+            funnel_done: 0,
+            replays: VecDeque::new(),
+            drains: VecDeque::new(),
+            dirty: Vec::new(),
+            ready: Vec::new(),
+            paused: Vec::new(),
+            pressing: 0,
+            felt_pressure: false,
+            outboxes,
+            events: Vec::new(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// The time of this turn, in milliseconds of a clock that all shards share.
+    pub(crate) fn set_now(&mut self, now_ms: u64) {
+        // A clock that steps back must not make timers early or counters negative.
+        self.now_ms = self.now_ms.max(now_ms);
+        // The wheels count delays from here.
+        self.keep_alive.advance(self.now_ms);
+        self.timers.advance(self.now_ms);
+    }
+
+    pub(crate) fn connection(&self, key: Key) -> Option<&Connection<S>> {
+        self.connections.get(key)
+    }
+
+    pub(crate) fn connection_mut(&mut self, key: Key) -> Option<&mut Connection<S>> {
+        self.connections.get_mut(key)
+    }
+
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.len()
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Connections with something to write.
+    pub(crate) fn take_dirty(&mut self, into: &mut Vec<Key>) {
+        into.append(&mut self.dirty);
+    }
+
+    pub(crate) fn take_ready(&mut self, into: &mut Vec<Key>) {
+        into.append(&mut self.ready);
+    }
+
+    pub(crate) fn drain_events(&mut self) -> impl Iterator<Item = Event> {
+        self.events.drain(..)
+    }
+
+    pub(crate) fn outboxes(&mut self) -> &mut [Outbox] {
+        &mut self.outboxes
+    }
+
+    /// Puts a connection on the dirty list, once.
+    fn mark_dirty(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            mark(&mut self.dirty, connection, key);
+        }
+    }
+
+    /// Queues a control packet; such are never dropped.
+    fn control(&mut self, key: Key, len: usize, write: impl FnOnce(&mut [u8])) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection
+                .out
+                .push_with(len, sharedbuf::Class::Control, write);
+            mark(&mut self.dirty, connection, key);
+            self.counters.packets_sent += 1;
+        }
+    }
+
+    fn find(&self, client_id: &str) -> Option<Key> {
+        let hash = self.shared.hasher.hash_one(client_id);
+        let sessions = &self.sessions;
+        let slot = self.index.find(hash, |slot| {
+            sessions
+                .get_at(*slot)
+                .is_some_and(|session| &*session.client_id == client_id)
+        })?;
+        self.sessions.key_at(*slot)
+    }
+
+    fn index_insert(&mut self, client_id: &str, slot: u32) {
+        let hash = self.shared.hasher.hash_one(client_id);
+        let (sessions, hasher) = (&self.sessions, &self.shared.hasher);
+        self.index.insert_unique(hash, slot, |slot| {
+            sessions
+                .get_at(*slot)
+                .map_or(0, |session| hasher.hash_one(&*session.client_id))
+        });
+    }
+
+    fn index_remove(&mut self, client_id: &str, slot: u32) {
+        let hash = self.shared.hasher.hash_one(client_id);
+        if let Ok(entry) = self.index.find_entry(hash, |other| *other == slot) {
+            entry.remove();
+        }
+        // A storm that came and went must not leave its table behind.
+        if self.index.capacity() > 4 * self.index.len().max(1_024) {
+            let (sessions, hasher) = (&self.sessions, &self.shared.hasher);
+            self.index.shrink_to(2 * self.index.len(), |slot| {
+                sessions
+                    .get_at(*slot)
+                    .map_or(0, |session| hasher.hash_one(&*session.client_id))
+            });
+        }
+    }
+}
+
+/// Puts a connection on the dirty list, once. Apart from [`Core::mark_dirty`] for callers that
+/// hold the connection already.
+fn mark<S>(dirty: &mut Vec<Key>, connection: &mut Connection<S>, key: Key) {
+    if !connection.has(connection::flag::DIRTY) {
+        connection.set(connection::flag::DIRTY);
+        dirty.push(key);
+    }
+}

@@ -1,0 +1,121 @@
+//! Back-pressure: what is full makes those who fill it wait; TCP carries that to the devices
+//! (DESIGN 8, DECISIONS 2 and 22).
+
+use slabmem::Key;
+
+use super::connection::flag;
+use super::{Core, Timer};
+
+/// A queue above the soft mark presses on its publishers while its subscriber makes progress
+/// within this time.
+const PROGRESS_MS: u64 = 200;
+
+impl<S> Core<S> {
+    /// A connection's out-queue is above the soft mark.
+    pub(super) fn press(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.has(flag::STALLED) {
+            return;
+        }
+        self.felt_pressure = true;
+        if !connection.has(flag::PRESSED) {
+            connection.set(flag::PRESSED);
+            connection.clear(flag::PROGRESS);
+            self.pressing += 1;
+            self.timers
+                .insert(self.now_ms + PROGRESS_MS, Timer::Stall(key));
+        }
+    }
+
+    /// Looks whether a subscriber with a long queue takes anything; one that does not stops
+    /// pressing, and its QoS 0 messages are dropped and counted.
+    pub(super) fn check_progress(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if !connection.has(flag::PRESSED) {
+            return;
+        }
+        if connection.has(flag::PROGRESS) {
+            connection.clear(flag::PROGRESS);
+            self.timers
+                .insert(self.now_ms + PROGRESS_MS, Timer::Stall(key));
+            return;
+        }
+        connection.set(flag::STALLED);
+        self.stop_pressing(key);
+    }
+
+    /// Something was written: the queue may be short enough again.
+    pub(super) fn relieve(&mut self, key: Key) {
+        let low = self.shared.limits.out_queue_soft_bytes as usize / 2;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.clear(flag::STALLED);
+        if connection.out.bytes() > low {
+            return;
+        }
+        let session = connection.session;
+        if connection.has(flag::PAUSED) {
+            connection.clear(flag::PAUSED);
+            self.ready.push(key);
+        }
+        self.stop_pressing(key);
+        self.drain_later(session);
+        self.unblock_replay(session);
+    }
+
+    pub(super) fn stop_pressing(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if !connection.has(flag::PRESSED) {
+            return;
+        }
+        connection.clear(flag::PRESSED);
+        self.pressing -= 1;
+        if self.pressing == 0 {
+            for outbox in &mut self.outboxes {
+                if outbox.held_cost > 0 {
+                    outbox.returned_cost += std::mem::take(&mut outbox.held_cost);
+                    outbox.has_answer = true;
+                }
+            }
+            self.resume_paused();
+        }
+    }
+
+    /// Another shard has not taken what this one sent, up to the credit for it.
+    pub(crate) fn is_congested(&self) -> bool {
+        let limit = self.shared.limits.mailbox_bytes;
+        self.outboxes
+            .iter()
+            .any(|outbox| outbox.unanswered + outbox.cost >= limit)
+    }
+
+    /// Stops reading from a connection until there is room again.
+    pub(crate) fn pause(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if !connection.has(flag::PAUSED) {
+            connection.set(flag::PAUSED);
+            self.paused.push(key);
+        }
+    }
+
+    /// Reads again from those that were stopped; who is still in the way is stopped again.
+    pub(super) fn resume_paused(&mut self) {
+        for key in self.paused.drain(..) {
+            if let Some(connection) = self.connections.get_mut(key)
+                && connection.has(flag::PAUSED)
+            {
+                connection.clear(flag::PAUSED);
+                self.ready.push(key);
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! A client publishes.
+
+use std::ops::Range;
+use std::rc::Rc;
+
+use mqtt_codec::{PacketId, PacketType, Publish, ReasonCode};
+use sharedbuf::ReadBlock;
+use slabmem::Key;
+use topicmap::Topic;
+
+use super::Core;
+use super::connection::flag;
+use crate::events::Cause;
+use crate::message::AcceptTag;
+use crate::publication::{Parts, Publication, View};
+use crate::route::Route;
+use crate::session::Arrival;
+
+impl<S> Core<S> {
+    /// Handles a PUBLISH that stands at `range` of `block`.
+    pub(super) fn on_publish(
+        &mut self,
+        key: Key,
+        block: &ReadBlock,
+        range: Range<usize>,
+        publish: &Publish<'_>,
+    ) {
+        self.counters.publishes_received += 1;
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        connection.set(flag::PUBLISHER);
+        let (session, version) = (connection.session, connection.version);
+        let mut text = std::mem::take(&mut self.text);
+        text.clear();
+        let named = self.resolve_alias(key, publish, &mut text);
+        match named {
+            Err((clause, what)) => {
+                self.violation(key, ReasonCode::TopicAliasInvalid, clause, what);
+            }
+            Ok(()) => {
+                let name = if text.is_empty() {
+                    publish.topic()
+                } else {
+                    &text
+                };
+                match Topic::parse(name, &self.shared.topic_limits) {
+                    Err(error) => self.close(key, Cause::Topic(error)),
+                    Ok(topic) => {
+                        let source = Some(self.reference(session));
+                        if text.is_empty() && publish.properties().is_pass_through() {
+                            let view = View::of_packet(block, range, publish, version, source);
+                            self.arrive(key, session, &view, &topic, publish.packet_id());
+                        } else {
+                            let publication = self.rebuild(publish, name, session);
+                            let view = publication.view();
+                            self.arrive(key, session, &view, &topic, publish.packet_id());
+                        }
+                    }
+                }
+            }
+        }
+        self.text = text;
+    }
+
+    /// Sets `text` to the topic that an alias stands for, where the packet names none, and learns
+    /// the alias where it names one [MQTT-3.3.2-8 to -12].
+    fn resolve_alias(
+        &mut self,
+        key: Key,
+        publish: &Publish<'_>,
+        text: &mut String,
+    ) -> Result<(), (&'static str, &'static str)> {
+        let Some(alias) = publish.properties().topic_alias() else {
+            return Ok(());
+        };
+        if u32::from(alias.get()) > self.shared.limits.topic_aliases {
+            return Err(("MQTT-3.3.2-9", "a topic alias above the server's maximum"));
+        }
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(());
+        };
+        let at = usize::from(alias.get() - 1);
+        let aliases = &mut connection.extras.get_or_insert_with(Box::default).aliases;
+        if publish.topic().is_empty() {
+            match aliases.get(at).and_then(Option::as_deref) {
+                Some(topic) => text.push_str(topic),
+                None => return Err(("MQTT-3.3.2-7", "a topic alias that stands for no topic yet")),
+            }
+        } else {
+            if aliases.len() <= at {
+                aliases.resize(at + 1, None);
+            }
+            if let Some(slot) = aliases.get_mut(at) {
+                *slot = Some(publish.topic().into());
+            }
+        }
+        Ok(())
+    }
+
+    /// A publication without its alias, with its expiry as a point in time.
+    fn rebuild(&self, publish: &Publish<'_>, topic: &str, session: Key) -> Publication {
+        let properties = publish.properties();
+        let expires_at_ms = properties
+            .message_expiry_interval()
+            .map_or(0, |seconds| self.now_ms + u64::from(seconds) * 1_000);
+        let parts = Parts {
+            topic,
+            properties: properties.pass_through(),
+            payload: publish.payload(),
+            qos: publish.qos(),
+            retain: publish.retain(),
+            expires_at_ms,
+        };
+        Publication::from_parts(parts, Some(self.reference(session)))
+    }
+
+    fn arrive(
+        &mut self,
+        key: Key,
+        session_key: Key,
+        view: &View<'_>,
+        topic: &Topic<'_>,
+        packet_id: Option<PacketId>,
+    ) {
+        let Some(packet_id) = packet_id else {
+            self.accept(key, session_key, view, topic, None);
+            return;
+        };
+        let receive_maximum = self.shared.receive_maximum();
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        match session
+            .flow()
+            .incoming
+            .arrive(view.qos(), packet_id, receive_maximum)
+        {
+            Arrival::New => self.accept(key, session_key, view, topic, Some(packet_id)),
+            Arrival::Joins => {}
+            Arrival::Received => {
+                self.ack(key, PacketType::PubRec, packet_id, ReasonCode::Success);
+            }
+            Arrival::OverLimit => {
+                let is_v5 = self
+                    .connections
+                    .get(key)
+                    .is_some_and(|connection| connection.version == mqtt_codec::Version::V5);
+                if is_v5 {
+                    self.violation(
+                        key,
+                        ReasonCode::ReceiveMaximumExceeded,
+                        "MQTT-3.3.4-9",
+                        "more unacknowledged publishes than the server's receive maximum",
+                    );
+                } else {
+                    // 3.x has no such limit. Its acknowledgements have one of ours: see `receive`.
+                    self.accept(key, session_key, view, topic, Some(packet_id));
+                }
+            }
+        }
+    }
+
+    fn accept(
+        &mut self,
+        key: Key,
+        session_key: Key,
+        view: &View<'_>,
+        topic: &Topic<'_>,
+        packet_id: Option<PacketId>,
+    ) {
+        self.felt_pressure = false;
+        if view.retain() {
+            self.retain(view, topic);
+        }
+        self.route(view, topic, packet_id.map(|id| (session_key, id)));
+        if packet_id.is_some() {
+            self.settle_incoming(session_key);
+        }
+        if self.felt_pressure {
+            self.pause(key);
+        }
+    }
+
+    pub(super) fn retain(&mut self, view: &View<'_>, topic: &Topic<'_>) {
+        if self.shared.retained.store(topic, view.to_kept()).is_err() {
+            self.counters.retained_not_kept += 1;
+        }
+    }
+
+    /// The route of a topic, from the cache where its stamp still holds.
+    pub(super) fn look_up(&mut self, topic: &Topic<'_>) -> Rc<Route> {
+        // The stamp is read before the index and the mask: a subscription that comes in between
+        // makes the entry stale at once, never wrong for long (DECISIONS 15).
+        let stamp = self.shared.stamps.observe(topic);
+        if let Some(route) = self.routes.get(topic, stamp) {
+            return Rc::clone(route);
+        }
+        let shards = self.interest.mask(topic);
+        let route = Rc::new(self.route_builder.build(&self.topics, topic, shards));
+        self.routes.insert(topic, stamp, Rc::clone(&route));
+        route
+    }
+
+    /// Delivers to the sessions of this shard and forwards to the others. A packet id makes the
+    /// acknowledgement wait for all of them.
+    pub(super) fn route(
+        &mut self,
+        view: &View<'_>,
+        topic: &Topic<'_>,
+        packet_id: Option<(Key, PacketId)>,
+    ) {
+        let route = self.look_up(topic);
+        let others = route.shards & !(1 << self.me);
+        let accept = packet_id.and_then(|(session_key, packet_id)| {
+            let session = self.sessions.get_mut(session_key)?;
+            let shards = u8::try_from(others.count_ones()).unwrap_or(u8::MAX);
+            let sequence = session.flow().incoming.begin(view.qos(), packet_id, shards);
+            Some(AcceptTag {
+                session: session_key,
+                sequence,
+            })
+        });
+        self.deliver_route(view, &route);
+        if others != 0 {
+            self.forward(view, others, accept);
+        }
+    }
+
+    /// Sends the acknowledgements that are due, in order of arrival.
+    pub(super) fn settle_incoming(&mut self, session_key: Key) {
+        loop {
+            let Some(session) = self.sessions.get_mut(session_key) else {
+                return;
+            };
+            let connection = session.connection;
+            let Some(flow) = session.flow.as_mut() else {
+                return;
+            };
+            let Some((kind, packet_id)) = flow.incoming.pop_ready() else {
+                return;
+            };
+            // Without a connection the client publishes again, and is answered then.
+            if let Some(key) = connection {
+                let packet_type = match kind {
+                    crate::session::AckKind::PubAck => PacketType::PubAck,
+                    crate::session::AckKind::PubRec => PacketType::PubRec,
+                };
+                self.ack(key, packet_type, packet_id, ReasonCode::Success);
+            }
+        }
+    }
+
+    /// Whether QoS is one that the broker takes; all are.
+    pub(super) fn acknowledgements_are_full(&self, session: Key) -> bool {
+        let limit = self.shared.receive_maximum();
+        self.sessions
+            .get(session)
+            .and_then(|session| session.flow.as_ref())
+            .is_some_and(|flow| flow.incoming.is_full(limit))
+    }
+}

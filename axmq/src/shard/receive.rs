@@ -1,0 +1,185 @@
+//! Bytes come in: packets are found, decoded and acted on, within the budget.
+
+use std::ops::Range;
+
+use mqtt_codec::{Packet, ReasonCode, Role, Scan, Version};
+use sharedbuf::ReadBlock;
+use slabmem::Key;
+
+use super::Core;
+use super::connection::{Partial, State, flag};
+use crate::events::Cause;
+
+/// Why parsing stopped.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Next {
+    /// The packet at the end is not whole; its length, where that is known.
+    Incomplete { total: Option<usize> },
+    /// There may be whole packets left for the next turn.
+    Budget,
+    /// Reading is stopped by back-pressure; there may be whole packets left.
+    Paused,
+    /// The connection takes no more input.
+    Closed,
+}
+
+/// How far [`Core::receive`] came.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Input {
+    /// End of what was used, as an offset in the block.
+    pub(crate) used_to: usize,
+    pub(crate) next: Next,
+}
+
+impl<S> Core<S> {
+    /// Handles the packets that stand at `range` of `block`.
+    pub(crate) fn receive(
+        &mut self,
+        key: Key,
+        block: &ReadBlock,
+        range: Range<usize>,
+        packets: &mut usize,
+    ) -> Input {
+        let Range { start: mut at, end } = range;
+        loop {
+            let Some(connection) = self.connections.get(key) else {
+                return Input {
+                    used_to: end,
+                    next: Next::Closed,
+                };
+            };
+            if connection.state != State::Connected {
+                return Input {
+                    used_to: end,
+                    next: Next::Closed,
+                };
+            }
+            if connection.has(flag::PAUSED) {
+                return Input {
+                    used_to: at,
+                    next: Next::Paused,
+                };
+            }
+            if *packets == 0 {
+                return Input {
+                    used_to: at,
+                    next: Next::Budget,
+                };
+            }
+            let version = connection.version;
+            let bytes = block.filled().get(at..end).unwrap_or_default();
+            let frame = match mqtt_codec::scan(bytes, self.shared.limits.packet_bytes) {
+                Ok(Scan::Frame(frame)) => frame,
+                Ok(Scan::Incomplete { total, .. }) => {
+                    return Input {
+                        used_to: at,
+                        next: Next::Incomplete { total },
+                    };
+                }
+                Err(error) => {
+                    self.close(key, Cause::Protocol(error));
+                    continue;
+                }
+            };
+            *packets -= 1;
+            self.counters.packets_received += 1;
+            let packet = bytes.get(..frame.total_len).unwrap_or_default();
+            match mqtt_codec::decode(packet, &frame, version, Role::Server) {
+                Ok(packet) => self.handle(key, block, at..at + frame.total_len, &packet),
+                Err(error) => self.close(key, Cause::Protocol(error)),
+            }
+            at += frame.total_len;
+            self.hold_back(key);
+        }
+    }
+
+    fn handle(&mut self, key: Key, block: &ReadBlock, range: Range<usize>, packet: &Packet<'_>) {
+        match packet {
+            Packet::Publish(publish) => self.on_publish(key, block, range, publish),
+            Packet::PubAck(ack) => self.on_pub_ack(key, ack),
+            Packet::PubRec(ack) => self.on_pub_rec(key, ack),
+            Packet::PubRel(ack) => self.on_pub_rel(key, ack),
+            Packet::PubComp(ack) => self.on_pub_comp(key, ack),
+            Packet::Subscribe(subscribe) => self.on_subscribe(key, subscribe),
+            Packet::Unsubscribe(unsubscribe) => self.on_unsubscribe(key, unsubscribe),
+            Packet::PingReq => {
+                let pong = mqtt_codec::PING_RESP;
+                self.control(key, pong.len(), |out| out.copy_from_slice(&pong));
+            }
+            Packet::Disconnect(disconnect) => self.on_disconnect(key, disconnect),
+            Packet::Connect(_) => self.violation(
+                key,
+                ReasonCode::ProtocolError,
+                "MQTT-3.1.0-2",
+                "a second CONNECT on one connection",
+            ),
+            Packet::Auth(_) => self.violation(
+                key,
+                ReasonCode::ProtocolError,
+                "MQTT-4.12.0-1",
+                "AUTH without an authentication method in CONNECT",
+            ),
+            // The codec refuses these from a client; a mistake there must not pass unseen.
+            _ => self.violation(
+                key,
+                ReasonCode::ProtocolError,
+                "MQTT-4.8.0-1",
+                "a packet that only servers send",
+            ),
+        }
+    }
+
+    /// Stops reading from a client that lets its answers pile up.
+    fn hold_back(&mut self, key: Key) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let soft = self.shared.limits.out_queue_soft_bytes as usize;
+        let session = connection.session;
+        if connection.out.bytes() >= soft
+            || (connection.has(flag::PUBLISHER) && self.acknowledgements_are_full(session))
+        {
+            self.pause(key);
+        }
+    }
+
+    fn on_disconnect(&mut self, key: Key, packet: &mqtt_codec::Disconnect<'_>) {
+        let Some(connection) = self.connections.get(key) else {
+            return;
+        };
+        let (session_key, version) = (connection.session, connection.version);
+        if version == Version::V5
+            && let Some(expiry_s) = packet.session_expiry_interval()
+        {
+            let expiry_s = expiry_s.min(self.shared.limits.session_expiry_max_s);
+            let Some(session) = self.sessions.get_mut(session_key) else {
+                return;
+            };
+            if session.expiry_s == 0 && expiry_s != 0 {
+                self.violation(
+                    key,
+                    ReasonCode::ProtocolError,
+                    "MQTT-3.14.2-2",
+                    "a session expiry in DISCONNECT where CONNECT had none",
+                );
+                return;
+            }
+            session.expiry_s = expiry_s;
+        }
+        self.close(key, Cause::ClientDisconnected(packet.reason()));
+    }
+
+    /// What is kept of a packet that is not whole, or of packets that had to wait.
+    pub(crate) fn keep_partial(&mut self, key: Key, partial: Partial) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.state == State::Connected
+        {
+            connection.partial = Some(Box::new(partial));
+        }
+    }
+
+    pub(crate) fn take_partial(&mut self, key: Key) -> Option<Partial> {
+        let partial = self.connections.get_mut(key)?.partial.take()?;
+        Some(*partial)
+    }
+}

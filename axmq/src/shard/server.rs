@@ -1,0 +1,621 @@
+//! A shard on its reactor: reads, writes, timers and mailboxes around the protocol core.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use pollio::{
+    Backend, Budget, Interest, Io, Mode, Progress, Readiness, Receiver, Sender, Server, Token,
+};
+use sharedbuf::ReadBlock;
+use slabmem::Key;
+use timerwheel::Expired;
+
+use super::connection::{Partial, State, flag};
+use super::{Core, Next, Shared, Timer};
+use crate::counters::Counters;
+use crate::message::{Batch, Reply, ToShard};
+
+/// The timerfd's token: no slab key has generation 0.
+pub(crate) const TIMER: Token = Token(0);
+
+/// The block that all connections of a shard are read into.
+const BLOCK_BYTES: usize = 128 * 1_024;
+/// One read asks for no more, so that what comes in fits the packet budget of a turn.
+const READ_BYTES: usize = 16 * 1_024;
+/// A packet from this size on is read into a block of its own.
+const LARGE_BYTES: usize = 32 * 1_024;
+/// Segments of one `writev`; more is left for the next one.
+const SEGMENTS: usize = 64;
+/// What one connection may write in one turn.
+const WRITE_BYTES_PER_TURN: usize = 256 * 1_024;
+/// Steps of background work between two looks at the clock.
+const STEPS: usize = 16;
+/// An orderly stop waits no longer for clients to take what is queued for them.
+const STOP_MS: u64 = 5_000;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// Arms the thing that wakes the shard when a timer is due: a timerfd, or nothing where the
+/// reactor's own deadline does.
+pub(crate) trait Alarm {
+    /// `deadline_ns` is on the backend's clock.
+    fn arm(&mut self, deadline_ns: u64, now_ns: u64) -> io::Result<()>;
+}
+
+impl Alarm for timerwheel::driver::TimerFd {
+    fn arm(&mut self, deadline_ns: u64, now_ns: u64) -> io::Result<()> {
+        self.fired(now_ns);
+        Self::arm(self, deadline_ns)
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct ShardServer<B: Backend, A> {
+    core: Core<B::Stream>,
+    me: u16,
+    receiver: Receiver<ToShard<B::Stream>>,
+    shards: Vec<Sender<ToShard<B::Stream>>>,
+    alarm: A,
+    block: ReadBlock,
+    mail: Vec<ToShard<B::Stream>>,
+    keys: Vec<Key>,
+    silent: Vec<Expired<Key>>,
+    due: Vec<Expired<Timer>>,
+    stop_at_ns: Option<u64>,
+    is_done: bool,
+}
+
+/// How reading from a connection ended.
+enum Read {
+    Progress(Progress),
+    Gone,
+}
+
+impl<B: Backend, A: Alarm> ShardServer<B, A> {
+    pub(crate) fn new(
+        me: u16,
+        shared: Arc<Shared>,
+        receiver: Receiver<ToShard<B::Stream>>,
+        shards: Vec<Sender<ToShard<B::Stream>>>,
+        alarm: A,
+        now_ns: u64,
+    ) -> Self {
+        let reports_routine = tracing::enabled!(tracing::Level::DEBUG);
+        Self {
+            core: Core::new(me, shared, now_ns / NS_PER_MS, reports_routine),
+            me,
+            receiver,
+            shards,
+            alarm,
+            block: ReadBlock::with_capacity(BLOCK_BYTES),
+            mail: Vec::new(),
+            keys: Vec::new(),
+            silent: Vec::new(),
+            due: Vec::new(),
+            stop_at_ns: None,
+            is_done: false,
+        }
+    }
+
+    /// The shard has stopped in order, or was told to end.
+    pub(crate) fn is_done(&self) -> bool {
+        self.is_done
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        self.core.counters()
+    }
+
+    fn read(&mut self, io: &mut Io<'_, B>, key: Key, budget: &Budget) -> Progress {
+        if self.core.is_congested()
+            && self
+                .core
+                .connection(key)
+                .is_some_and(|connection| connection.has(flag::PUBLISHER))
+        {
+            self.core.pause(key);
+        }
+        // After a hang-up even a short read is followed by another, up to the end (DECISIONS 7).
+        let to_the_end = self
+            .core
+            .connection(key)
+            .is_some_and(|connection| connection.has(flag::HUNG_UP));
+        let mut left = Budget {
+            bytes: budget.bytes,
+            packets: budget.packets,
+        };
+        let start = match self.core.take_partial(key) {
+            None => self.block.len(),
+            Some(Partial::Small(bytes)) => {
+                self.make_room(bytes.len() + READ_BYTES);
+                let start = self.block.len();
+                self.block.extend_from_slice(&bytes);
+                start
+            }
+            Some(Partial::Large(block)) => {
+                match self.read_large(io, key, block, to_the_end, &mut left) {
+                    Read::Progress(progress) => return progress,
+                    Read::Gone => self.block.len(),
+                }
+            }
+        };
+        let progress = self.read_small(io, key, start, to_the_end, &mut left);
+        if !self.block.reset() && self.block.spare_len() < READ_BYTES {
+            self.block = ReadBlock::with_capacity(BLOCK_BYTES);
+        }
+        progress
+    }
+
+    /// Makes sure that so many bytes fit behind what is in the block.
+    fn make_room(&mut self, bytes: usize) {
+        if self.block.spare_len() < bytes {
+            self.block = ReadBlock::with_capacity(BLOCK_BYTES.max(bytes));
+        }
+    }
+
+    /// Goes on with a packet that has a block of its own. `Gone` where the block is through and
+    /// ordinary reading goes on.
+    fn read_large(
+        &mut self,
+        io: &mut Io<'_, B>,
+        key: Key,
+        mut block: ReadBlock,
+        to_the_end: bool,
+        left: &mut Budget,
+    ) -> Read {
+        while block.spare_len() > 0 {
+            if left.bytes == 0 || self.is_paused(key) {
+                let progress = self.put_off(key, Partial::Large(block));
+                return Read::Progress(progress);
+            }
+            let room = block.spare_len().min(left.bytes);
+            let Some(connection) = self.core.connection(key) else {
+                return Read::Progress(Progress::Done);
+            };
+            let read = {
+                let spare = block.spare_mut().get_mut(..room).unwrap_or_default();
+                io.read(&connection.stream, spare)
+            };
+            match read {
+                Ok(n) if n > 0 => {
+                    block.advance(n);
+                    left.bytes -= n.min(left.bytes);
+                    self.core.heard(key);
+                    if n < room && !to_the_end {
+                        self.core.keep_partial(key, Partial::Large(block));
+                        return Read::Progress(Progress::Done);
+                    }
+                }
+                other => {
+                    if !self.read_ended(key, other) {
+                        self.core.keep_partial(key, Partial::Large(block));
+                    }
+                    return Read::Progress(Progress::Done);
+                }
+            }
+        }
+        left.packets = left.packets.max(1);
+        let input = self
+            .core
+            .receive(key, &block, 0..block.len(), &mut left.packets);
+        if input.next == Next::Paused {
+            self.core.keep_partial(key, Partial::Large(block));
+            return Read::Progress(Progress::Done);
+        }
+        Read::Gone
+    }
+
+    fn is_paused(&self, key: Key) -> bool {
+        self.core
+            .connection(key)
+            .is_none_or(|connection| connection.has(flag::PAUSED))
+    }
+
+    /// Leaves the rest for a later turn: the next one, or when back-pressure ends.
+    fn put_off(&mut self, key: Key, partial: Partial) -> Progress {
+        self.core.keep_partial(key, partial);
+        self.unless_paused(key)
+    }
+
+    fn read_small(
+        &mut self,
+        io: &mut Io<'_, B>,
+        key: Key,
+        mut start: usize,
+        to_the_end: bool,
+        left: &mut Budget,
+    ) -> Progress {
+        let mut may_be_drained = false;
+        loop {
+            let end = self.block.len();
+            let input = self
+                .core
+                .receive(key, &self.block, start..end, &mut left.packets);
+            start = input.used_to;
+            match input.next {
+                Next::Closed => return Progress::Done,
+                Next::Paused | Next::Budget => {
+                    self.keep_rest(key, start);
+                    return self.unless_paused(key);
+                }
+                Next::Incomplete { total: Some(total) } if total >= LARGE_BYTES => {
+                    return self.begin_large(io, key, start, total, to_the_end, left);
+                }
+                Next::Incomplete { .. } => {}
+            }
+            if may_be_drained {
+                self.keep_rest(key, start);
+                return Progress::Done;
+            }
+            if left.bytes == 0 {
+                self.keep_rest(key, start);
+                return self.unless_paused(key);
+            }
+            if self.block.spare_len() < READ_BYTES {
+                start = self.move_to_new_block(start);
+            }
+            let room = READ_BYTES.min(left.bytes);
+            let Some(connection) = self.core.connection(key) else {
+                return Progress::Done;
+            };
+            let read = {
+                let spare = self.block.spare_mut().get_mut(..room).unwrap_or_default();
+                io.read(&connection.stream, spare)
+            };
+            match read {
+                Ok(n) if n > 0 => {
+                    self.block.advance(n);
+                    left.bytes -= n.min(left.bytes);
+                    self.core.heard(key);
+                    may_be_drained = n < room && !to_the_end;
+                }
+                other => {
+                    if !self.read_ended(key, other) {
+                        self.keep_rest(key, start);
+                    }
+                    return Progress::Done;
+                }
+            }
+        }
+    }
+
+    /// Keeps what is left in the block for this connection.
+    fn keep_rest(&mut self, key: Key, start: usize) {
+        let rest = self.block.filled().get(start..).unwrap_or_default();
+        if !rest.is_empty() {
+            let rest = rest.to_vec();
+            self.core.keep_partial(key, Partial::Small(rest));
+        }
+    }
+
+    /// There is more to do in the next turn, but for a paused connection: the end of back-pressure
+    /// puts that on the ready list.
+    fn unless_paused(&self, key: Key) -> Progress {
+        if self.is_paused(key) {
+            Progress::Done
+        } else {
+            Progress::More
+        }
+    }
+
+    fn begin_large(
+        &mut self,
+        io: &mut Io<'_, B>,
+        key: Key,
+        start: usize,
+        total: usize,
+        to_the_end: bool,
+        left: &mut Budget,
+    ) -> Progress {
+        // Zeroed pages cost nothing until bytes arrive in them.
+        let mut own = ReadBlock::with_capacity(total);
+        own.extend_from_slice(self.block.filled().get(start..).unwrap_or_default());
+        match self.read_large(io, key, own, to_the_end, left) {
+            Read::Progress(progress) => progress,
+            // What follows the packet is for the next turn.
+            Read::Gone => Progress::More,
+        }
+    }
+
+    /// Moves an incomplete packet to the start of a fresh block, or back to the start of this one
+    /// where nobody shares it.
+    fn move_to_new_block(&mut self, start: usize) -> usize {
+        let rest = self
+            .block
+            .filled()
+            .get(start..)
+            .unwrap_or_default()
+            .to_vec();
+        if !self.block.reset() {
+            self.block = ReadBlock::with_capacity(BLOCK_BYTES);
+        }
+        self.block.extend_from_slice(&rest);
+        0
+    }
+
+    /// A read that gave nothing. Returns whether the connection has ended.
+    fn read_ended(&mut self, key: Key, read: io::Result<usize>) -> bool {
+        use crate::events::Cause;
+        match read {
+            Ok(_) => self.core.close(key, Cause::PeerClosed),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => self.core.close(key, Cause::Io(error.kind())),
+        }
+        true
+    }
+
+    /// Input of a client that is being turned out.
+    fn discard(&mut self, io: &mut Io<'_, B>, key: Key, budget: &Budget) -> Progress {
+        let mut left = budget.bytes;
+        self.make_room(READ_BYTES);
+        while left > 0 {
+            let Some(connection) = self.core.connection(key) else {
+                break;
+            };
+            let spare = self
+                .block
+                .spare_mut()
+                .get_mut(..READ_BYTES)
+                .unwrap_or_default();
+            match io.read(&connection.stream, spare) {
+                Ok(n) if n > 0 => {
+                    left = left.saturating_sub(n);
+                    if !self.core.discard(key, n) {
+                        self.core.finish_closing(key);
+                        return Progress::Done;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Done,
+                _ => {
+                    self.core.finish_closing(key);
+                    return Progress::Done;
+                }
+            }
+        }
+        Progress::More
+    }
+
+    /// Writes what a connection has, with as few system calls as its segments allow.
+    fn write(&mut self, io: &mut Io<'_, B>, key: Key) {
+        let mut left = WRITE_BYTES_PER_TURN;
+        loop {
+            let Some(connection) = self.core.connection_mut(key) else {
+                return;
+            };
+            connection.clear(flag::DIRTY);
+            if connection.has(flag::BLOCKED) {
+                return;
+            }
+            if connection.out.is_empty() {
+                if self.core.flushed(key)
+                    && let Some(connection) = self.core.connection(key)
+                {
+                    // The peer may be gone already; then the next read says so.
+                    let _ = io.shutdown_write(&connection.stream);
+                }
+                return;
+            }
+            if left == 0 {
+                self.core.write_more(key);
+                return;
+            }
+            let written = {
+                let mut segments = [IoSlice::new(&[]); SEGMENTS];
+                let count = connection.out.fill_io_slices(&mut segments);
+                let segments = segments.get(..count).unwrap_or_default();
+                io.write_vectored(&connection.stream, segments)
+            };
+            match written {
+                Ok(n) => {
+                    left = left.saturating_sub(n.max(1));
+                    self.core.wrote(key, n);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    connection.set(flag::BLOCKED);
+                    // What waits for a slow reader must not hold large blocks for a few bytes.
+                    connection.out.copy_out_small();
+                    return;
+                }
+                Err(error) => {
+                    self.core.close(key, crate::events::Cause::Io(error.kind()));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, io: &mut Io<'_, B>, handover: crate::message::Handover<B::Stream>) {
+        // A full table: the stream is dropped, which closes it.
+        let Ok(key) = self.core.attach(handover) else {
+            return;
+        };
+        let Some(connection) = self.core.connection(key) else {
+            return;
+        };
+        let token = Token(key.to_bits());
+        if let Err(error) = io.add_stream(&connection.stream, token, Interest::BOTH, Mode::Edge) {
+            self.core.close(key, crate::events::Cause::Io(error.kind()));
+        }
+    }
+
+    fn send_batches(&mut self) {
+        let me = self.me;
+        for (outbox, shard) in self.core.outboxes().iter_mut().zip(&self.shards) {
+            if outbox.has_answer {
+                outbox.has_answer = false;
+                let reply = Reply {
+                    from: me,
+                    cost: std::mem::take(&mut outbox.returned_cost),
+                    accepted: std::mem::take(&mut outbox.accepted),
+                    spare: std::mem::take(&mut outbox.returned),
+                };
+                shard.push_unbounded(ToShard::Reply(reply));
+            }
+            if !outbox.items.is_empty() {
+                let spare = std::mem::take(&mut outbox.spare);
+                let items = std::mem::replace(&mut outbox.items, spare);
+                let cost = std::mem::take(&mut outbox.cost);
+                outbox.unanswered += cost;
+                shard.push_unbounded(ToShard::Batch(Batch {
+                    from: me,
+                    cost,
+                    items,
+                }));
+            }
+        }
+    }
+
+    fn begin_stop(&mut self, now_ns: u64) {
+        if self.stop_at_ns.is_none() {
+            self.core.stop();
+            self.stop_at_ns = Some(now_ns + STOP_MS * NS_PER_MS);
+        }
+    }
+
+    fn check_stop(&mut self, now_ns: u64) {
+        if let Some(stop_at_ns) = self.stop_at_ns {
+            let is_empty = self.core.connection_count() == 0 && self.core.funnel_len() == 0;
+            self.is_done |= is_empty || now_ns >= stop_at_ns;
+        }
+    }
+
+    fn next_deadline_ns(&self) -> Option<u64> {
+        let timer = self
+            .core
+            .next_deadline_ms()
+            .map(|ms| ms.saturating_mul(NS_PER_MS));
+        match (timer, self.stop_at_ns) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+}
+
+impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
+    fn on_turn(&mut self, now_ns: u64) {
+        self.core.set_now(now_ns / NS_PER_MS);
+    }
+
+    fn on_ready(
+        &mut self,
+        io: &mut Io<'_, B>,
+        token: Token,
+        readiness: Readiness,
+        budget: &Budget,
+    ) -> Progress {
+        // The timerfd says nothing but that it is time, and `on_timers` looks every turn. A stale
+        // token resolves to no connection.
+        let Some(key) = Key::from_bits(token.0) else {
+            return Progress::Done;
+        };
+        let Some(connection) = self.core.connection_mut(key) else {
+            return Progress::Done;
+        };
+        if readiness.is_read_closed() || readiness.is_error() {
+            connection.set(flag::HUNG_UP);
+        }
+        if readiness.is_writable() && connection.has(flag::BLOCKED) {
+            connection.clear(flag::BLOCKED);
+            self.core.write_more(key);
+        }
+        let Some(connection) = self.core.connection(key) else {
+            return Progress::Done;
+        };
+        if connection.state != State::Connected {
+            return self.discard(io, key, budget);
+        }
+        if connection.has(flag::PAUSED) {
+            // What is there is read when back-pressure ends: that puts it on the ready list.
+            return Progress::Done;
+        }
+        let is_only_writable = readiness.is_writable()
+            && !readiness.is_readable()
+            && !readiness.is_read_closed()
+            && !readiness.is_error();
+        if is_only_writable {
+            return Progress::Done;
+        }
+        self.read(io, key, budget)
+    }
+
+    fn on_messages(&mut self, io: &mut Io<'_, B>) {
+        let mut mail = std::mem::take(&mut self.mail);
+        self.receiver.drain_into(&mut mail);
+        for message in mail.drain(..) {
+            match message {
+                ToShard::Handover(handover) => self.open(io, *handover),
+                ToShard::Batch(batch) => self.core.on_batch(batch),
+                ToShard::Reply(reply) => self.core.on_reply(reply),
+                ToShard::PublishWills(done) => {
+                    self.core.publish_wills_at_stop();
+                    // Nobody waits any more where the stop was cut short.
+                    let _ = done.send(());
+                }
+                ToShard::Stop => self.begin_stop(io.now_ns()),
+                ToShard::Abort => self.is_done = true,
+            }
+        }
+        self.mail = mail;
+    }
+
+    fn next_deadline(&mut self) -> Option<u64> {
+        // The alarm wakes the loop; a timeout beside it would only cost.
+        None
+    }
+
+    fn on_timers(&mut self, _io: &mut Io<'_, B>, _now_ns: u64) {}
+
+    fn background(&mut self, io: &mut Io<'_, B>, budget_ns: u64) -> Progress {
+        let begin_ns = io.now_ns();
+        loop {
+            let mut is_idle = true;
+            for _ in 0..STEPS {
+                let worked =
+                    self.core.cleanup_one() | self.core.drain_one() | self.core.replay_one();
+                if !worked {
+                    break;
+                }
+                is_idle = false;
+            }
+            if is_idle {
+                return Progress::Done;
+            }
+            if io.backend().now_ns().saturating_sub(begin_ns) >= budget_ns {
+                return Progress::More;
+            }
+        }
+    }
+
+    fn flush(&mut self, io: &mut Io<'_, B>) {
+        let is_more_due = self
+            .core
+            .next_deadline_ms()
+            .is_some_and(|ms| ms <= io.now_ns() / NS_PER_MS)
+            && self.core.on_timers(&mut self.silent, &mut self.due);
+        let mut keys = std::mem::take(&mut self.keys);
+        self.core.take_dirty(&mut keys);
+        for key in keys.drain(..) {
+            self.write(io, key);
+        }
+        self.core.take_ready(&mut keys);
+        for key in keys.drain(..) {
+            io.make_ready(Token(key.to_bits()));
+        }
+        self.keys = keys;
+        self.send_batches();
+        for event in self.core.drain_events() {
+            event.log();
+        }
+        self.check_stop(io.now_ns());
+        if is_more_due {
+            io.make_ready(TIMER);
+        } else if let Some(deadline_ns) = self.next_deadline_ns()
+            && let Err(error) = self.alarm.arm(deadline_ns, io.now_ns())
+        {
+            // Without its alarm a shard would sleep through every deadline.
+            tracing::error!(%error, "cannot arm the shard's timer");
+            self.is_done = true;
+        }
+    }
+}

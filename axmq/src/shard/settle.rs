@@ -1,0 +1,114 @@
+//! PUBACK, PUBREC, PUBREL and PUBCOMP.
+
+use mqtt_codec::{Ack, AckPacket, PacketId, PacketType, QoS, ReasonCode, Version};
+use slabmem::Key;
+
+use super::Core;
+use crate::session::{Flow, UnknownId};
+
+/// Waiting messages that one acknowledgement lets out: more than one, so that a queue drains.
+const SENT_AN_ACK: usize = 2;
+
+impl<S> Core<S> {
+    fn flow_of(&mut self, key: Key) -> Option<(Key, &mut Flow)> {
+        let session_key = self.connections.get(key)?.session;
+        let session = self.sessions.get_mut(session_key)?;
+        Some((session_key, session.flow.as_deref_mut()?))
+    }
+
+    pub(super) fn on_pub_ack(&mut self, key: Key, ack: &Ack<'_>) {
+        let Some((session, flow)) = self.flow_of(key) else {
+            return;
+        };
+        // An id that waits for nothing is an acknowledgement of something settled: harmless.
+        if let Some(queued) = flow.outgoing.acknowledge(ack.packet_id(), QoS::AtLeastOnce) {
+            self.release(queued.message);
+            self.drain(session, SENT_AN_ACK);
+        }
+    }
+
+    pub(super) fn on_pub_rec(&mut self, key: Key, ack: &Ack<'_>) {
+        let id = ack.packet_id();
+        let Some((session, flow)) = self.flow_of(key) else {
+            self.ack(
+                key,
+                PacketType::PubRel,
+                id,
+                ReasonCode::PacketIdentifierNotFound,
+            );
+            return;
+        };
+        // 0x80 and above ends the exchange [MQTT-4.3.3-5].
+        if ack.reason() as u8 >= 0x80 {
+            if let Some(queued) = flow.outgoing.acknowledge(id, QoS::ExactlyOnce) {
+                self.release(queued.message);
+                self.drain(session, SENT_AN_ACK);
+            }
+            return;
+        }
+        match flow.outgoing.receive(id) {
+            Ok(queued) => {
+                if let Some(queued) = queued {
+                    self.release(queued.message);
+                }
+                self.ack(key, PacketType::PubRel, id, ReasonCode::Success);
+            }
+            Err(UnknownId) => {
+                self.ack(
+                    key,
+                    PacketType::PubRel,
+                    id,
+                    ReasonCode::PacketIdentifierNotFound,
+                );
+            }
+        }
+    }
+
+    pub(super) fn on_pub_rel(&mut self, key: Key, ack: &Ack<'_>) {
+        let id = ack.packet_id();
+        let is_known = self
+            .flow_of(key)
+            .is_some_and(|(_, flow)| flow.incoming.release(id));
+        let reason = if is_known {
+            ReasonCode::Success
+        } else {
+            ReasonCode::PacketIdentifierNotFound
+        };
+        self.ack(key, PacketType::PubComp, id, reason);
+    }
+
+    pub(super) fn on_pub_comp(&mut self, key: Key, ack: &Ack<'_>) {
+        let Some((session, flow)) = self.flow_of(key) else {
+            return;
+        };
+        if flow.outgoing.complete(ack.packet_id()) {
+            self.drain(session, SENT_AN_ACK);
+        }
+    }
+
+    /// Sends one of the four.
+    pub(super) fn ack(
+        &mut self,
+        key: Key,
+        packet_type: PacketType,
+        packet_id: PacketId,
+        reason: ReasonCode,
+    ) {
+        let Some(version) = self
+            .connections
+            .get(key)
+            .map(|connection| connection.version)
+        else {
+            return;
+        };
+        let reason = if version == Version::V5 {
+            reason
+        } else {
+            ReasonCode::Success
+        };
+        let packet = AckPacket::new(packet_type, packet_id, reason);
+        self.control(key, packet.encoded_len(version), |out| {
+            packet.encode(version, out);
+        });
+    }
+}
