@@ -47,14 +47,12 @@ fn load(
     variables: &[(&str, &str)],
     command_line: CommandLine,
 ) -> Result<Loaded, String> {
-    let file = TempFile::new(content);
     let sources = Sources {
-        file: Some(file.0.clone()),
+        file: None,
         environment: environment(variables),
         command_line,
     };
-    let name = file.0.display().to_string();
-    config::load(&sources).map_err(|error| error.to_string().replace(&name, "FILE"))
+    config::load_text("FILE", content, &sources).map_err(|error| error.to_string())
 }
 
 fn load_file(content: &str) -> Result<Loaded, String> {
@@ -462,6 +460,31 @@ fn variables_are_read_and_refused_like_keys() {
             "{name}={value}: {error}"
         );
     }
+}
+
+#[test]
+fn variables_that_are_not_unicode_are_read_as_far_as_that_makes_sense() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let load = |name: &[u8], value: &[u8]| {
+        let mut sources = Sources {
+            environment: environment(&[]),
+            ..Sources::default()
+        };
+        let pair = (
+            OsStr::from_bytes(name).into(),
+            OsStr::from_bytes(value).into(),
+        );
+        sources.environment.push(pair);
+        config::load(&sources)
+    };
+    let loaded = load(b"AXMQ_BROKER__DATA_DIR", b"/a\xff").expect("a path may have any bytes");
+    let path = loaded.config.broker.data_dir.expect("it is set");
+    assert_eq!(path.as_os_str().as_bytes(), b"/a\xff");
+    assert!(load(b"AXMQ_LIMITS__INFLIGHT", b"1\xff").is_err());
+    assert!(load(b"AXMQ_LIMITS__INFLIGHT\xff", b"1").is_err());
+    assert!(load(b"OTHER\xff", b"\xff").is_ok());
 }
 
 #[test]

@@ -45,6 +45,13 @@ const AFTER_MAX: usize = 80;
 const SHOWN_MAX: usize = 20;
 
 impl ConfigError {
+    /// Wraps the only one that was found.
+    pub(super) fn of(diagnostic: Diagnostic) -> Self {
+        Self {
+            diagnostics: vec![diagnostic],
+        }
+    }
+
     /// Wraps what was found.
     ///
     /// # Errors
