@@ -55,6 +55,8 @@ pub struct Options {
 }
 
 /// What `axmq` can do besides running the broker.
+///
+/// Not `non_exhaustive`, so that a command that the program does not carry out fails to compile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Look at the configuration without running the broker
@@ -62,7 +64,7 @@ pub enum Command {
     Config(ConfigCommand),
 }
 
-/// What `axmq config` can do.
+/// What `axmq config` can do; not `non_exhaustive` for the reason given at [`Command`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
 pub enum ConfigCommand {
     /// Say whether the configuration is accepted

@@ -23,3 +23,8 @@ mod shard;
 pub use broker::{Broker, Running, Stopper};
 pub use config::Config;
 pub use error::{RunError, StartError};
+
+/// Compiles and runs what the README shows.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -89,9 +89,9 @@ impl fmt::Display for Timestamp {
 
 /// Year, month and day of the proleptic Gregorian calendar for days since 1970-01-01.
 ///
-/// Counted in years that begin on 1 March, so that the leap day is the last of its year, and in eras
-/// of 400 years, which all have 146,097 days. In such a year the months' lengths follow a line:
-/// month m begins on day (153 m + 2) / 5.
+/// Counted in years that begin on 1 March, so that the leap day is the last of its year, and in
+/// eras of 400 years, which all have 146,097 days. In such a year the months' lengths follow a
+/// line: month m begins on day (153 m + 2) / 5.
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
     // 719,468 days lie between 0000-03-01 and 1970-01-01.
     let days = days + 719_468;

@@ -81,6 +81,14 @@ impl FromStr for Address {
             .and_then(|rest| rest.strip_suffix(']'))
             .unwrap_or(text);
         if let Ok(host) = bare.parse::<IpAddr>() {
+            // `::1:1883` is an address, but hardly anybody means it as one.
+            if let Some((host, port)) = text.rsplit_once(':')
+                && host.parse::<IpAddr>().is_ok()
+                && port.parse::<u16>().is_ok()
+            {
+                let suggestion = format!("[{host}]:{port}");
+                return Err(AddressError::Brackets { suggestion });
+            }
             let suggestion = SocketAddr::new(host, super::MQTT_PORT).to_string();
             return Err(AddressError::NoPort { suggestion });
         }
@@ -213,6 +221,7 @@ mod tests {
             ("127.0.0.1", "write 127.0.0.1:1883"),
             ("::1", "write [::1]:1883"),
             ("[::1]", "write [::1]:1883"),
+            ("::1:1883", "brackets: write [::1]:1883"),
             ("fe80::1:2:3:4:5:6:1883", "write [fe80::1:2:3:4:5:6]:1883"),
             ("localhost", "write localhost:1883"),
             ("localhost:", "is not a port"),

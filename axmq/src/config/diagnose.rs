@@ -45,6 +45,13 @@ const AFTER_MAX: usize = 80;
 const SHOWN_MAX: usize = 20;
 
 impl ConfigError {
+    /// Wraps the only one that was found.
+    pub(super) fn of(diagnostic: Diagnostic) -> Self {
+        Self {
+            diagnostics: vec![diagnostic],
+        }
+    }
+
     /// Wraps what was found.
     ///
     /// # Errors
@@ -117,23 +124,23 @@ impl fmt::Display for Diagnostic {
         let Place {
             file, line, column, ..
         } = place;
-        writeln!(f, "{file}:{line}:{column}: {}", self.message)?;
+        // What more there is to say, such as ways to proceed, reads better after the line.
+        let (message, more) = match self.message.split_once('\n') {
+            Some((message, more)) => (message, Some(more)),
+            None => (self.message.as_str(), None),
+        };
+        writeln!(f, "{file}:{line}:{column}: {message}")?;
         let number = line.to_string();
         writeln!(f, "  {number} | {}", place.text)?;
-        write!(
-            f,
-            "  {:number$} | {:offset$}",
-            "",
-            "",
-            number = number.len(),
-            offset = place.offset
-        )?;
+        let (digits, offset) = (number.len(), place.offset);
+        write!(f, "  {:digits$} | {:offset$}", "", "")?;
         for _ in 0..place.width {
             f.write_str("^")?;
         }
-        self.hint
-            .as_ref()
-            .map_or(Ok(()), |hint| write!(f, " {hint}"))
+        if let Some(hint) = &self.hint {
+            write!(f, " {hint}")?;
+        }
+        more.map_or(Ok(()), |more| write!(f, "\n{more}"))
     }
 }
 

@@ -11,7 +11,8 @@ macro_rules! numbers {
         pub struct $name:ident in $section:ident {
             $(
                 $(#[$doc:meta])*
-                $field:ident: $ty:ty = $default:literal in $min:literal..=$max:literal, $unit:literal;
+                $field:ident: $ty:ty
+                    = $default:literal in $min:literal..=$max:literal, $unit:literal;
             )*
         }
     ) => {
@@ -81,7 +82,7 @@ numbers! {
         ///
         /// Above it, the fronts stop accepting until handshakes have completed or timed out.
         pre_connect_bytes_total: u64 = 268_435_456 in 65_536..=1_099_511_627_776, "bytes";
-        /// The largest MQTT packet in either direction, fixed header included.
+        /// The largest MQTT packet that a client may send, fixed header included.
         ///
         /// A larger one closes the connection (5.0: reason 0x95). 268 435 460 is the largest that
         /// the protocol can express.

@@ -115,30 +115,44 @@ pub(super) struct Given<T> {
 ///
 /// # Errors
 ///
-/// Everything that is wrong at once, except that nothing else is looked at when the file cannot be
-/// read or is not TOML.
+/// Everything that is wrong at once, except that a file that cannot be read, or is not TOML, is
+/// looked at no further, and that values are compared with each other only if each is in order.
 pub fn load(sources: &Sources) -> Result<Loaded, ConfigError> {
-    let mut loader = Loader {
-        loaded: Loaded {
-            config: Config::default(),
-            origins: Vec::new(),
-            listener_origins: vec![Origin::Default; Config::default().listeners.len()],
-        },
-        listeners: None,
-        diagnostics: Vec::new(),
+    let Some(path) = &sources.file else {
+        return Loader::new().finish(sources);
     };
-    if let Some(path) = &sources.file {
-        loader.file(path)?;
+    match toml_file::read(path) {
+        Ok(text) => load_text(&path.display().to_string(), &text, sources),
+        Err(diagnostic) => Err(ConfigError::of(*diagnostic)),
     }
-    loader.environment(&sources.environment);
-    loader.command_line(&sources.command_line);
-    loader.data_dir(&sources.environment);
-    loader.resolve();
-    if loader.diagnostics.is_empty() {
-        loader.check();
-    }
-    ConfigError::unless_empty(loader.diagnostics)?;
-    Ok(loader.loaded)
+}
+
+/// As [`load`], with the text of the file given instead of read; `name` stands for it in messages.
+///
+/// # Errors
+///
+/// As for [`load`].
+///
+/// # Examples
+///
+/// ```
+/// use axmq::config::{self, Sources};
+///
+/// let sources = Sources {
+///     environment: vec![("HOME".into(), "/home/somebody".into())],
+///     ..Sources::default()
+/// };
+/// let loaded = config::load_text("inline", "[limits]\ninflight = 10", &sources)?;
+/// assert_eq!(loaded.config.limits.inflight, 10);
+///
+/// let error = config::load_text("inline", "[limits]\ninflite = 10", &sources).unwrap_err();
+/// assert!(error.to_string().starts_with("inline:2:1: unknown key `inflite` in [limits]"));
+/// # Ok::<(), config::ConfigError>(())
+/// ```
+pub fn load_text(name: &str, text: &str, sources: &Sources) -> Result<Loaded, ConfigError> {
+    let mut loader = Loader::new();
+    loader.file(name, text);
+    loader.finish(sources)
 }
 
 struct Loader {
@@ -149,12 +163,35 @@ struct Loader {
 }
 
 impl Loader {
-    fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = match toml_file::read(path) {
-            Ok(text) => text,
-            Err(diagnostic) => return ConfigError::unless_empty(vec![*diagnostic]),
-        };
-        let parsed = toml_file::parse(&path.display().to_string(), &text);
+    fn new() -> Self {
+        let config = Config::default();
+        let listener_origins = vec![Origin::Default; config.listeners.len()];
+        Self {
+            loaded: Loaded {
+                config,
+                origins: Vec::new(),
+                listener_origins,
+            },
+            listeners: None,
+            diagnostics: Vec::new(),
+        }
+    }
+
+    /// Takes the sources after the file, and checks the whole.
+    fn finish(mut self, sources: &Sources) -> Result<Loaded, ConfigError> {
+        self.environment(&sources.environment);
+        self.command_line(&sources.command_line);
+        self.data_dir(&sources.environment);
+        self.resolve();
+        if self.diagnostics.is_empty() {
+            self.check();
+        }
+        ConfigError::unless_empty(self.diagnostics)?;
+        Ok(self.loaded)
+    }
+
+    fn file(&mut self, name: &str, text: &str) {
+        let parsed = toml_file::parse(name, text);
         for Given { key, value, place } in parsed.values {
             if let Some(key) = key {
                 self.loaded.set(key, value, Origin::File(place));
@@ -167,17 +204,17 @@ impl Loader {
                 .collect()
         });
         self.diagnostics.extend(parsed.diagnostics);
-        Ok(())
     }
 
     fn environment(&mut self, environment: &[(OsString, OsString)]) {
         let mut ours: Vec<_> = environment
             .iter()
-            .filter_map(|(name, value)| Some((name.to_str()?, value)))
+            .map(|(name, value)| (name.to_string_lossy(), value))
             .filter(|(name, _)| name.starts_with(PREFIX) && !is_service_link(name))
             .collect();
         ours.sort();
         for (name, value) in ours {
+            let name = name.as_ref();
             if name == LISTENER_VARIABLE {
                 self.environment_listeners(value);
                 continue;

@@ -23,7 +23,7 @@ pub use address::{Address, AddressError};
 pub use diagnose::{ConfigError, Diagnostic, Place};
 pub use keys::{Key, Kind, Value, keys};
 pub use limits::{Budgets, Limits};
-pub use load::{CommandLine, Loaded, Origin, Sources, load};
+pub use load::{CommandLine, Loaded, Origin, Sources, load, load_text};
 
 /// The port that IANA gave to MQTT without TLS.
 pub const MQTT_PORT: u16 = 1883;
@@ -86,6 +86,7 @@ pub struct LogSettings {
 
 /// How severe an event is, and from where on events are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[non_exhaustive]
 pub enum LogLevel {
     /// The broker, or a part of it, cannot go on.
     Error,
