@@ -1,0 +1,1 @@
+"""Third-party MQTT clients, and the cases that they try on a broker."""
