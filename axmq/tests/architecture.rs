@@ -25,6 +25,9 @@ fn every_question_has_a_file_that_exists() {
             "no question about where something is {must}"
         );
     }
-    let missing: Vec<_> = rows.iter().filter(|(_, file)| !root.join(file).is_file()).collect();
+    let missing: Vec<_> = rows
+        .iter()
+        .filter(|(_, file)| !root.join(file).is_file())
+        .collect();
     assert!(missing.is_empty(), "these files do not exist: {missing:?}");
 }

@@ -9,6 +9,7 @@ mod close;
 mod connection;
 mod deliver;
 mod images;
+mod input;
 mod pressure;
 mod publish;
 mod receive;

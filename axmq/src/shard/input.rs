@@ -1,0 +1,296 @@
+//! Reading from a connection into the shard's block, or into one of its own for a large packet.
+
+use std::io;
+
+use pollio::{Backend, Budget, Io, Progress};
+use sharedbuf::ReadBlock;
+use slabmem::Key;
+
+use super::Next;
+use super::connection::{Partial, flag};
+use super::server::{Alarm, ShardServer};
+use crate::events::Cause;
+
+/// The block that all connections of a shard are read into.
+pub(super) const BLOCK_BYTES: usize = 128 * 1_024;
+/// One read asks for no more, so that what comes in fits the packet budget of a turn.
+const READ_BYTES: usize = 16 * 1_024;
+/// A packet from this size on is read into a block of its own.
+const LARGE_BYTES: usize = 32 * 1_024;
+
+/// How reading from a connection ended.
+enum Read {
+    Progress(Progress),
+    Gone,
+}
+
+impl<B: Backend, A: Alarm> ShardServer<B, A> {
+    /// Reads and acts on what comes, within the budget.
+    pub(super) fn read(&mut self, io: &mut Io<'_, B>, key: Key, budget: &Budget) -> Progress {
+        if self.core.is_congested()
+            && self
+                .core
+                .connection(key)
+                .is_some_and(|connection| connection.has(flag::PUBLISHER))
+        {
+            self.core.pause(key);
+        }
+        // After a hang-up even a short read is followed by another, up to the end (DECISIONS 7).
+        let to_the_end = self
+            .core
+            .connection(key)
+            .is_some_and(|connection| connection.has(flag::HUNG_UP));
+        let mut left = Budget {
+            bytes: budget.bytes,
+            packets: budget.packets,
+        };
+        let start = match self.core.take_partial(key) {
+            None => self.block.len(),
+            Some(Partial::Small(bytes)) => {
+                self.make_room(bytes.len() + READ_BYTES);
+                let start = self.block.len();
+                self.block.extend_from_slice(&bytes);
+                start
+            }
+            Some(Partial::Large(block)) => {
+                match self.read_large(io, key, block, to_the_end, &mut left) {
+                    Read::Progress(progress) => return progress,
+                    Read::Gone => self.block.len(),
+                }
+            }
+        };
+        let progress = self.read_small(io, key, start, to_the_end, &mut left);
+        if !self.block.reset() && self.block.spare_len() < READ_BYTES {
+            self.block = ReadBlock::with_capacity(BLOCK_BYTES);
+        }
+        progress
+    }
+
+    /// Makes sure that so many bytes fit behind what is in the block.
+    fn make_room(&mut self, bytes: usize) {
+        if self.block.spare_len() < bytes {
+            self.block = ReadBlock::with_capacity(BLOCK_BYTES.max(bytes));
+        }
+    }
+
+    /// Goes on with a packet that has a block of its own. `Gone` where the block is through and
+    /// ordinary reading goes on.
+    fn read_large(
+        &mut self,
+        io: &mut Io<'_, B>,
+        key: Key,
+        mut block: ReadBlock,
+        to_the_end: bool,
+        left: &mut Budget,
+    ) -> Read {
+        while block.spare_len() > 0 {
+            if left.bytes == 0 || self.is_paused(key) {
+                let progress = self.put_off(key, Partial::Large(block));
+                return Read::Progress(progress);
+            }
+            let room = block.spare_len().min(left.bytes);
+            let Some(connection) = self.core.connection(key) else {
+                return Read::Progress(Progress::Done);
+            };
+            let read = {
+                let spare = block.spare_mut().get_mut(..room).unwrap_or_default();
+                io.read(&connection.stream, spare)
+            };
+            match read {
+                Ok(n) if n > 0 => {
+                    block.advance(n);
+                    left.bytes -= n.min(left.bytes);
+                    self.core.heard(key);
+                    if n < room && !to_the_end {
+                        self.core.keep_partial(key, Partial::Large(block));
+                        return Read::Progress(Progress::Done);
+                    }
+                }
+                other => {
+                    if !self.read_ended(key, other) {
+                        self.core.keep_partial(key, Partial::Large(block));
+                    }
+                    return Read::Progress(Progress::Done);
+                }
+            }
+        }
+        left.packets = left.packets.max(1);
+        let input = self
+            .core
+            .receive(key, &block, 0..block.len(), &mut left.packets);
+        if input.next == Next::Paused {
+            self.core.keep_partial(key, Partial::Large(block));
+            return Read::Progress(Progress::Done);
+        }
+        Read::Gone
+    }
+
+    fn is_paused(&self, key: Key) -> bool {
+        self.core
+            .connection(key)
+            .is_none_or(|connection| connection.has(flag::PAUSED))
+    }
+
+    /// Leaves the rest for a later turn: the next one, or when back-pressure ends.
+    fn put_off(&mut self, key: Key, partial: Partial) -> Progress {
+        self.core.keep_partial(key, partial);
+        self.unless_paused(key)
+    }
+
+    fn read_small(
+        &mut self,
+        io: &mut Io<'_, B>,
+        key: Key,
+        mut start: usize,
+        to_the_end: bool,
+        left: &mut Budget,
+    ) -> Progress {
+        let mut may_be_drained = false;
+        loop {
+            let end = self.block.len();
+            let input = self
+                .core
+                .receive(key, &self.block, start..end, &mut left.packets);
+            start = input.used_to;
+            match input.next {
+                Next::Closed => return Progress::Done,
+                Next::Paused | Next::Budget => {
+                    self.keep_rest(key, start);
+                    return self.unless_paused(key);
+                }
+                Next::Incomplete { total: Some(total) } if total >= LARGE_BYTES => {
+                    return self.begin_large(io, key, start, total, to_the_end, left);
+                }
+                Next::Incomplete { .. } => {}
+            }
+            if may_be_drained {
+                self.keep_rest(key, start);
+                return Progress::Done;
+            }
+            if left.bytes == 0 {
+                self.keep_rest(key, start);
+                return self.unless_paused(key);
+            }
+            if self.block.spare_len() < READ_BYTES {
+                start = self.move_to_new_block(start);
+            }
+            let room = READ_BYTES.min(left.bytes);
+            let Some(connection) = self.core.connection(key) else {
+                return Progress::Done;
+            };
+            let read = {
+                let spare = self.block.spare_mut().get_mut(..room).unwrap_or_default();
+                io.read(&connection.stream, spare)
+            };
+            match read {
+                Ok(n) if n > 0 => {
+                    self.block.advance(n);
+                    left.bytes -= n.min(left.bytes);
+                    self.core.heard(key);
+                    may_be_drained = n < room && !to_the_end;
+                }
+                other => {
+                    if !self.read_ended(key, other) {
+                        self.keep_rest(key, start);
+                    }
+                    return Progress::Done;
+                }
+            }
+        }
+    }
+
+    /// Keeps what is left in the block for this connection.
+    fn keep_rest(&mut self, key: Key, start: usize) {
+        let rest = self.block.filled().get(start..).unwrap_or_default();
+        if !rest.is_empty() {
+            let rest = rest.to_vec();
+            self.core.keep_partial(key, Partial::Small(rest));
+        }
+    }
+
+    /// There is more to do in the next turn, but for a paused connection: the end of back-pressure
+    /// puts that on the ready list.
+    fn unless_paused(&self, key: Key) -> Progress {
+        if self.is_paused(key) {
+            Progress::Done
+        } else {
+            Progress::More
+        }
+    }
+
+    fn begin_large(
+        &mut self,
+        io: &mut Io<'_, B>,
+        key: Key,
+        start: usize,
+        total: usize,
+        to_the_end: bool,
+        left: &mut Budget,
+    ) -> Progress {
+        // Zeroed pages cost nothing until bytes arrive in them.
+        let mut own = ReadBlock::with_capacity(total);
+        own.extend_from_slice(self.block.filled().get(start..).unwrap_or_default());
+        match self.read_large(io, key, own, to_the_end, left) {
+            Read::Progress(progress) => progress,
+            // What follows the packet is for the next turn.
+            Read::Gone => Progress::More,
+        }
+    }
+
+    /// Moves an incomplete packet to the start of a fresh block, or back to the start of this one
+    /// where nobody shares it.
+    fn move_to_new_block(&mut self, start: usize) -> usize {
+        let rest = self
+            .block
+            .filled()
+            .get(start..)
+            .unwrap_or_default()
+            .to_vec();
+        if !self.block.reset() {
+            self.block = ReadBlock::with_capacity(BLOCK_BYTES);
+        }
+        self.block.extend_from_slice(&rest);
+        0
+    }
+
+    /// A read that gave nothing. Returns whether the connection has ended.
+    fn read_ended(&mut self, key: Key, read: io::Result<usize>) -> bool {
+        match read {
+            Ok(_) => self.core.close(key, Cause::PeerClosed),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(error) => self.core.close(key, Cause::Io(error.kind())),
+        }
+        true
+    }
+
+    /// Input of a client that is being turned out.
+    pub(super) fn discard(&mut self, io: &mut Io<'_, B>, key: Key, budget: &Budget) -> Progress {
+        let mut left = budget.bytes;
+        self.make_room(READ_BYTES);
+        while left > 0 {
+            let Some(connection) = self.core.connection(key) else {
+                break;
+            };
+            let spare = self
+                .block
+                .spare_mut()
+                .get_mut(..READ_BYTES)
+                .unwrap_or_default();
+            match io.read(&connection.stream, spare) {
+                Ok(n) if n > 0 => {
+                    left = left.saturating_sub(n);
+                    if !self.core.discard(key, n) {
+                        self.core.finish_closing(key);
+                        return Progress::Done;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Done,
+                _ => {
+                    self.core.finish_closing(key);
+                    return Progress::Done;
+                }
+            }
+        }
+        Progress::More
+    }
+}
