@@ -25,7 +25,8 @@ MALFORMED = {
     "packet id 0": (b"\x32\x05\x00\x01a\x00\x00", (0x81, 0x82)),
     "a SUBSCRIBE without filters": (b"\x82\x02\x00\x01", (0x81, 0x82)),
     "a cut PUBLISH body": (b"\x32\x03\x00\x01a", (0x81,)),
-    "options of a filter": (b"\x82\x06\x00\x01\x00\x01a\x03", (0x81,)),
+    # QoS 3 is called a protocol error in section 3.8.3.1, not a malformed packet.
+    "options of a filter": (b"\x82\x06\x00\x01\x00\x01a\x03", (0x81, 0x82)),
 }
 
 

@@ -107,7 +107,7 @@ pub(super) fn check(bytes: &[u8], frame: &Frame, shared: &Shared) -> Result<Conn
     first_bytes(bytes)?;
     let packet = bytes.get(..frame.total_len).unwrap_or_default();
     let connect = mqtt_codec::decode_connect(packet, frame, &DecodeOptions::STRICT)
-        .map_err(|error| malformed(packet, frame, error))?;
+        .map_err(malformed)?;
     if connect.properties().authentication_method().is_some() {
         return Err(Refusal::rule(
             &connect,
@@ -155,25 +155,18 @@ pub(super) fn check(bytes: &[u8], frame: &Frame, shared: &Shared) -> Result<Conn
     })
 }
 
-/// A CONNECT that cannot be read. Its version may still be known well enough to answer.
-fn malformed(packet: &[u8], frame: &Frame, error: Error) -> Refusal {
-    let level = packet
-        .get(frame.header_len..)
-        .and_then(|body| {
-            let name_len = usize::from(u16::from_be_bytes([*body.first()?, *body.get(1)?]));
-            body.get(2 + name_len)
-        })
-        .copied();
-    let version = match (error.reason(), level) {
+/// A CONNECT that cannot be read, or may not be let in. Its version may still be known well enough
+/// to answer.
+fn malformed(error: Error) -> Refusal {
+    let version = match (error.reason(), error.version()) {
         // A version that is not served gets the answer that 3.1.1 prescribes [MQTT-3.1.2-2].
         (ReasonCode::UnsupportedProtocolVersion, _) => Some(Version::V311),
-        (_, Some(5)) => Some(Version::V5),
+        (ReasonCode::ClientIdentifierNotValid, version) => version,
+        // 3.x has no return code for other faults: the connection just ends [MQTT-4.8.0-1].
+        (_, Some(Version::V5)) => Some(Version::V5),
         _ => None,
     };
-    Refusal {
-        version,
-        ..Refusal::silent(error)
-    }
+    Refusal { version, ..Refusal::silent(error) }
 }
 
 fn client_id(connect: &Connect<'_>) -> Result<(Box<str>, bool), Refusal> {
