@@ -23,7 +23,7 @@ use crate::{
     Filter, Topic,
     hash::level_hash,
     shape::{Place, Registry, ShapeKey, Shapes},
-    sync::{Arc, AtomicU64, Mutex, Ordering, lock},
+    sync::{Arc, AtomicU64, Mutex, Ordering, StdArc, lock},
 };
 
 #[cfg(not(loom))]
@@ -281,11 +281,11 @@ impl InterestMap {
 
     /// A reader for one thread.
     #[must_use]
-    pub fn reader(self: &Arc<Self>) -> InterestReader {
+    pub fn reader(self: &StdArc<Self>) -> InterestReader {
         let version = self.shared.version.load(Ordering::Acquire);
         let snapshot = Arc::clone(&lock(&self.current));
         InterestReader {
-            map: Arc::clone(self),
+            map: StdArc::clone(self),
             snapshot,
             version,
         }
@@ -411,7 +411,7 @@ fn first_level_key(filter: &Filter<'_>) -> u64 {
 /// A thread's view of an [`InterestMap`].
 #[derive(Debug)]
 pub struct InterestReader {
-    map: Arc<InterestMap>,
+    map: StdArc<InterestMap>,
     snapshot: Arc<Snapshot>,
     version: u64,
 }

@@ -104,11 +104,15 @@ impl<T> Slab<T> {
         chunk as u32
     }
 
-    /// Takes an item out.
+    /// Takes an item out. With the last one all memory goes back, but for a single chunk.
     pub(crate) fn remove(&mut self, id: u32) -> Option<T> {
         let (at, slot) = (id as usize / CHUNK, id as usize % CHUNK);
         let item = self.chunks.get_mut(at)?.get_mut(slot)?.take()?;
         self.len -= 1;
+        if self.len == 0 && self.chunks.len() > 1 {
+            *self = Self::new();
+            return Some(item);
+        }
         let free = &mut self.free[at];
         free.bits[slot / 64] |= 1 << (slot % 64);
         free.used -= 1;
@@ -180,6 +184,6 @@ mod tests {
             slab.remove(id);
         }
         let kept = slab.chunks.iter().filter(|chunk| !chunk.is_empty()).count();
-        assert_eq!((slab.len(), kept), (0, 1));
+        assert_eq!((slab.len(), kept, slab.heap_bytes()), (0, 0, 0));
     }
 }

@@ -477,7 +477,8 @@ impl<'s, V> Scan<'s, V> {
                 Step::Nothing => {}
                 Step::Child(id, sum) => {
                     self.look(id, depth + 1, visit);
-                    if self.tail || depth + 1 < self.fixed {
+                    let deeper = self.tail || depth + 1 < self.fixed;
+                    if deeper && !self.store.children(id).is_none() {
                         self.stack.push(Frame {
                             node: id,
                             sum,

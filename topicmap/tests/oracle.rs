@@ -3,9 +3,11 @@
 
 mod model;
 
-use model::{LIMITS, MapModel, MapOp};
+use model::{
+    CacheModel, CacheOp, InterestModel, InterestOp, LIMITS, MapModel, MapOp, StoreModel, StoreOp,
+};
 use proptest::{collection::vec, prelude::*};
-use topicmap::{Filter, Topic, TopicMap, oracle};
+use topicmap::{Filter, InterestMap, MatchCache, Stamps, Topic, TopicMap, TopicStore, oracle};
 
 /// Names over an alphabet so small that they overlap all the time, with empty levels.
 fn topic_text() -> impl Strategy<Value = String> {
@@ -60,6 +62,35 @@ fn map_op() -> impl Strategy<Value = MapOp> {
     ]
 }
 
+fn store_op() -> impl Strategy<Value = StoreOp> {
+    let budget = prop_oneof![4 => 0..6_usize, 1 => Just(1000)];
+    prop_oneof![
+        6 => (topic_text(), any::<u16>()).prop_map(|(text, value)| StoreOp::Insert(text, value)),
+        1 => topic_text().prop_map(StoreOp::Remove),
+        3 => any::<usize>().prop_map(StoreOp::RemoveNth),
+        2 => (filter_text(), budget.clone()).prop_map(|(text, budget)| StoreOp::Scan(text, budget)),
+        2 => filter_text().prop_map(StoreOp::Begin),
+        5 => (any::<usize>(), budget).prop_map(|(nth, budget)| StoreOp::Continue(nth, budget)),
+    ]
+}
+
+fn interest_op() -> impl Strategy<Value = InterestOp> {
+    prop_oneof![
+        4 => (filter_text(), 0..64_u8).prop_map(|(text, shard)| InterestOp::Add(text, shard)),
+        1 => (filter_text(), 0..2_u8).prop_map(|(text, shard)| InterestOp::Add(text, shard)),
+        4 => any::<usize>().prop_map(InterestOp::Remove),
+        4 => (topic_text(), any::<usize>()).prop_map(|(text, who)| InterestOp::Mask(text, who)),
+    ]
+}
+
+fn cache_op() -> impl Strategy<Value = CacheOp> {
+    prop_oneof![
+        20 => filter_text().prop_map(CacheOp::Change),
+        60 => topic_text().prop_map(CacheOp::Ask),
+        1 => Just(CacheOp::Clear),
+    ]
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 300 }))]
 
@@ -72,6 +103,39 @@ proptest! {
             model.apply(op);
         }
         model.check_all();
+    }
+
+    #[test]
+    fn store_agrees_with_the_oracle(ops in vec(store_op(), 1..160), own_seed in any::<bool>()) {
+        let seed = if own_seed { 7 } else { LIMITS.seed };
+        let mut model = StoreModel::new(TopicStore::new(seed));
+        for op in &ops {
+            model.apply(op);
+        }
+        model.finish();
+    }
+
+    #[test]
+    fn interest_agrees_with_the_oracle(
+        ops in vec(interest_op(), 1..300),
+        topics in vec(topic_text(), 8),
+        own_seed in any::<bool>(),
+    ) {
+        let seed = if own_seed { 7 } else { LIMITS.seed };
+        let mut model = InterestModel::new(InterestMap::new(seed));
+        for op in &ops {
+            model.apply(op);
+        }
+        model.finish(&topics);
+    }
+
+    #[test]
+    fn cache_is_never_stale(ops in vec(cache_op(), 1..200), places in 1..20_usize, own_seed in any::<bool>()) {
+        let stamps = if own_seed { Stamps::with_seed(7) } else { Stamps::with_seed(LIMITS.seed) };
+        let mut model = CacheModel::new(stamps, MatchCache::new(places));
+        for op in &ops {
+            model.apply(op);
+        }
     }
 
     #[test]

@@ -1,0 +1,180 @@
+//! What allocates and what doesn't, and what a subscription costs, counted by the allocator.
+//!
+//! Ground rules of the `unsafe` here: the allocator passes every call on to the system's with the
+//! arguments that it got, so the contracts of both are the same; the counts are the thread's own.
+#![cfg(not(loom))]
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+};
+
+use topicmap::{
+    Cursor, Filter, InterestMap, Limits, MatchCache, Stamps, Topic, TopicMap, TopicStore,
+};
+
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+    static BYTES: Cell<isize> = const { Cell::new(0) };
+}
+
+fn count(bytes: isize) {
+    // The thread may be past the destruction of its locals; then nobody counts any more.
+    let _ = CALLS.try_with(|calls| calls.set(calls.get() + 1));
+    let _ = BYTES.try_with(|sum| sum.set(sum.get() + bytes));
+}
+
+// SAFETY: each method calls the system allocator's with the same arguments (see above).
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size() as isize);
+        // SAFETY: the caller keeps `alloc`'s contract, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        count(-(layout.size() as isize));
+        // SAFETY: `at` came from `System.alloc` with this layout, since `alloc` passes it on.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const LIMITS: Limits = Limits {
+    levels_max: 1024,
+    bytes_max: u16::MAX,
+    seed: 3,
+};
+
+fn filter(text: &str) -> Filter<'_> {
+    Filter::parse(text, &LIMITS).unwrap()
+}
+
+fn topic(text: &str) -> Topic<'_> {
+    Topic::parse(text, &LIMITS).unwrap()
+}
+
+fn calls(f: impl FnOnce()) -> usize {
+    let before = CALLS.get();
+    f();
+    CALLS.get() - before
+}
+
+fn bytes(f: impl FnOnce()) -> isize {
+    let before = BYTES.get();
+    f();
+    BYTES.get() - before
+}
+
+#[test]
+fn a_match_allocates_nothing() {
+    let deep = "a/".repeat(900) + "z";
+    let many_plus = "+/".repeat(900) + "z";
+    // The second map finds its wildcard filters through the tree of prefixes.
+    for shapes in [64, 0] {
+        let mut map = TopicMap::with_shapes_max(LIMITS.seed, shapes);
+        for text in ["a/b", "+/b", "a/#", "#", "+/+/#", &many_plus, &deep] {
+            map.insert(&filter(text), 1, ());
+        }
+        for subscriber in 0..10_000 {
+            map.insert(&filter("a/+"), subscriber, ());
+        }
+        let mut matches = 0;
+        let allocations = calls(|| {
+            for text in ["a/b", "x/y/z", "$SYS/x", &deep] {
+                map.for_each_match(&topic(text), |_, _, ()| matches += 1);
+            }
+        });
+        assert_eq!((allocations, matches), (0, 10_000 + 5 + 2 + 5));
+    }
+}
+
+#[test]
+fn masks_stamps_and_cached_answers_allocate_nothing() {
+    let map = std::sync::Arc::new(InterestMap::new(LIMITS.seed));
+    let stamps = Stamps::with_seed(LIMITS.seed);
+    let mut cache = MatchCache::new(64);
+    for text in ["a/b", "+/b", "a/#"] {
+        map.add(&filter(text), 1);
+    }
+    let mut reader = map.reader();
+    let known = topic("a/b");
+    cache.insert(&known, stamps.observe(&known), 9);
+    let allocations = calls(|| {
+        assert_eq!(reader.mask(&topic("a/b")), 2);
+        let topic = topic("a/b");
+        assert_eq!(cache.get(&topic, stamps.observe(&topic)), Some(&9));
+        stamps.bump(&filter("c/#"));
+        assert_eq!(cache.insert(&topic, stamps.observe(&topic), 8), &8);
+    });
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn an_exact_scan_allocates_nothing() {
+    let mut store = TopicStore::new(LIMITS.seed);
+    store.insert(&topic("a/b/c"), 5);
+    let allocations = calls(|| {
+        let end = store.scan(&filter("a/b/c"), Cursor::start(), 1, |_, value| {
+            assert_eq!(*value, 5);
+        });
+        assert_eq!(end, None);
+    });
+    assert_eq!(allocations, 0);
+}
+
+/// At most 64 bytes a subscription beside the filter's text, at every size, and all of it back.
+#[test]
+fn a_subscription_costs_at_most_64_bytes() {
+    for wild in ["", "/#"] {
+        let mut map = TopicMap::<u64>::new(LIMITS.seed);
+        let mut text_bytes = 0;
+        let mut worst = 0;
+        let held = bytes(|| {
+            for n in 0..200_000_u32 {
+                let text = format!("devices/{n}/commands{wild}");
+                text_bytes += text.len() as isize;
+                map.insert(&filter(&text), n, u64::from(n));
+                if n >= 10_000 && n % 1000 == 0 {
+                    worst = worst.max(map.heap_bytes() / (n as usize + 1));
+                }
+            }
+        });
+        assert!(worst <= 64, "{worst} bytes a subscription");
+        let counted = held - text_bytes;
+        assert!(
+            counted as usize <= map.heap_bytes() + 4096,
+            "{counted} {}",
+            map.heap_bytes()
+        );
+        let freed = bytes(|| {
+            for n in 0..200_000_u32 {
+                let text = format!("devices/{n}/commands{wild}");
+                assert!(
+                    map.remove(&filter(&text), n)
+                        .is_some_and(|removed| removed.last)
+                );
+            }
+        });
+        assert!(held + freed < 4096, "{} bytes stay behind", held + freed);
+    }
+}
+
+#[test]
+fn a_further_subscriber_costs_at_most_32_bytes() {
+    let mut map = TopicMap::<u64>::new(LIMITS.seed);
+    let mut state = 1_u32;
+    let held = bytes(|| {
+        for _ in 0..100_000 {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            map.insert(&filter("news/#"), state >> 8, 0);
+        }
+    });
+    let each = held as usize / map.subscription_count();
+    assert!(each <= 32, "{each} bytes");
+    assert_eq!(map.filter_count(), 1);
+}
