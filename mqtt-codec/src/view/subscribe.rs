@@ -3,7 +3,8 @@
 use core::iter::FusedIterator;
 
 use crate::error::{Error, ErrorKind, Field};
-use crate::property::{Properties, PropertyId, UserProperties, set};
+use crate::properties::{Properties, UserProperties};
+use crate::property::{PropertyId, set};
 use crate::reader::Reader;
 use crate::text;
 use crate::types::{PacketId, QoS, RetainHandling, Version};
