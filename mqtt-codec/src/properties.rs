@@ -170,7 +170,7 @@ fn read_one(
         Form::NonZeroU32 => reader.u32(field)? != 0,
         Form::NonZeroVarInt => reader.var_int(field)? != 0,
         Form::Text => {
-            let text = reader.string(field)?;
+            let text = reader.string_bytes(field)?;
             if id == PropertyId::ResponseTopic && !is_response_topic(text) {
                 return Err(reader.error_at(ErrorKind::ResponseTopicInvalid, field, at));
             }
@@ -178,8 +178,8 @@ fn read_one(
         }
         Form::Binary => reader.binary(field).map(|_| true)?,
         Form::Pair => {
-            reader.string(field)?;
-            reader.string(field).map(|_| true)?
+            reader.string_bytes(field)?;
+            reader.string_bytes(field).map(|_| true)?
         }
     };
     if in_range {
@@ -193,8 +193,8 @@ fn read_one(
 }
 
 /// A response topic is a topic name [MQTT-4.7.3-1] without wildcards [MQTT-3.3.2-14].
-fn is_response_topic(text: &str) -> bool {
-    !text.is_empty() && !text.bytes().any(|byte| matches!(byte, b'+' | b'#'))
+fn is_response_topic(text: &[u8]) -> bool {
+    !text.is_empty() && !text.iter().any(|byte| matches!(byte, b'+' | b'#'))
 }
 
 /// A property as it lies in the packet.
