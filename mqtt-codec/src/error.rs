@@ -53,7 +53,7 @@ error_kinds! {
     ReservedPacketType => MalformedPacket, "the packet type is reserved",
         ["MQTT 5.0 section 2.1.2", "MQTT 3.1.1 section 2.2.1", "MQTT 3.1 section 2.1"];
     /// The flags of the first byte are not those of the packet type.
-    InvalidFlags => MalformedPacket, "the flags of the fixed header are not those of the packet type",
+    InvalidFlags => MalformedPacket, "the flags are not those of the packet type",
         ["MQTT-2.1.3-1", "MQTT-2.2.2-2", "MQTT 3.1 section 2.6"];
     /// The packet type may not be sent in this direction.
     WrongDirection => ProtocolError, "this packet may not be sent in this direction",

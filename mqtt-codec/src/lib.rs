@@ -1,4 +1,26 @@
 //! A strict, zero-copy, sans-io codec for MQTT 3.1, 3.1.1 and 5.0.
+//!
+//! Two layers read: [`scan`] finds where a packet ends, from its fixed header alone; [`decode`]
+//! validates a whole packet in one pass and gives a view that borrows it. Getters of a view cannot
+//! fail. The structs of [`encode`] write.
+//!
+//! # Strictness
+//!
+//! What a single packet can break is an [`Error`], which names the clause: a numbered statement of
+//! MQTT 3.1.1 or 5.0, or a section where there is none. Errors are found in the order of the
+//! bytes, but for what concerns a whole section, which is found at its end.
+//!
+//! # Limits
+//!
+//! A packet has at most 268,435,460 bytes, [`scan`] takes a lower limit. Strings and binary fields
+//! have at most 65,535 bytes. There is no limit of its own to the number of properties or filters
+//! of a packet; decoding is linear in the bytes, and iterators count as they go.
+//!
+//! # Memory
+//!
+//! Decoding allocates nothing: without the feature `alloc` the crate does not link `alloc`. String
+//! getters of properties check their UTF-8 again, which costs a few nanoseconds, since the crate
+//! has no `unsafe`; topic names, client identifiers and the fields of a will are checked once.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -9,6 +31,7 @@ extern crate alloc;
 pub mod encode;
 mod error;
 mod frame;
+mod properties;
 mod property;
 mod reader;
 mod reason;
@@ -21,7 +44,8 @@ pub use encode::{
 };
 pub use error::{Error, ErrorKind, Field};
 pub use frame::{FIXED_HEADER_LEN_MAX, Frame, Scan, VAR_INT_MAX, scan};
-pub use property::{PassThrough, PropertyId, SubscriptionIdentifiers, UserProperties};
+pub use properties::{PassThrough, SubscriptionIdentifiers, UserProperties};
+pub use property::PropertyId;
 pub use reason::{ConnectReturnCode, ReasonCode};
 pub use types::{
     InvalidValue, PacketId, PacketType, PayloadFormat, QoS, RetainHandling, Role, Version,
@@ -32,3 +56,7 @@ pub use view::{
     SubscribeFilters, TopicFilters, UnsubAck, Unsubscribe, Will, WillProperties, decode,
     decode_connect,
 };
+
+#[cfg(all(doctest, feature = "alloc"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -134,13 +134,18 @@ impl<'a> Reader<'a> {
     pub(crate) fn string(&mut self, field: Field) -> Result<&'a str, Error> {
         let at = self.offset();
         let bytes = self.binary(field)?;
-        text::check(bytes).map_err(|error| {
-            let kind = match error {
-                TextError::NotUtf8 => ErrorKind::StringNotUtf8,
-                TextError::HasNul => ErrorKind::StringHasNul,
-            };
-            self.error_at(kind, field, at + 2)
-        })
+        text::check(bytes).map_err(|error| self.text_error(error, field, at))
+    }
+
+    /// Reads a string that is not needed yet: returns its bytes.
+    #[inline]
+    pub(crate) fn string_bytes(&mut self, field: Field) -> Result<&'a [u8], Error> {
+        let at = self.offset();
+        let bytes = self.binary(field)?;
+        match text::check_only(bytes) {
+            Ok(()) => Ok(bytes),
+            Err(error) => Err(self.text_error(error, field, at)),
+        }
     }
 
     /// Takes all that is left.
@@ -168,6 +173,15 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) const fn offset(&self) -> usize {
         self.end - self.rest.len()
+    }
+
+    #[cold]
+    fn text_error(&self, error: TextError, field: Field, at: usize) -> Error {
+        let kind = match error {
+            TextError::NotUtf8 => ErrorKind::StringNotUtf8,
+            TextError::HasNul => ErrorKind::StringHasNul,
+        };
+        self.error_at(kind, field, at + 2)
     }
 
     #[cold]

@@ -9,7 +9,16 @@ pub(crate) enum TextError {
     HasNul,
 }
 
-/// Checks a string [MQTT-1.5.4-1, MQTT-1.5.4-2].
+/// What was found in the bytes of a string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Traits {
+    /// A byte has its high bit set.
+    not_ascii: bool,
+    /// A byte is zero.
+    has_nul: bool,
+}
+
+/// Checks a string [MQTT-1.5.4-1, MQTT-1.5.4-2] and returns it.
 ///
 /// A byte order mark is a character like any other [MQTT-1.5.4-3]. The control characters and
 /// non-characters that the specification advises against are allowed, since it does not forbid
@@ -19,10 +28,25 @@ pub(crate) fn check(bytes: &[u8]) -> Result<&str, TextError> {
     let Ok(text) = core::str::from_utf8(bytes) else {
         return Err(TextError::NotUtf8);
     };
-    if has_nul(bytes) {
+    if traits(bytes).has_nul {
         Err(TextError::HasNul)
     } else {
         Ok(text)
+    }
+}
+
+/// Checks a string as [`check`] does, where it is not needed as a `str` yet.
+///
+/// Two to three times as fast for short ASCII: without `unsafe`, only the library's own check
+/// makes a `str`.
+#[inline]
+pub(crate) fn check_only(bytes: &[u8]) -> Result<(), TextError> {
+    match traits(bytes) {
+        Traits {
+            not_ascii: false,
+            has_nul: false,
+        } => Ok(()),
+        _ => check(bytes).map(|_| ()),
     }
 }
 
@@ -36,39 +60,67 @@ pub(crate) fn checked_before(bytes: &[u8]) -> &str {
     text.unwrap_or_default()
 }
 
-/// Looks for a zero byte, eight bytes at a time.
+/// Looks at eight bytes at a time.
+///
+/// The last word overlaps the one before it, so that there is no loop over single bytes.
 #[inline]
-fn has_nul(bytes: &[u8]) -> bool {
+fn traits(bytes: &[u8]) -> Traits {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (words, rest) = bytes.as_chunks::<8>();
-    let mut zero = 0;
-    for word in words {
-        let word = u64::from_ne_bytes(*word);
+    let (mut high, mut zero) = (0, 0);
+    let mut look = |word: u64| {
+        high |= word;
         // A borrow reaches the high bit of a byte only if that byte, or one below it, was zero.
-        zero |= word.wrapping_sub(LOW) & !word & HIGH;
+        zero |= word.wrapping_sub(LOW) & !word;
+    };
+    if let Some(last) = bytes.last_chunk() {
+        for word in bytes.as_chunks().0 {
+            look(u64::from_ne_bytes(*word));
+        }
+        look(u64::from_ne_bytes(*last));
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        let (first, last) = (u32::from_ne_bytes(*first), u32::from_ne_bytes(*last));
+        look(u64::from(first) << 32 | u64::from(last));
+    } else {
+        // At most three bytes; the rest of the word is anything that is ASCII and not zero.
+        let mut word = LOW;
+        for &byte in bytes {
+            word = word << 8 | u64::from(byte);
+        }
+        look(word);
     }
-    let mut found = zero != 0;
-    for &byte in rest {
-        found |= byte == 0;
+    Traits {
+        not_ascii: high & HIGH != 0,
+        has_nul: zero & HIGH != 0,
     }
-    found
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Every length around the word sizes, every place, both traits, against the obvious way.
     #[test]
-    fn nul_is_found_at_every_place_and_nowhere_else() {
+    fn traits_are_those_of_the_bytes() {
         for len in 0..40 {
-            let clean: [u8; 40] = core::array::from_fn(|at| (at as u8).wrapping_mul(37) | 1);
-            assert!(!has_nul(&clean[..len]));
-            for place in 0..len {
-                let mut bytes = clean;
-                bytes[place] = 0;
-                assert!(has_nul(&bytes[..len]), "{place} of {len}");
+            let ascii: [u8; 40] = core::array::from_fn(|at| (at as u8).wrapping_mul(37) & 0x7E | 1);
+            for (place, byte) in (0..len).flat_map(|at| [(at, 0), (at, 0x80), (at, 0xFF), (at, 1)])
+            {
+                let mut bytes = ascii;
+                bytes[place] = byte;
+                let bytes = &bytes[..len];
+                let found = Traits {
+                    not_ascii: !bytes.is_ascii(),
+                    has_nul: bytes.contains(&0),
+                };
+                assert_eq!(traits(bytes), found, "{byte} at {place} of {len}");
+                assert_eq!(check_only(bytes), check(bytes).map(|_| ()));
             }
+            let clean = Traits {
+                not_ascii: false,
+                has_nul: false,
+            };
+            assert_eq!(traits(&ascii[..len]), clean);
         }
     }
 

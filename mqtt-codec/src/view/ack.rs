@@ -4,7 +4,8 @@ use core::iter::FusedIterator;
 
 use crate::error::{Error, ErrorKind, Field};
 use crate::frame::Frame;
-use crate::property::{Properties, PropertyId, UserProperties, set};
+use crate::properties::{Properties, UserProperties};
+use crate::property::{PropertyId, set};
 use crate::reader::Reader;
 use crate::reason::ReasonCode;
 use crate::types::{PacketId, PacketType, Role, Version};

@@ -3,7 +3,8 @@
 use core::fmt;
 
 use crate::error::{Error, ErrorKind, Field};
-use crate::property::{Properties, PropertyId, UserProperties, set};
+use crate::properties::{Properties, UserProperties};
+use crate::property::{PropertyId, set};
 use crate::reader::Reader;
 use crate::reason::{ConnectReturnCode, ReasonCode};
 use crate::types::{PacketType, QoS, Role, Version};

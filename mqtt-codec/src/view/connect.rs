@@ -4,7 +4,8 @@ use core::fmt;
 
 use crate::error::{Error, ErrorKind, Field};
 use crate::frame::Frame;
-use crate::property::{PassThrough, Properties, PropertyId, UserProperties, set};
+use crate::properties::{PassThrough, Properties, UserProperties};
+use crate::property::{PropertyId, set};
 use crate::reader::Reader;
 use crate::types::{PacketType, PayloadFormat, QoS, Version};
 use crate::view::check_header;

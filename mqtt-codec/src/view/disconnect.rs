@@ -1,7 +1,8 @@
 //! DISCONNECT and AUTH, sections 3.14 and 3.15.
 
 use crate::error::{Error, ErrorKind, Field};
-use crate::property::{Properties, PropertyId, UserProperties, set};
+use crate::properties::{Properties, UserProperties};
+use crate::property::{PropertyId, set};
 use crate::reader::Reader;
 use crate::reason::ReasonCode;
 use crate::types::{PacketType, Role, Version};

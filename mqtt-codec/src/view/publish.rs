@@ -6,9 +6,8 @@ use core::ops::Range;
 
 use crate::error::{Error, ErrorKind, Field};
 use crate::frame::Frame;
-use crate::property::{
-    PassThrough, Properties, PropertyId, SubscriptionIdentifiers, UserProperties, set,
-};
+use crate::properties::{PassThrough, Properties, SubscriptionIdentifiers, UserProperties};
+use crate::property::{PropertyId, set};
 use crate::reader::Reader;
 use crate::types::{PacketId, PacketType, PayloadFormat, QoS, Role, Version};
 use crate::view::check_header;

@@ -3,7 +3,8 @@
 use core::iter::FusedIterator;
 
 use crate::error::{Error, ErrorKind, Field};
-use crate::property::{Properties, PropertyId, UserProperties, set};
+use crate::properties::{Properties, UserProperties};
+use crate::property::{PropertyId, set};
 use crate::reader::Reader;
 use crate::text;
 use crate::types::{PacketId, QoS, RetainHandling, Version};
@@ -24,7 +25,7 @@ impl<'a> Subscribe<'a> {
         let rest = reader.clone().remaining();
         let mut count = 0;
         while !reader.is_empty() {
-            let filter = reader.string(Field::TopicFilter)?;
+            let filter = reader.string_bytes(Field::TopicFilter)?;
             let at = reader.offset();
             let options = reader.u8(Field::SubscriptionOptions)?;
             check_options(options, filter, version)
@@ -69,7 +70,7 @@ impl<'a> Subscribe<'a> {
 }
 
 /// Checks a byte of subscription options.
-fn check_options(options: u8, filter: &str, version: Version) -> Result<(), ErrorKind> {
+fn check_options(options: u8, filter: &[u8], version: Version) -> Result<(), ErrorKind> {
     let reserved = if version.has_properties() {
         0b1100_0000
     } else {
@@ -84,7 +85,7 @@ fn check_options(options: u8, filter: &str, version: Version) -> Result<(), Erro
     if options & 0b11_0000 == 0b11_0000 {
         return Err(ErrorKind::RetainHandlingInvalid);
     }
-    if options & 0b100 != 0 && filter.starts_with("$share/") {
+    if options & 0b100 != 0 && filter.starts_with(b"$share/") {
         return Err(ErrorKind::NoLocalOnShared);
     }
     Ok(())
@@ -166,7 +167,7 @@ impl<'a> Unsubscribe<'a> {
         let rest = reader.clone().remaining();
         let mut count = 0;
         while !reader.is_empty() {
-            reader.string(Field::TopicFilter)?;
+            reader.string_bytes(Field::TopicFilter)?;
             count += 1;
         }
         if count == 0 {

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 pub(crate) mod clause;
+pub(crate) mod exercise;
 pub(crate) mod reencode;
 pub(crate) mod strategies;
 

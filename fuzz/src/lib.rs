@@ -1,0 +1,33 @@
+//! What the targets do. The code is that of the codec's own tests, which replay the seeds.
+#![allow(dead_code, reason = "each target uses a part of it")]
+
+#[path = "../../mqtt-codec/tests/support/reencode.rs"]
+mod reencode;
+
+#[path = "../../mqtt-codec/tests/support/exercise.rs"]
+mod shared;
+
+/// The targets, a function each.
+pub mod exercise {
+    use crate::shared;
+
+    /// A server reads a stream: the first byte chooses the version, the rest is what came.
+    pub fn decode_server(data: &[u8]) {
+        shared::decode_server(data);
+    }
+
+    /// The same for a client.
+    pub fn decode_client(data: &[u8]) {
+        shared::decode_client(data);
+    }
+
+    /// What decodes can be written and decodes again.
+    pub fn roundtrip(data: &[u8]) {
+        shared::roundtrip(data);
+    }
+
+    /// However a stream is cut, it is scanned the same in the end.
+    pub fn split(data: &[u8]) {
+        shared::split(data);
+    }
+}
