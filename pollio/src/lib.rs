@@ -7,6 +7,7 @@ pub mod affinity;
 pub mod mailbox;
 pub mod net;
 pub mod reactor;
+pub mod sim;
 
 mod addr;
 mod backend;
