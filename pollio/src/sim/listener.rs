@@ -29,6 +29,8 @@ struct State {
     /// The loops that are told, and whether the listener lies in their queue.
     registrations: Vec<(Arc<Inbox>, Token, bool)>,
     script: VecDeque<Outcome>,
+    /// No handle is left.
+    closed: bool,
 }
 
 impl Accepting {
@@ -37,6 +39,10 @@ impl Accepting {
             addr,
             state: Mutex::default(),
         }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        !lock(&self.state).closed
     }
 
     pub(super) fn arrive(self: &Arc<Self>, conn: Arc<Conn>) {
@@ -151,9 +157,15 @@ impl Accepting {
     }
 }
 
-impl Drop for Accepting {
+/// What the handles of a listener share. Loops and the world may keep the rest alive for a while.
+#[derive(Debug)]
+struct Handle(Arc<Accepting>);
+
+impl Drop for Handle {
     fn drop(&mut self) {
-        let mut state = lock(&self.state);
+        let mut state = lock(&self.0.state);
+        state.closed = true;
+        state.registrations.clear();
         while abort(&mut state) {}
     }
 }
@@ -169,48 +181,50 @@ fn abort(state: &mut State) -> bool {
 
 /// A simulated listener. Connections that wait on it when it is dropped break.
 pub struct SimListener {
-    accepting: Arc<Accepting>,
+    handle: Arc<Handle>,
 }
 
 impl SimListener {
     pub(super) fn new(accepting: Arc<Accepting>) -> Self {
-        Self { accepting }
+        Self {
+            handle: Arc::new(Handle(accepting)),
+        }
     }
 
     pub(super) fn accepting(&self) -> &Arc<Accepting> {
-        &self.accepting
+        &self.handle.0
     }
 
     /// The address that it listens on.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
-        self.accepting.addr
+        self.accepting().addr
     }
 
     /// A second handle of the same listener, for another loop.
     #[must_use]
     pub fn share(&self) -> Self {
         Self {
-            accepting: Arc::clone(&self.accepting),
+            handle: Arc::clone(&self.handle),
         }
     }
 
     /// Connections that wait to be accepted.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        lock(&self.accepting.state).waiting.len()
+        lock(&self.accepting().state).waiting.len()
     }
 
     /// Says what the next accepts do, one after the other.
     pub fn script_accepts(&self, outcomes: impl IntoIterator<Item = Outcome>) {
-        lock(&self.accepting.state).script.extend(outcomes);
+        lock(&self.accepting().state).script.extend(outcomes);
     }
 }
 
 impl fmt::Debug for SimListener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SimListener")
-            .field("addr", &self.accepting.addr)
+            .field("addr", &self.accepting().addr)
             .finish_non_exhaustive()
     }
 }

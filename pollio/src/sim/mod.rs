@@ -191,7 +191,7 @@ impl SimNet {
     pub fn connect_from(&self, addr: SocketAddr, from: PeerAddr) -> io::Result<SimPeer> {
         let mut listeners = lock(&self.world.listeners);
         let group = listeners.entry(addr).or_default();
-        group.retain(|accepting| accepting.strong_count() > 0);
+        group.retain(|accepting| accepting.upgrade().is_some_and(|is| is.is_open()));
         if group.is_empty() {
             listeners.remove(&addr);
             return Err(io::ErrorKind::ConnectionRefused.into());
