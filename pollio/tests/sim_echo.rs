@@ -7,259 +7,61 @@ mod echo;
 #[path = "support/ops.rs"]
 mod ops;
 
-use std::net::SocketAddr;
-
-use echo::{Echo, LISTENER, Message};
-use ops::{Op, faults, op};
-use pollio::{
-    Backend, Reactor, ReactorOptions, Sender, Token, mailbox,
-    sim::{End, Fault, Faults, SimBackend, SimNet, SimPeer, SimStream},
-};
+use ops::{Op, Test};
+use pollio::sim::{Fault, Faults, Outcome};
 use proptest::prelude::*;
 
-/// A loop with its server.
-struct Side {
-    reactor: Reactor<SimBackend>,
-    server: Echo<SimBackend>,
-    mail: Sender<Message<SimStream>>,
+const EMFILE: i32 = 24;
+const ECONNABORTED: i32 = 103;
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Normal),
+        (1_usize..50).prop_map(Outcome::AtMost),
+        Just(Outcome::Interrupted),
+        Just(Outcome::WouldBlock),
+    ]
 }
 
-impl Side {
-    fn new(net: &SimNet, options: ReactorOptions) -> Self {
-        let backend = net.backend();
-        let (mail, inbox) = mailbox(8, backend.waker());
-        let mut server = Echo::new(None);
-        server.inbox = Some(inbox);
-        Self {
-            reactor: Reactor::new(backend, options),
-            server,
-            mail,
-        }
-    }
-
-    /// Turns only if the loop is awake: a real one would sleep and see nothing.
-    fn turn_if_awake(&mut self) -> bool {
-        let awake =
-            self.reactor.backend().has_work() || self.reactor.sleep_ns(&mut self.server) == Some(0);
-        if awake {
-            self.reactor.turn_within(&mut self.server, Some(0)).unwrap();
-        }
-        awake
-    }
+fn accept_outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        Just(Outcome::Interrupted),
+        Just(Outcome::WouldBlock),
+        Just(Outcome::Error(EMFILE)),
+        Just(Outcome::Error(ECONNABORTED)),
+    ]
 }
 
-/// A peer and the model of its connection.
-struct Client {
-    peer: SimPeer,
-    sent: usize,
-    received: usize,
-    finished: bool,
-    broken: bool,
+fn op() -> impl Strategy<Value = Op> {
+    let outcomes = || prop::collection::vec(outcome(), 0..6);
+    prop_oneof![
+        3 => Just(Op::Connect),
+        8 => (any::<usize>(), 0_usize..3000).prop_map(|(n, len)| Op::Send(n, len)),
+        6 => (any::<usize>(), 0_usize..3000).prop_map(|(n, len)| Op::Receive(n, len)),
+        1 => any::<usize>().prop_map(Op::Finish),
+        1 => any::<usize>().prop_map(Op::Reset),
+        3 => (any::<usize>(), outcomes(), outcomes()).prop_map(|(n, r, w)| Op::Script(n, r, w)),
+        1 => prop::collection::vec(accept_outcome(), 0..4).prop_map(Op::ScriptAccepts),
+        8 => (1_usize..5).prop_map(Op::Turns),
+        2 => any::<usize>().prop_map(Op::HandOver),
+    ]
 }
 
-fn byte(client: usize, position: usize) -> u8 {
-    (position.wrapping_mul(31) ^ (position >> 8) ^ client.wrapping_mul(97)) as u8
-}
-
-struct Test {
-    net: SimNet,
-    addr: SocketAddr,
-    sides: [Side; 2],
-    clients: Vec<Client>,
-}
-
-impl Test {
-    fn new(seed: u64, buffer_bytes: usize, read_bytes_max: usize) -> Self {
-        let net = SimNet::new(seed);
-        net.set_buffer_bytes(buffer_bytes);
-        let options = ReactorOptions {
-            events_max: 3,
-            read_bytes_max,
-            ..ReactorOptions::default()
-        };
-        let mut sides = [Side::new(&net, options.clone()), Side::new(&net, options)];
-        let addr = "192.0.2.1:1883".parse().unwrap();
-        let listener = net.listen(addr).unwrap();
-        sides[0]
-            .reactor
-            .backend()
-            .add_listener(&listener, LISTENER)
-            .unwrap();
-        sides[0].server.listener = Some(listener);
-        Self {
-            net,
-            addr,
-            sides,
-            clients: Vec::new(),
-        }
-    }
-
-    fn apply(&mut self, op: &Op) {
-        let count = self.clients.len();
-        let chosen = |n: &usize| if count == 0 { None } else { Some(n % count) };
-        match op {
-            Op::Connect => {
-                let peer = self.net.connect(self.addr).unwrap();
-                let client = Client {
-                    peer,
-                    sent: 0,
-                    received: 0,
-                    finished: false,
-                    broken: false,
-                };
-                self.clients.push(client);
-            }
-            Op::Send(n, len) => chosen(n).into_iter().for_each(|n| self.send(n, *len)),
-            Op::Receive(n, max) => chosen(n).into_iter().for_each(|n| self.receive(n, *max)),
-            Op::Finish(n) => {
-                if let Some(client) = chosen(n).and_then(|n| self.clients.get_mut(n)) {
-                    client.peer.shutdown_write();
-                    client.finished = true;
-                }
-            }
-            Op::Reset(n) => {
-                if let Some(client) = chosen(n).and_then(|n| self.clients.get_mut(n)) {
-                    client.peer.reset();
-                    client.broken = true;
-                }
-            }
-            Op::Script(n, reads, writes) => {
-                if let Some(client) = chosen(n).and_then(|n| self.clients.get(n)) {
-                    client.peer.script_reads(reads.iter().copied());
-                    client.peer.script_writes(writes.iter().copied());
-                }
-            }
-            Op::ScriptAccepts(outcomes) => {
-                let listener = self.sides[0].server.listener.as_ref().unwrap();
-                listener.script_accepts(outcomes.iter().copied());
-            }
-            Op::Turns(turns) => {
-                for _ in 0..*turns {
-                    self.turn();
-                }
-            }
-            Op::HandOver(n) => self.hand_over(*n),
-        }
-    }
-
-    fn turn(&mut self) -> bool {
-        let awake = self.sides.each_mut().map(Side::turn_if_awake);
-        self.net.advance(1000);
-        awake[0] || awake[1]
-    }
-
-    fn send(&mut self, n: usize, len: usize) {
-        let client = &mut self.clients[n];
-        if client.finished {
-            return;
-        }
-        let bytes: Vec<u8> = (client.sent..client.sent + len)
-            .map(|at| byte(n, at))
-            .collect();
-        client.sent += client.peer.send(&bytes).unwrap_or(0);
-    }
-
-    fn receive(&mut self, n: usize, max: usize) {
-        let client = &mut self.clients[n];
-        let mut got = Vec::new();
-        client.peer.receive(&mut got, max);
-        for byte_got in got {
-            assert!(
-                client.received < client.sent,
-                "more bytes came back than were sent"
-            );
-            assert_eq!(byte_got, byte(n, client.received), "at {}", client.received);
-            client.received += 1;
-        }
-    }
-
-    /// Moves a connection to the other loop, with what the server still holds of it.
-    fn hand_over(&mut self, n: usize) {
-        let [from, to] = &mut self.sides;
-        let (from, to) = if n.is_multiple_of(2) {
-            (from, to)
-        } else {
-            (to, from)
-        };
-        let tokens: Vec<Token> = from.server.conns.keys().copied().collect();
-        if tokens.is_empty() {
-            return;
-        }
-        let token = tokens[n / 2 % tokens.len()];
-        let Some(conn) = from.server.conns.remove(&token) else {
-            return;
-        };
-        let (stream, held) = conn.into_parts();
-        from.reactor.backend().remove_stream(&stream).unwrap();
-        to.mail.push_unbounded(Message::Adopt(stream, held));
-    }
-
-    /// Lets everything that was sent come back.
-    fn settle(&mut self) {
-        for _ in 0..1_000_000 {
-            let mut busy = self.turn();
-            for n in 0..self.clients.len() {
-                let before = self.clients[n].received;
-                self.receive(n, usize::MAX);
-                busy |= self.clients[n].received != before;
-            }
-            if !busy {
-                return;
-            }
-        }
-        panic!("the loops do not come to rest");
-    }
-
-    fn check(&self) {
-        for client in &self.clients {
-            let end = client.peer.end();
-            if client.broken {
-                assert_eq!(end, Some(End::Reset));
-            } else if end == Some(End::Reset) {
-                // Shed, or broken before it was accepted.
-                assert_eq!(client.received, 0, "a connection that was served broke");
-            } else {
-                assert_eq!(client.received, client.sent, "bytes are missing");
-                let finished = client.finished.then_some(End::Closed);
-                assert!(
-                    end == finished || client.sent == 0,
-                    "{end:?} instead of {finished:?}"
-                );
-            }
-        }
-    }
-
-    /// Ends all connections and looks at what is left.
-    fn finish(mut self) {
-        for client in &mut self.clients {
-            client.peer.shutdown_write();
-            client.finished = true;
-        }
-        self.settle();
-        self.check();
-        let left = self
-            .sides
-            .iter()
-            .map(|side| side.server.conns.len())
-            .sum::<usize>();
-        assert_eq!(left, 0, "connections are left over");
-        assert_eq!(self.net.streams_open(), 0, "streams are left open");
-        let shed = self.sides[0].server.shed;
-        let aborted = self.sides[0].server.aborted;
-        let reset = self
-            .clients
-            .iter()
-            .filter(|client| client.peer.end() == Some(End::Reset));
-        let unserved = reset.filter(|client| !client.broken).count();
-        assert!(
-            unserved <= shed + aborted,
-            "{unserved} lost of {shed} shed, {aborted} aborted"
-        );
-    }
+fn faults() -> impl Strategy<Value = Faults> {
+    prop::collection::vec(
+        prop_oneof![2 => Just(0_u16), 1 => 1_u16..700],
+        Fault::ALL.len(),
+    )
+    .prop_map(|rates| {
+        let pairs = Fault::ALL.into_iter().zip(rates);
+        pairs.fold(Faults::NONE, |faults, (fault, rate)| {
+            faults.with(fault, rate)
+        })
+    })
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
     fn every_byte_arrives_once_and_in_order(
