@@ -235,6 +235,12 @@ impl Events {
         self.iter().next().is_none()
     }
 
+    /// Whether there is no room for another event.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.list.len() == self.list.capacity()
+    }
+
     /// Forgets all events.
     pub fn clear(&mut self) {
         self.list.clear();
@@ -242,7 +248,7 @@ impl Events {
 
     /// Adds an event, for backends other than epoll. Answers `false` when there is no room.
     pub fn push(&mut self, token: Token, readiness: Readiness) -> bool {
-        if self.list.len() == self.list.capacity() {
+        if self.is_full() {
             return false;
         }
         self.list.push(epoll::Event {

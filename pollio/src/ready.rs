@@ -95,8 +95,9 @@ impl Index {
     /// The place of the token, or the empty one where it belongs. `None` if there are no places.
     fn probe(&self, token: Token) -> Option<(usize, Option<usize>)> {
         let mask = self.places.len().checked_sub(1)?;
-        // Fibonacci hashing: the upper half of the product depends on all bits of the token.
-        let mut at = (token.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize & mask;
+        // Fibonacci hashing: the topmost bits of the product depend on all bits of the token.
+        let shift = (mask as u64).leading_zeros();
+        let mut at = (token.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift) as usize;
         loop {
             let place = &self.places[at];
             if place.age != self.age {

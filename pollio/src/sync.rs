@@ -34,3 +34,18 @@ impl<T> UnsafeCell<T> {
         f(self.0.get())
     }
 }
+
+/// The standard library's own, for the simulation, which loom does not look at.
+pub(crate) mod plain {
+    pub(crate) use std::sync::{
+        Arc, Mutex, MutexGuard, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    };
+
+    /// Locks, also after a panic in a test that held the lock.
+    pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+        mutex
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

@@ -126,6 +126,12 @@ impl Waker {
         self.inner.state.load(Ordering::Relaxed) == NOTIFIED && self.unpark()
     }
 
+    /// Whether there is a wake that the loop has not taken. A hint, as of a moment ago.
+    #[must_use]
+    pub fn is_notified(&self) -> bool {
+        self.inner.state.load(Ordering::Relaxed) == NOTIFIED
+    }
+
     pub(crate) fn eventfd(&self) -> Option<&OwnedFd> {
         match &self.inner.bell {
             Bell::EventFd(fd) => Some(fd),

@@ -321,9 +321,23 @@ impl<B: Backend> Reactor<B> {
         })
     }
 
+    /// How long the next turn would wait if nothing happened, in nanoseconds: `Some(0)` while there
+    /// is work left over, `None` without limit. For stepping several loops from outside.
+    pub fn sleep_ns<S: Server<B>>(&mut self, server: &mut S) -> Option<u64> {
+        if self.has_leftovers() {
+            return Some(0);
+        }
+        let deadline = server.next_deadline()?;
+        Some(deadline.saturating_sub(self.backend.now_ns()))
+    }
+
+    fn has_leftovers(&self) -> bool {
+        !self.ready.is_empty() || self.background == Progress::More
+    }
+
     fn wait<S: Server<B>>(&mut self, server: &mut S, wait_ns_max: Option<u64>) -> Result<()> {
         let mut timeout_ns = wait_ns_max;
-        if !self.ready.is_empty() || self.background == Progress::More {
+        if self.has_leftovers() {
             timeout_ns = Some(0);
         }
         let deadline = if timeout_ns == Some(0) {

@@ -20,10 +20,19 @@ pub(crate) struct Conn<S> {
     writable: bool,
 }
 
+impl<S> Conn<S> {
+    /// The stream and what has not been sent back yet.
+    #[allow(dead_code, reason = "not every test hands streams over")]
+    pub(crate) fn into_parts(self) -> (S, Vec<u8>) {
+        (self.stream, self.out.into())
+    }
+}
+
 /// What can be sent to the server from other threads.
 pub(crate) enum Message<S> {
     /// A stream to take over, with bytes that were already read from it.
     Adopt(S, Vec<u8>),
+    #[allow(dead_code, reason = "not every test runs the server on a thread")]
     Stop,
 }
 
