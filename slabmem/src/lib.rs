@@ -24,3 +24,8 @@ mod sys;
 pub use iter::{Iter, IterMut};
 pub use key::Key;
 pub use slab::{Full, Slab, Stats, VacantEntry};
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
