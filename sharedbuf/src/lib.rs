@@ -28,3 +28,8 @@ pub use slice::{RetainedSlices, SharedSlice};
 
 /// What a buffer holds at most, in bytes.
 pub const BUFFER_BYTES_MAX: usize = u32::MAX as usize;
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -145,16 +145,27 @@ unsafe fn release(head: NonNull<Header>, n: usize) {
     unsafe { free(head) };
 }
 
+/// Has loom check that every access to the count happened before.
+///
+/// # Safety
+/// There is no other count, and nobody uses the header at the same time.
+#[cfg(loom)]
+unsafe fn assert_alone(mut head: NonNull<Header>) {
+    // SAFETY: The caller is alone.
+    unsafe { head.as_mut() }.refs.with_mut(|_| ());
+}
+
 /// Frees a buffer by its kind.
 ///
 /// # Safety
 /// There is no other count, and nobody uses the buffer afterwards.
 #[inline(never)]
 unsafe fn free(head: NonNull<Header>) {
-    // Loom checks here that every access to the count happened before.
     #[cfg(loom)]
     // SAFETY: The caller is alone.
-    unsafe { &mut *head.as_ptr() }.refs.with_mut(|_| ());
+    unsafe {
+        assert_alone(head);
+    }
     // SAFETY: The caller holds the buffer.
     let &Header {
         kind, len, data, ..

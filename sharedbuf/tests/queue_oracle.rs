@@ -1,6 +1,7 @@
 //! The write queue against a list of byte vectors.
 #![cfg(not(loom))]
 
+#[path = "model/queue.rs"]
 mod model;
 
 use proptest::prelude::*;

@@ -4,17 +4,22 @@
 //! a count of trailing zeros; a generation a slot makes a stale [`Key`] resolve to nothing instead
 //! of to a stranger. Chunks that run empty are given back to the operating system, and their
 //! generations survive that.
+//!
+//! [`Pool`] hands out blocks of bytes by size class: allocated by one owner without atomic operations, freed by
+//! any thread with one.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 mod iter;
 mod key;
+mod pool;
 #[allow(
     unsafe_code,
     reason = "the storage of the slab; its ground rules open the file"
 )]
 mod raw;
 mod slab;
+mod sync;
 #[allow(
     unsafe_code,
     reason = "the memory mappings; the ground rules open the file"
@@ -23,4 +28,10 @@ mod sys;
 
 pub use iter::{Iter, IterMut};
 pub use key::Key;
+pub use pool::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Block, Pool, PoolError, PoolStats};
 pub use slab::{Full, Slab, Stats, VacantEntry};
+
+/// The examples of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

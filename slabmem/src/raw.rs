@@ -44,11 +44,13 @@ pub(crate) struct Chunk<T> {
 
 impl<T> Chunk<T> {
     /// The slots that an item can move into.
+    #[inline]
     pub(crate) fn free(&self) -> u64 {
         self.header.free
     }
 
     /// The slots where an item lives.
+    #[inline]
     pub(crate) fn live(&self) -> u64 {
         !(self.header.free | self.header.retired)
     }
@@ -70,6 +72,7 @@ impl<T> Chunk<T> {
     }
 
     /// Moves an item into a free slot and returns its generation.
+    #[inline]
     pub(crate) fn fill(&mut self, slot: usize, value: T) -> (u32, &mut T) {
         debug_assert!(self.header.free >> slot & 1 == 1);
         self.header.free &= !(1 << (slot % SLOTS));
@@ -79,6 +82,7 @@ impl<T> Chunk<T> {
     }
 
     /// Moves the item of that generation out. Its slot is free afterwards, or retired.
+    #[inline]
     pub(crate) fn take(&mut self, slot: usize, generation: u32) -> Option<T> {
         let slot = slot % SLOTS;
         let current = &mut self.header.generations[slot];
@@ -97,6 +101,7 @@ impl<T> Chunk<T> {
     }
 
     /// The item of that generation.
+    #[inline]
     pub(crate) fn item(&self, slot: usize, generation: u32) -> Option<&T> {
         let slot = slot % SLOTS;
         if self.header.generations[slot] != generation || generation & 1 == 0 {
@@ -107,6 +112,7 @@ impl<T> Chunk<T> {
     }
 
     /// The item of that generation, to be changed.
+    #[inline]
     pub(crate) fn item_mut(&mut self, slot: usize, generation: u32) -> Option<&mut T> {
         let slot = slot % SLOTS;
         if self.header.generations[slot] != generation || generation & 1 == 0 {

@@ -110,14 +110,19 @@ impl<T> Slab<T> {
     /// items of growth touch fresh pages, and a few thousand map a segment.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<Key, Full<T>> {
-        match self.vacant_entry() {
-            Some(entry) => {
-                let key = entry.key;
-                entry.insert(value);
-                Ok(key)
-            }
-            None => Err(Full(value)),
+        if self.len >= self.limit {
+            return Err(Full(value));
         }
+        let open = self.open as usize;
+        let (key, state) = match self.store.chunk_mut(open) {
+            Some(chunk) => Self::fill(open, chunk, value),
+            None => match self.map_open() {
+                Some(chunk) => Self::fill(open, chunk, value),
+                None => return Err(Full(value)),
+            },
+        };
+        self.note_insertion(open, state);
+        Ok(key)
     }
 
     /// Finds the place of the next item, so that the item can hold its own key.
@@ -129,7 +134,7 @@ impl<T> Slab<T> {
             return None;
         }
         if self.store.chunk(self.open as usize).is_none() {
-            self.map_open()?;
+            let _ = self.map_open()?;
         }
         let chunk = self.store.chunk(self.open as usize)?;
         let slot = chunk.free().trailing_zeros();
@@ -152,7 +157,9 @@ impl<T> Slab<T> {
         let was_full = chunk.free() == 0;
         let value = chunk.take(slot, generation)?;
         self.len -= 1;
-        self.retired += u64::from(generation == u32::MAX);
+        if generation == u32::MAX {
+            self.retired += 1;
+        }
         let (has_room, is_empty) = (chunk.free() != 0, chunk.live() == 0);
         if was_full || is_empty {
             self.note_removal(chunk_index, has_room, is_empty);
@@ -307,10 +314,25 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Sees to it that the lowest chunk with room is mapped.
+    /// Moves an item into the first free slot of a chunk, which must have one.
+    #[inline]
+    fn fill(index: usize, chunk: &mut Chunk<T>, value: T) -> (Key, Filled) {
+        let free = chunk.free();
+        let was_empty = chunk.live() == 0;
+        let slot = free.trailing_zeros() as usize;
+        let (generation, _) = chunk.fill(slot, value);
+        let key = Key::new((index * SLOTS + slot) as u32, generation);
+        let filled = Filled {
+            was_empty,
+            is_full: free.is_power_of_two(),
+        };
+        (key.expect("generations of items are odd"), filled)
+    }
+
+    /// Maps the lowest chunk with room.
     #[cold]
     #[inline(never)]
-    fn map_open(&mut self) -> Option<()> {
+    fn map_open(&mut self) -> Option<&mut Chunk<T>> {
         let index = self.open as usize;
         if index == self.store.entries().len() {
             if index == CHUNKS_MAX {
@@ -333,9 +355,10 @@ impl<T> Slab<T> {
         group.empty |= 1 << (index % SLOTS);
         self.mapped += 1;
         self.empty += 1;
-        Some(())
+        self.store.chunk_mut(index)
     }
 
+    #[inline]
     fn set_room(&mut self, chunk: usize) {
         let group = chunk / SLOTS;
         self.groups[group].room |= 1 << (chunk % SLOTS);
@@ -343,7 +366,7 @@ impl<T> Slab<T> {
     }
 
     /// Notes that a chunk has no free slot any more, and finds the next that has.
-    #[inline(never)]
+    #[inline]
     fn clear_room(&mut self, chunk: usize) {
         let group = chunk / SLOTS;
         let room = &mut self.groups[group].room;
@@ -352,11 +375,16 @@ impl<T> Slab<T> {
             self.summary[group / SLOTS] &= !(1 << (group % SLOTS));
         }
         if chunk == self.open as usize {
-            self.open = self.lowest_room(group / SLOTS) as u32;
+            self.open = if *room == 0 {
+                self.lowest_room(group / SLOTS) as u32
+            } else {
+                (group * SLOTS) as u32 + room.trailing_zeros()
+            };
         }
     }
 
     /// The lowest chunk with room, given that there is none below that word of the summary.
+    #[inline(never)]
     fn lowest_room(&self, word: usize) -> usize {
         for (word, summary) in self.summary.iter().enumerate().skip(word) {
             if *summary != 0 {
@@ -368,7 +396,7 @@ impl<T> Slab<T> {
     }
 
     /// Takes note of a removal from a chunk that was full or is empty now.
-    #[inline(never)]
+    #[inline]
     fn note_removal(&mut self, chunk: usize, has_room: bool, is_empty: bool) {
         if has_room {
             self.set_room(chunk);
@@ -419,18 +447,24 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Takes note that an item moved into a chunk, given what is free there now.
+    /// Takes note that an item moved into a chunk.
     #[inline]
-    fn note_insertion(&mut self, chunk: usize, was_empty: bool, is_full: bool) {
+    fn note_insertion(&mut self, chunk: usize, filled: Filled) {
         self.len += 1;
-        if was_empty {
+        if filled.was_empty {
             self.groups[chunk / SLOTS].empty &= !(1 << (chunk % SLOTS));
             self.empty -= 1;
         }
-        if is_full {
+        if filled.is_full {
             self.clear_room(chunk);
         }
     }
+}
+
+/// What an insertion did to its chunk.
+struct Filled {
+    was_empty: bool,
+    is_full: bool,
 }
 
 /// The chunk, slot and generation that a key names.
@@ -495,9 +529,9 @@ impl<'a, T> VacantEntry<'a, T> {
             .store
             .chunk(index)
             .expect("an entry was made from a mapped chunk");
-        let was_empty = chunk.live() == 0;
-        let is_full = chunk.free().is_power_of_two();
-        self.slab.note_insertion(index, was_empty, is_full);
+        let (was_empty, is_full) = (chunk.live() == 0, chunk.free().is_power_of_two());
+        self.slab
+            .note_insertion(index, Filled { was_empty, is_full });
         let chunk = self
             .slab
             .store

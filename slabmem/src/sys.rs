@@ -46,6 +46,11 @@ impl Mapping {
         self.start
     }
 
+    /// Returns the number of bytes.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Gives the whole pages between the byte offsets `from` and `to` back to the system.
     ///
     /// Their contents are lost. A refusal is without consequence but for the memory.

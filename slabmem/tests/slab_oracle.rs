@@ -1,6 +1,7 @@
 //! The slab against a hash map of every key that was ever made.
 #![cfg(not(loom))]
 
+#[path = "model/slab.rs"]
 mod model;
 
 use proptest::prelude::*;

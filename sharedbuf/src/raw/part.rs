@@ -283,6 +283,11 @@ impl RawBlock {
     pub(crate) fn reset(&mut self) -> bool {
         let alone = !self.is_shared();
         if alone {
+            #[cfg(loom)]
+            // SAFETY: The count is one and ours, and we are borrowed exclusively.
+            unsafe {
+                super::assert_alone(self.head);
+            }
             self.filled = 0;
         }
         alone

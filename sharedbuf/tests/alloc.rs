@@ -1,0 +1,143 @@
+//! What allocates and what does not, by an allocator that counts.
+//!
+//! Ground rules: the allocator passes every call on to the system's unchanged, so its contract is the
+//! system allocator's; the counters belong to one thread each.
+#![cfg(not(loom))]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::io::IoSlice;
+
+use sharedbuf::{BlockCache, Class, ReadBlock, Recipe, SharedBuf, SharedSlice, WriteQueue};
+
+struct Counting;
+
+thread_local! {
+    static CALLS: Cell<usize> = const { Cell::new(0) };
+    static LIVE: Cell<isize> = const { Cell::new(0) };
+}
+
+fn note(calls: usize, bytes: isize) {
+    CALLS.with(|cell| cell.set(cell.get() + calls));
+    LIVE.with(|cell| cell.set(cell.get() + bytes));
+}
+
+// SAFETY: Every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        note(1, layout.size() as isize);
+        // SAFETY: The caller keeps the contract of the same call.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        note(0, -(layout.size() as isize));
+        // SAFETY: The caller keeps the contract of the same call.
+        unsafe { System.dealloc(place, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Allocations during `run`.
+fn calls(run: impl FnOnce()) -> usize {
+    let before = CALLS.get();
+    run();
+    CALLS.get() - before
+}
+
+fn fill(queue: &mut WriteQueue, payload: &SharedSlice) {
+    queue.push_copy(&[1; 30], Class::Control);
+    queue.push_with(50, Class::Droppable, |place| place.fill(2));
+    queue.push_slice(payload.clone(), Class::Droppable);
+    queue.push_parts(&[3; 20], payload.clone(), Class::Message);
+    queue.push_pieces(
+        &[&[3; 20], &[4; 2]],
+        &payload.slice(..100),
+        Class::Droppable,
+    );
+    let head = payload.slice(..40);
+    let recipe = Recipe {
+        head,
+        patch: [0; 2],
+        own: &[5; 9],
+        tail: payload.clone(),
+    };
+    queue.push_recipe(recipe, Class::Droppable);
+}
+
+#[test]
+fn an_empty_queue_has_no_heap() {
+    let payload = SharedSlice::from(vec![7; 2000]);
+    let before = LIVE.get();
+    let mut queue = WriteQueue::new();
+    assert_eq!(calls(|| queue = WriteQueue::new()), 0);
+    fill(&mut queue, &payload);
+    assert!(LIVE.get() > before);
+    queue.advance(queue.bytes());
+    assert_eq!(LIVE.get(), before);
+
+    fill(&mut queue, &payload);
+    queue.clear();
+    assert_eq!(LIVE.get(), before);
+
+    queue.push_slice(payload.clone(), Class::Droppable);
+    assert!(queue.drop_oldest().is_some());
+    assert_eq!(LIVE.get(), before);
+}
+
+#[test]
+fn a_queue_that_never_runs_empty_stops_allocating() {
+    let payload = SharedSlice::from(vec![7; 2000]);
+    let mut queue = WriteQueue::new();
+    let mut turn = || {
+        fill(&mut queue, &payload);
+        let mut slices = [IoSlice::new(&[]); 8];
+        let filled = queue.fill_io_slices(&mut slices);
+        let offered: usize = slices[..filled].iter().map(|slice| slice.len()).sum();
+        queue.advance(offered.min(queue.bytes() - 100));
+        while queue.bytes() > 30_000 {
+            queue.drop_oldest();
+        }
+    };
+    (0..500).for_each(|_| turn());
+    assert_eq!(calls(|| (0..500).for_each(|_| turn())), 0);
+}
+
+#[test]
+fn with_a_cache_a_burst_does_not_allocate() {
+    let payload = SharedSlice::from(vec![7; 2000]);
+    let mut cache = BlockCache::new(8);
+    let mut queues: Vec<_> = (0..100).map(|_| WriteQueue::new()).collect();
+    let mut turn = || {
+        for queue in &mut queues {
+            queue.prepare(&mut cache);
+            fill(queue, &payload);
+            queue.advance(100);
+            queue.advance_into(queue.bytes(), &mut cache);
+        }
+    };
+    turn();
+    turn();
+    assert_eq!(calls(turn), 0);
+    assert_eq!(cache.len(), 1);
+}
+
+#[test]
+fn handles_do_not_allocate() {
+    let buf = SharedBuf::from(vec![7; 2000]);
+    let mut block = ReadBlock::with_capacity(1000);
+    let run = || {
+        drop((buf.clone(), buf.slice(3..9), buf.retain_n(50)));
+        block.extend_from_slice(&buf[..500]);
+        drop(block.share(10..400));
+        assert!(block.reset());
+    };
+    assert_eq!(calls(run), 0);
+    assert_eq!(calls(|| drop(SharedBuf::copy_from(&[1; 100]))), 1);
+    assert_eq!(calls(|| drop(SharedSlice::copy_from(&[]))), 0);
+    assert_eq!(calls(|| drop(ReadBlock::with_capacity(100).freeze())), 1);
+    let bytes = vec![1; 100];
+    assert_eq!(calls(|| drop(SharedBuf::from(bytes))), 1);
+}

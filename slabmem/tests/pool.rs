@@ -1,0 +1,187 @@
+//! The pool through its public API.
+#![cfg(not(loom))]
+
+use std::collections::HashMap;
+use std::sync::mpsc;
+
+use proptest::prelude::*;
+use slabmem::{BLOCK_BYTES_MAX, Block, Pool, PoolError};
+
+static_assertions::assert_impl_all!(Block: Send, Sync);
+static_assertions::assert_impl_all!(Pool: Send);
+static_assertions::assert_not_impl_any!(Block: Clone);
+#[cfg(target_pointer_width = "64")]
+static_assertions::assert_eq_size!(Block, Option<Block>, [u64; 3]);
+
+#[test]
+fn every_length_gets_the_smallest_class_that_holds_it() {
+    let mut pool = Pool::new(64 << 20);
+    let mut out = Vec::new();
+    for len in [0, 1, 63, 64, 65, 128, 129, 1000, 4096, 4097, 65_535, 65_536] {
+        let block = pool.alloc(len).unwrap();
+        assert_eq!(block.len(), len.next_power_of_two().max(64));
+        assert!(block.iter().all(|byte| *byte == 0));
+        assert_eq!(block.as_ptr().addr() % 64, 0);
+        out.push(block);
+    }
+    assert_eq!(
+        pool.alloc(BLOCK_BYTES_MAX + 1).unwrap_err(),
+        PoolError::TooLarge
+    );
+}
+
+#[test]
+fn the_limit_is_an_error_and_not_the_end() {
+    let mut pool = Pool::new(1 << 20);
+    let mut blocks: Vec<_> = (0..16).map(|_| pool.alloc(65_536).unwrap()).collect();
+    assert_eq!(pool.alloc(65_536).unwrap_err(), PoolError::Full);
+    assert_eq!(pool.alloc(1).unwrap_err(), PoolError::Full);
+    drop(blocks.pop());
+    blocks.push(pool.alloc(65_536).unwrap());
+    assert_eq!(pool.alloc(65_536).unwrap_err(), PoolError::Full);
+    drop(blocks);
+    pool.trim();
+    assert_eq!(pool.stats().mapped_bytes, 0);
+    assert!(pool.alloc(1).is_ok());
+    assert_eq!(Pool::new(0).alloc(1).unwrap_err(), PoolError::Full);
+}
+
+#[test]
+fn the_books_hold() {
+    let mut pool = Pool::new(64 << 20);
+    let kept: Vec<_> = (0..10).map(|_| pool.alloc(100).unwrap()).collect();
+    let gone: Vec<_> = (0..5000).map(|_| pool.alloc(100).unwrap()).collect();
+    assert_eq!((pool.stats().live, pool.stats().remote_frees), (5010, 0));
+    let peak = pool.stats().mapped_bytes;
+    drop(gone);
+    pool.collect();
+    assert_eq!((pool.stats().live, pool.stats().cached), (10, 5000));
+    assert_eq!(pool.stats().remote_frees, 5000);
+    pool.trim();
+    assert!(pool.stats().mapped_bytes * 3 < peak);
+    kept.into_iter().for_each(|block| pool.give_back(block));
+    pool.trim();
+    let stats = pool.stats();
+    assert_eq!((stats.live, stats.cached, stats.mapped_bytes), (0, 0, 0));
+    assert_eq!(stats.remote_frees, 5000);
+}
+
+#[test]
+fn a_block_given_to_a_stranger_goes_home() {
+    let (mut first, mut second) = (Pool::new(1 << 20), Pool::new(1 << 20));
+    let block = first.alloc(64).unwrap();
+    second.give_back(block);
+    first.collect();
+    assert_eq!((first.stats().live, first.stats().cached), (0, 1));
+    assert_eq!(second.stats().cached, 0);
+}
+
+#[test]
+fn blocks_outlive_their_pool() {
+    let mut pool = Pool::new(1 << 20);
+    let blocks: Vec<_> = (0..100_u8)
+        .map(|i| {
+            let mut block = pool.alloc(64).unwrap();
+            block.fill(i);
+            block
+        })
+        .collect();
+    drop(pool);
+    for (block, i) in blocks.iter().zip(0..) {
+        assert!(block.iter().all(|byte| *byte == i));
+    }
+    std::thread::spawn(move || drop(blocks)).join().unwrap();
+}
+
+#[test]
+fn others_free_what_the_owner_allocates() {
+    let mut pool = Pool::new(8 << 20);
+    std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..3)
+            .map(|_| {
+                let (sender, receiver) = mpsc::sync_channel::<(u8, Block)>(64);
+                scope.spawn(move || {
+                    for (mark, block) in receiver {
+                        assert!(block.iter().all(|byte| *byte == mark));
+                    }
+                });
+                sender
+            })
+            .collect();
+        for i in 0..30_000_usize {
+            let mut block = pool.alloc(64 << (i % 4)).unwrap();
+            block.fill(i as u8);
+            senders[i % 3].send((i as u8, block)).unwrap();
+        }
+    });
+    pool.collect();
+    assert_eq!((pool.stats().live, pool.stats().remote_frees), (0, 30_000));
+    assert!(pool.stats().mapped_bytes < 2 << 20, "{:?}", pool.stats());
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Op {
+    Alloc(usize),
+    Drop(usize),
+    GiveBack(usize),
+    Collect,
+    Trim,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        12 => (0..12_u32, 0..64_usize).prop_map(|(class, less)| Op::Alloc((64 << class) - less)),
+        4 => any::<usize>().prop_map(Op::Drop),
+        4 => any::<usize>().prop_map(Op::GiveBack),
+        1 => Just(Op::Collect),
+        1 => Just(Op::Trim),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        cases: if cfg!(miri) { 4 } else { 200 },
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
+
+    /// No two blocks share a byte, and the books agree with a plain list of what is out.
+    #[test]
+    fn blocks_never_overlap(ops in prop::collection::vec(op(), 0..200)) {
+        let mut pool = Pool::new(6 << 20);
+        let mut out: Vec<(u8, Block)> = Vec::new();
+        let mut counts = HashMap::<bool, u64>::new();
+        for (mark, op) in (0_u8..).cycle().zip(ops) {
+            match op {
+                Op::Alloc(len) => match pool.alloc(len) {
+                    Ok(mut block) => {
+                        prop_assert!(block.len() >= len);
+                        block.fill(mark);
+                        out.push((mark, block));
+                    }
+                    Err(PoolError::TooLarge) => prop_assert!(len > BLOCK_BYTES_MAX),
+                    Err(error) => prop_assert_eq!(error, PoolError::Full),
+                },
+                Op::Drop(i) if !out.is_empty() => {
+                    let (mark, block) = out.swap_remove(i % out.len());
+                    prop_assert!(block.iter().all(|byte| *byte == mark));
+                    *counts.entry(true).or_default() += 1;
+                }
+                Op::GiveBack(i) if !out.is_empty() => {
+                    let (mark, block) = out.swap_remove(i % out.len());
+                    prop_assert!(block.iter().all(|byte| *byte == mark));
+                    pool.give_back(block);
+                }
+                Op::Trim => pool.trim(),
+                _ => pool.collect(),
+            }
+            prop_assert!(pool.stats().mapped_bytes <= 6 << 20);
+            prop_assert!(pool.stats().live >= out.len());
+        }
+        pool.collect();
+        prop_assert_eq!(pool.stats().live, out.len());
+        prop_assert_eq!(pool.stats().remote_frees, counts.get(&true).copied().unwrap_or(0));
+        drop(pool);
+        prop_assert!(out.iter().all(|(mark, block)| block.iter().all(|byte| byte == mark)));
+    }
+}
