@@ -10,8 +10,8 @@ use std::{
 /// Where a stream comes from: an internet address and port, or a unix socket.
 ///
 /// 20 bytes without a pointer, to be kept by the million. IPv4 addresses and the IPv6-mapped IPv4
-/// addresses of dual-stack listeners are the same here, so that one peer counts as one. The scope of
-/// link-local IPv6 addresses and the path of unix sockets (a connecting peer rarely has one) are
+/// addresses of dual-stack listeners are the same here, so that one peer counts as one. The scope
+/// of link-local IPv6 addresses and the path of unix sockets (a connecting peer rarely has one) are
 /// not kept.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash)]
 pub struct PeerAddr {

@@ -21,7 +21,13 @@
 //! }
 //!
 //! impl Server<Epoll> for Greeter {
-//!     fn on_ready(&mut self, io: &mut Io<'_, Epoll>, _: Token, _: Readiness, _: &Budget) -> Progress {
+//!     fn on_ready(
+//!         &mut self,
+//!         io: &mut Io<'_, Epoll>,
+//!         _: Token,
+//!         _: Readiness,
+//!         _: &Budget,
+//!     ) -> Progress {
 //!         while let Ok(Accepted::Stream(stream, _)) = io.accept_next(&self.listener) {
 //!             // A new socket has room for a greeting.
 //!             let _ = io.write_vectored(&stream, &[IoSlice::new(b"hello")]);

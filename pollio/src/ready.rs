@@ -246,7 +246,8 @@ mod tests {
                     list.push(token, bit);
                 }
                 let events: Vec<_> = events.into_iter().map(|(t, b)| merge(t, b)).collect();
-                prop_assert_eq!(list.take_with(events.clone().into_iter(), &mut batch), events.len());
+                let count = list.take_with(events.clone().into_iter(), &mut batch);
+                prop_assert_eq!(count, events.len());
                 prop_assert_eq!(&batch, &model);
             }
         }

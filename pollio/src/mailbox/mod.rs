@@ -208,7 +208,8 @@ impl<T> Sender<T> {
 
     /// Sends all items as one batch whatever is under way. They use up no capacity.
     ///
-    /// `items` comes back empty with a recycled buffer. When the receiver is gone, they are dropped.
+    /// `items` comes back empty with a recycled buffer. When the receiver is gone, they are
+    /// dropped.
     ///
     /// # Complexity
     ///

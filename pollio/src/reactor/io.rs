@@ -42,8 +42,8 @@ impl<B: Backend> Io<'_, B> {
         self.make_ready_for(token, Readiness::READABLE);
     }
 
-    /// As [`make_ready`](Self::make_ready), with a readiness of the caller's choice, which is merged
-    /// into that on the list.
+    /// As [`make_ready`](Self::make_ready), with a readiness of the caller's choice, which is
+    /// merged into that on the list.
     pub fn make_ready_for(&mut self, token: Token, readiness: Readiness) {
         self.ready.push(token, readiness);
     }

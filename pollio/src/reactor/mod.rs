@@ -6,8 +6,8 @@
 //!    server's next deadline, else without limit. Read the clock; tell the server
 //!    ([`Server::on_turn`]).
 //! 2. [`Server::on_ready`] for each token, at most once: first those on the ready list, in their
-//!    order, merged with what the wait says about them, then the others. [`Progress::More`] puts the
-//!    token at the back of the list for the next turn.
+//!    order, merged with what the wait says about them, then the others. [`Progress::More`] puts
+//!    the token at the back of the list for the next turn.
 //! 3. [`Server::on_messages`], every turn, so let it begin with a cheap look
 //!    ([`Receiver::is_empty`](crate::Receiver::is_empty)).
 //! 4. [`Server::on_timers`], if the deadline has come.
