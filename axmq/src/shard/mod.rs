@@ -262,6 +262,14 @@ impl<S> Core<S> {
         into.append(&mut self.dirty);
     }
 
+    /// Whether there is something to do that no event will announce: the loop must not sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.dirty.is_empty()
+            || !self.funnel.is_empty()
+            || !self.drains.is_empty()
+            || self.has_replay()
+    }
+
     pub(crate) fn take_ready(&mut self, into: &mut Vec<Key>) {
         into.append(&mut self.ready);
     }

@@ -117,6 +117,11 @@ impl<S> Core<S> {
         }
     }
 
+    /// Whether a replay can go on.
+    pub(super) fn has_replay(&self) -> bool {
+        self.replays.iter().any(|replay| !replay.is_blocked)
+    }
+
     /// A slice of one replay; `false` where none can go on.
     pub(crate) fn replay_one(&mut self) -> bool {
         let Some(at) = self.replays.iter().position(|replay| !replay.is_blocked) else {

@@ -328,7 +328,8 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
             event.log();
         }
         self.check_stop(io.now_ns());
-        if is_more_due {
+        if is_more_due || self.core.has_work() {
+            // Writes, timers and closes of this flush may have left work; the next turn does it.
             io.make_ready(TIMER);
         } else if let Some(deadline_ns) = self.next_deadline_ns()
             && let Err(error) = self.alarm.arm(deadline_ns, io.now_ns())
