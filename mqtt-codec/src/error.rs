@@ -58,6 +58,9 @@ error_kinds! {
     /// The packet type may not be sent in this direction.
     WrongDirection => ProtocolError, "this packet may not be sent in this direction",
         ["MQTT 5.0 section 2.1.2", "MQTT 3.1.1 section 2.2.1", "MQTT 3.1 section 2.1"];
+    /// The first packet of a connection is not a CONNECT.
+    ConnectExpected => ProtocolError, "the first packet is not a connect",
+        ["MQTT-3.1.0-1", "MQTT-3.1.0-1", "MQTT 3.1 section 3.1"];
     /// A variable byte integer goes on past its fourth byte.
     VarIntTooLong => MalformedPacket, "a variable byte integer is longer than four bytes",
         ["MQTT 5.0 section 1.5.5", "MQTT 3.1.1 section 2.2.3", "MQTT 3.1 section 2.1"];

@@ -1,6 +1,7 @@
 //! Packets written down by hand from the specifications, field by field.
 //!
 //! The round trips cannot see an error that encoder and decoder share; these can.
+#![cfg(feature = "alloc")]
 
 mod support;
 
@@ -339,6 +340,8 @@ fn suback_in_each_version() {
 
 #[test]
 fn connack_in_each_version() {
+    // Without properties there is a length, and it is zero.
+    clause!("MQTT-2.2.2-1");
     clause!("MQTT-3.2.2-6", "MQTT-3.2.2-8");
     clause!(v311 "MQTT-3.2.2-4");
     let accepted = encode::ConnAck {
@@ -505,6 +508,8 @@ fn dup_is_never_written_with_qos_0() {
 
 #[test]
 fn nothing_is_cut_short() {
+    clause!("MQTT-4.7.3-3");
+    clause!(v311 "MQTT-4.7.3-3");
     let longest = "t".repeat(65_535);
     let head = PublishHead {
         topic: &longest,
@@ -636,3 +641,27 @@ static_assertions::assert_eq_size!(Option<PacketId>, u16);
 static_assertions::assert_eq_size!(mqtt_codec::Error, u64);
 static_assertions::assert_impl_all!(Packet<'static>: Copy, Send, Sync);
 static_assertions::assert_impl_all!(mqtt_codec::Error: Copy, Send, Sync, std::error::Error);
+
+#[cfg(feature = "bytes")]
+#[test]
+fn a_buffer_gets_the_same_bytes_as_a_vec() {
+    // A `Vec` is a `BufMut` too, and that is another path than `encode_to_vec`.
+    let mut buffer = Vec::new();
+    let ack = AckPacket::new(
+        PacketType::PubRel,
+        id(5),
+        ReasonCode::PacketIdentifierNotFound,
+    );
+    let head = PublishHead {
+        topic: "a/b",
+        pass_through: b"\x01\x01",
+        ..<_>::default()
+    };
+    let lens = [
+        ack.encode_to(V5, &mut buffer),
+        head.encode_head_to(V5, &mut buffer),
+    ];
+    let expected = [ack.encode_to_vec(V5), head.encode_to_vec(V5, b"")];
+    assert_eq!(lens, [expected[0].len(), expected[1].len()]);
+    assert_eq!(buffer, expected.concat());
+}

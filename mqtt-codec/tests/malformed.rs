@@ -1,4 +1,5 @@
 //! Packets that break one rule each, with the answer that the specification wants.
+#![cfg(feature = "alloc")]
 
 mod support;
 
@@ -414,7 +415,7 @@ fn each_kind_of_error_has_a_packet() {
     let all = [FRAMES, PUBLISHES, CONNECTS, ACKS, SUBSCRIBES, ENDS];
     let seen: Vec<E> = all.into_iter().flatten().map(|case| case.kind).collect();
     for kind in E::ALL {
-        let has_test_of_its_own = *kind == E::PacketTooLarge;
+        let has_test_of_its_own = matches!(kind, E::PacketTooLarge | E::ConnectExpected);
         assert!(
             has_test_of_its_own || seen.contains(kind),
             "{kind:?} has no packet"
@@ -532,4 +533,80 @@ fn a_client_identifier_of_mqtt_3_1_has_23_characters_unless_allowed_more() {
     );
     assert_eq!(decode(&long, lenient), Ok(()));
     assert_eq!(decode(&connect(""), lenient), Err(E::ClientIdNotValid));
+}
+
+#[test]
+fn the_first_packet_is_a_connect() {
+    clause!("MQTT-3.1.0-1");
+    clause!(v311 "MQTT-3.1.0-1");
+    let Ok(Scan::Frame(frame)) = scan(b"\xc0\x00", 100) else {
+        panic!()
+    };
+    let error = decode_connect(b"\xc0\x00", &frame, &DecodeOptions::STRICT).unwrap_err();
+    assert_eq!(
+        (error.kind(), error.reason() as u8),
+        (E::ConnectExpected, 0x82)
+    );
+    assert_eq!((error.clause(), error.version()), ("MQTT-3.1.0-1", None));
+}
+
+/// Every pair of flag and field in a CONNECT: what a flag announces must be there, and what none
+/// announces must not.
+#[test]
+fn a_connect_has_the_fields_that_its_flags_announce() {
+    clause!(
+        "MQTT-3.1.2-9",
+        "MQTT-3.1.2-16",
+        "MQTT-3.1.2-17",
+        "MQTT-3.1.2-18",
+        "MQTT-3.1.2-19"
+    );
+    clause!(v311 "MQTT-3.1.2-18", "MQTT-3.1.2-19", "MQTT-3.1.2-20", "MQTT-3.1.2-21");
+    for (version, properties) in [(V5, &b"\0"[..]), (V311, b"")] {
+        for announced in 0..8u8 {
+            for there in 0..8u8 {
+                let will = [properties, b"\0\x01w\0\x03bye"].concat();
+                let fields = [(1, &will[..]), (2, b"\0\x05a-usr"), (4, b"\0\x04pass")];
+                let flags = 2 | (announced & 1) << 2 | (announced & 2) << 6 | (announced & 4) << 4;
+                let mut body = b"\0\x04MQTT".to_vec();
+                body.extend([version.level(), flags, 0, 0]);
+                body.extend(properties);
+                body.extend(b"\0\x01c");
+                fields
+                    .iter()
+                    .filter(|(bit, _)| there & bit != 0)
+                    .for_each(|(_, f)| body.extend(*f));
+                let mut packet = vec![0x10, body.len() as u8];
+                packet.append(&mut body);
+                let Ok(Scan::Frame(frame)) = scan(&packet, 100) else {
+                    panic!()
+                };
+                let decoded = decode_connect(&packet, &frame, &DecodeOptions::STRICT);
+                let password_alone = version == V311 && announced & 6 == 4;
+                // Fields have no names: a password reads as a user name if that was announced, and
+                // a will of MQTT 3.1.1 is two fields like any others.
+                let shape = |bits: u8| match version {
+                    V5 => (bits & 1, (bits & 6).count_ones()),
+                    _ => (0, bits.count_ones() + u32::from(bits & 1)),
+                };
+                let same_shape = shape(there) == shape(announced);
+                let valid = same_shape && !password_alone;
+                assert_eq!(
+                    decoded.is_ok(),
+                    valid,
+                    "{version}: {announced:03b} {there:03b}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_packet_identifier_of_zero_is_refused_from_either_side() {
+    clause!("MQTT-2.2.1-3", "MQTT-2.2.1-4");
+    let bytes = b"\x32\x06\0\x01a\0\0\0";
+    for role in [Server, Client] {
+        let error = support::parse(bytes, V5, role).unwrap_err();
+        assert_eq!(error.kind(), E::PacketIdZero);
+    }
 }

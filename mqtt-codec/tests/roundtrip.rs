@@ -1,4 +1,5 @@
 //! What is written is read, for every packet of every version.
+#![cfg(feature = "alloc")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Runs every fuzz target over its seeds, so that what was found once is checked for good.
+#![cfg(feature = "alloc")]
 
 mod support;
 

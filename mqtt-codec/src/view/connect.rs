@@ -71,7 +71,7 @@ impl Default for DecodeOptions {
 ///
 /// The first rule that the packet breaks. Some want an answer of their own:
 ///
-/// - [`ErrorKind::WrongDirection`]: the packet is not a CONNECT [MQTT-3.1.0-1];
+/// - [`ErrorKind::ConnectExpected`]: the packet is not a CONNECT [MQTT-3.1.0-1];
 /// - [`ErrorKind::UnknownProtocolName`]: this may not be MQTT at all;
 /// - [`ErrorKind::UnsupportedProtocolLevel`]: CONNACK 0x01 (3.x) or 0x84 (5.0), see
 ///   [`Error::offset`] for the level byte;
@@ -85,7 +85,7 @@ pub fn decode_connect<'a>(
 ) -> Result<Connect<'a>, Error> {
     let mut reader = Reader::new(packet, frame, None)?;
     if frame.packet_type != PacketType::Connect {
-        return Err(reader.error_at(ErrorKind::WrongDirection, Field::FixedHeader, 0));
+        return Err(reader.error_at(ErrorKind::ConnectExpected, Field::FixedHeader, 0));
     }
     if frame.flags != 0 {
         return Err(reader.error_at(ErrorKind::InvalidFlags, Field::FixedHeader, 0));
