@@ -49,6 +49,11 @@ impl ReadBlock {
         Self(RawBlock::zeroed(n))
     }
 
+    #[cfg(feature = "slabmem")]
+    pub(crate) fn from_raw(raw: RawBlock) -> Self {
+        Self(raw)
+    }
+
     /// Returns how many bytes the block holds when full.
     #[must_use]
     pub fn capacity(&self) -> usize {

@@ -45,7 +45,7 @@ impl SharedBuf {
         Self(RawBuf::copy_from(bytes))
     }
 
-    #[cfg(feature = "bytes")]
+    #[cfg(any(feature = "bytes", feature = "slabmem"))]
     pub(crate) fn from_raw(raw: RawBuf) -> Self {
         Self(raw)
     }

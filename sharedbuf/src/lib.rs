@@ -10,6 +10,8 @@ mod block;
 mod buf;
 #[cfg(feature = "bytes")]
 mod interop;
+#[cfg(feature = "slabmem")]
+mod pooled;
 mod queue;
 #[allow(
     unsafe_code,
@@ -21,6 +23,8 @@ mod sync;
 
 pub use block::ReadBlock;
 pub use buf::{Retained, SharedBuf};
+#[cfg(feature = "slabmem")]
+pub use pooled::POOL_OVERHEAD_BYTES;
 pub use queue::{
     BlockCache, Class, Dropped, FRAME_BYTES_MAX, GATHER_BYTES_MIN, Recipe, WriteQueue,
 };

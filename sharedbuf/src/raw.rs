@@ -41,6 +41,9 @@ enum Kind {
     /// In a `bytes::Bytes` inside [`BytesHeader`].
     #[cfg(feature = "bytes")]
     Bytes,
+    /// Behind a [`PoolHeader`], in the block of a pool whose handle that header holds.
+    #[cfg(feature = "slabmem")]
+    Pool,
 }
 
 /// What every buffer begins with.
@@ -64,6 +67,18 @@ struct BytesHeader {
     header: Header,
     owner: bytes::Bytes,
 }
+
+/// Lies at the start of the block that it holds.
+#[cfg(feature = "slabmem")]
+#[repr(C)]
+struct PoolHeader {
+    header: Header,
+    block: slabmem::Block,
+}
+
+/// What the header of a buffer in a pool's block takes of that block.
+#[cfg(feature = "slabmem")]
+pub(crate) const POOL_HEADER_BYTES: usize = size_of::<PoolHeader>();
 
 #[cfg(all(not(loom), target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Header>() == 24);
@@ -189,6 +204,12 @@ unsafe fn free(head: NonNull<Header>) {
         #[cfg(feature = "bytes")]
         // SAFETY: This kind of header is the first field of a `BytesHeader`, which `from_bytes` put there.
         Kind::Bytes => unsafe { unbox(head.cast::<BytesHeader>()) },
+        #[cfg(feature = "slabmem")]
+        Kind::Pool => {
+            // SAFETY: This kind of header is the first field of a `PoolHeader`; it is moved out of the block before the
+            // block goes home, and nobody uses it in place afterwards.
+            drop(unsafe { head.cast::<PoolHeader>().read() });
+        }
     }
 }
 
@@ -230,6 +251,51 @@ impl RawBuf {
         // SAFETY: We hold the only count.
         let data = unsafe { header(head) }.data;
         // SAFETY: The bytes behind the fresh header are as many, and they overlap with nothing.
+        unsafe { data.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        Self(head)
+    }
+
+    /// Makes a buffer of `len` bytes inside a block, initialised as those of the block are.
+    ///
+    /// # Panics
+    /// Where header and bytes do not fit.
+    #[cfg(feature = "slabmem")]
+    fn in_block(mut block: slabmem::Block, len: usize) -> NonNull<Header> {
+        let room = block.len().checked_sub(POOL_HEADER_BYTES);
+        assert!(
+            room.is_some_and(|room| len <= room),
+            "buffer fits into the block"
+        );
+        let place = NonNull::from(&mut block[..]).cast::<u8>();
+        assert!(
+            place.cast::<PoolHeader>().is_aligned(),
+            "blocks are aligned to a cache line"
+        );
+        // SAFETY: The block is longer than the header.
+        let data = unsafe { place.add(POOL_HEADER_BYTES) };
+        let refs = AtomicUsize::new(1);
+        let header = Header {
+            refs,
+            data,
+            len: checked_len(len),
+            kind: Kind::Pool,
+        };
+        let content = PoolHeader { header, block };
+        // SAFETY: The block is ours, long and aligned enough; its handle lives in it until `free`.
+        unsafe { place.cast::<PoolHeader>().write(content) };
+        place.cast()
+    }
+
+    /// Makes a buffer in a block with a copy of these bytes.
+    ///
+    /// # Panics
+    /// Where header and bytes do not fit.
+    #[cfg(feature = "slabmem")]
+    pub(crate) fn copy_into_block(block: slabmem::Block, bytes: &[u8]) -> Self {
+        let head = Self::in_block(block, bytes.len());
+        // SAFETY: We hold the only count.
+        let data = unsafe { header(head) }.data;
+        // SAFETY: `in_block` found room for as many bytes; the block overlaps with nothing.
         unsafe { data.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         Self(head)
     }

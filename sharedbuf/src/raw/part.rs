@@ -1,8 +1,8 @@
 //! Handles for a part of a buffer: the slice, and the block that is filled from the front.
 //!
 //! Ground rules: those of the parent module. A [`RawSlice`] of length zero has no count and its pointer
-//! dangles; any other has one, and its range lies inside the buffer. A [`RawBlock`] has a count of an inline
-//! buffer, all of whose bytes are initialised; it is the one writer, of the bytes from `filled` on.
+//! dangles; any other has one, and its range lies inside the buffer. A [`RawBlock`] has a count of a buffer
+//! behind its header, all of whose bytes are initialised; it is the one writer, of the bytes from `filled` on.
 
 use core::mem::{self, ManuallyDrop};
 use core::ptr::NonNull;
@@ -196,6 +196,16 @@ impl RawBlock {
     pub(crate) fn zeroed(capacity: usize) -> Self {
         Self {
             head: RawBuf::inline(checked_len(capacity), true),
+            filled: 0,
+        }
+    }
+
+    /// A block in that of a pool, as long as there is room.
+    #[cfg(feature = "slabmem")]
+    pub(crate) fn in_block(block: slabmem::Block) -> Self {
+        let capacity = block.len().saturating_sub(super::POOL_HEADER_BYTES);
+        Self {
+            head: RawBuf::in_block(block, capacity),
             filled: 0,
         }
     }
