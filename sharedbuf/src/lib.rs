@@ -1,8 +1,9 @@
 //! Reference-counted buffers, slices and writev queues for network servers.
 //!
-//! [`SharedBuf`] is a thin pointer to a counted buffer, [`SharedSlice`] a 16-byte view of one, and a fan-out to n
-//! receivers is one atomic addition ([`SharedBuf::retain_n`]). [`ReadBlock`] is the block that a socket is
-//! read into while parts of it are already on their way out. [`WriteQueue`] is what a connection still has to send.
+//! [`SharedBuf`] is a thin pointer to a counted buffer, [`SharedSlice`] a 16-byte view of one, and
+//! a fan-out to n receivers is one atomic addition ([`SharedBuf::retain_n`]). [`ReadBlock`] is the
+//! block that a socket is read into while parts of it are already on their way out. [`WriteQueue`]
+//! is what a connection still has to send.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 

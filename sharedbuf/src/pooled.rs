@@ -10,10 +10,11 @@ use crate::{ReadBlock, SharedBuf};
 pub const POOL_OVERHEAD_BYTES: usize = POOL_HEADER_BYTES;
 
 impl SharedBuf {
-    /// Makes a buffer with a copy of these bytes in a block of the pool, to which it returns with the last handle.
+    /// Makes a buffer with a copy of these bytes in a block of the pool, to which it returns with
+    /// the last handle.
     ///
-    /// The header lies in the block too, so nothing else is allocated. Whatever thread drops the last handle, the block
-    /// goes home by one atomic operation, also where the pool is gone.
+    /// The header lies in the block too, so nothing else is allocated. Whatever thread drops the
+    /// last handle, the block goes home by one atomic operation, also where the pool is gone.
     ///
     /// # Errors
     /// Those of [`Pool::alloc`], for [`POOL_OVERHEAD_BYTES`] more than there are bytes.
@@ -30,10 +31,11 @@ impl SharedBuf {
 }
 
 impl ReadBlock {
-    /// Takes a block of the pool for at least `n` bytes; its capacity is what the block has room for.
+    /// Takes a block of the pool for at least `n` bytes; its capacity is what the block has room
+    /// for.
     ///
-    /// It returns to the pool when it and all views of it are dropped. Unlike that of a block of its own, the
-    /// memory is not zero at first but whatever the last user left.
+    /// It returns to the pool when it and all views of it are dropped. Unlike that of a block of
+    /// its own, the memory is not zero at first but whatever the last user left.
     ///
     /// # Errors
     /// Those of [`Pool::alloc`], for [`POOL_OVERHEAD_BYTES`] more than `n`.

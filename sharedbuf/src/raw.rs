@@ -1,18 +1,20 @@
 //! The counted buffer: header, count and release.
 //!
-//! Ground rules. A buffer is a [`Header`] on the heap and `len` bytes that `data` points to: behind the
-//! header, or with a foreign owner that the header's allocation holds. All handles ([`RawBuf`],
-//! [`RawSlice`], [`RawMany`]) own counts; header and bytes live until the last count is given back.
+//! Ground rules. A buffer is a [`Header`] on the heap and `len` bytes that `data` points to:
+//! behind the header, or with a foreign owner that the header's allocation holds. All handles
+//! ([`RawBuf`], [`RawSlice`], [`RawMany`]) own counts; header and bytes live until the last count
+//! is given back.
 //!
-//! Who may touch the bytes: any handle reads the range that it stands for, and nobody writes a range for which a
-//! [`RawBuf`] or a [`RawSlice`] exists. There is one writer, the owner of a [`RawBlock`]: it writes bytes
-//! from its fill mark on, and hands out slices only below that mark. It lowers the mark only when it has seen that
-//! its own count is the only one.
+//! Who may touch the bytes: any handle reads the range that it stands for, and nobody writes a
+//! range for which a [`RawBuf`] or a [`RawSlice`] exists. There is one writer, the owner of a
+//! [`RawBlock`]: it writes bytes from its fill mark on, and hands out slices only below that mark.
+//! It lowers the mark only when it has seen that its own count is the only one.
 //!
-//! Orderings: a count is added relaxed, since whoever adds holds one already. It is given back with
-//! Release, and the one who gives the last back fences with Acquire before it frees: so every read of the
-//! bytes comes before they go. A handle that sees a count of one by an Acquire load is alone: nobody else
-//! has a count to clone from; what the others read came before, by the same pairing.
+//! Orderings: a count is added relaxed, since whoever adds holds one already. It is given back
+//! with Release, and the one who gives the last back fences with Acquire before it frees: so every
+//! read of the bytes comes before they go. A handle that sees a count of one by an Acquire load is
+//! alone: nobody else has a count to clone from; what the others read came before, by the same
+//! pairing.
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
@@ -27,8 +29,8 @@ mod part;
 
 pub(crate) use part::{RawBlock, RawSlice};
 
-/// What one addition to a count may be at most: 2¹⁶ threads at once could not carry it from the bound
-/// at which we abort to the wrap.
+/// What one addition to a count may be at most: 2¹⁶ threads at once could not carry it from the
+/// bound at which we abort to the wrap.
 const RETAIN_MAX: usize = isize::MAX as usize >> 16;
 
 /// Where the bytes of a buffer are, and so how it is freed.
@@ -202,12 +204,13 @@ unsafe fn free(head: NonNull<Header>) {
             unsafe { unbox(head) };
         }
         #[cfg(feature = "bytes")]
-        // SAFETY: This kind of header is the first field of a `BytesHeader`, which `from_bytes` put there.
+        // SAFETY: This kind of header is the first field of a `BytesHeader`, which `from_bytes`
+        // put there.
         Kind::Bytes => unsafe { unbox(head.cast::<BytesHeader>()) },
         #[cfg(feature = "slabmem")]
         Kind::Pool => {
-            // SAFETY: This kind of header is the first field of a `PoolHeader`; it is moved out of the block before the
-            // block goes home, and nobody uses it in place afterwards.
+            // SAFETY: This kind of header is the first field of a `PoolHeader`; it is moved out of
+            // the block before the block goes home, and nobody uses it in place afterwards.
             drop(unsafe { head.cast::<PoolHeader>().read() });
         }
     }
@@ -222,7 +225,8 @@ impl RawBuf {
         unsafe { header(self.0) }
     }
 
-    /// Allocates header and bytes, of which the latter are zero if so wished and else not initialised.
+    /// Allocates header and bytes, of which the latter are zero if so wished and else not
+    /// initialised.
     fn inline(len: u32, zeroed: bool) -> NonNull<Header> {
         let layout = inline_layout(len);
         let allocate = if zeroed {
@@ -372,8 +376,9 @@ impl Drop for RawBuf {
     }
 }
 
-// SAFETY: A handle reads bytes that nobody writes and counts atomically; any thread may free the buffer, also a
-// foreign owner of one (`Vec`, `Bytes`), since those are `Send` and `Sync` themselves.
+// SAFETY: A handle reads bytes that nobody writes and counts atomically; any thread may free the
+// buffer, also a foreign owner of one (`Vec`, `Bytes`), since those are `Send` and `Sync`
+// themselves.
 unsafe impl Send for RawBuf {}
 // SAFETY: As above.
 unsafe impl Sync for RawBuf {}
