@@ -1,7 +1,8 @@
-//! An echo server's buffers: lines go from the read block to the write queue without a copy where they are long.
+//! An echo server's buffers: lines go from the read block to the write queue without a copy where
+//! they are long.
 //!
-//! Run with `cargo run -p sharedbuf --example echo_buffers`, then `nc 127.0.0.1 <port>`; with an argument it echoes
-//! its own text once and ends.
+//! Run with `cargo run -p sharedbuf --example echo_buffers`, then `nc 127.0.0.1 <port>`; with an
+//! argument it echoes its own text once and ends.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};

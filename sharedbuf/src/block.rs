@@ -10,9 +10,9 @@ use crate::raw::RawBlock;
 /// A block that one owner fills from the front while parts of what it has filled are shared.
 ///
 /// A server reads from a socket into [`spare_mut`](Self::spare_mut), says how much came
-/// ([`advance`](Self::advance)), decodes [`filled`](Self::filled), and passes parts on with [`share`](Self::share): no copy. When
-/// everything is decoded it calls [`reset`](Self::reset), and makes a new block where somebody still holds a part
-/// of the old one.
+/// ([`advance`](Self::advance)), decodes [`filled`](Self::filled), and passes parts on with
+/// [`share`](Self::share): no copy. When everything is decoded it calls [`reset`](Self::reset),
+/// and makes a new block where somebody still holds a part of the old one.
 ///
 /// The block is zeroed once when it is allocated, so that reading into it needs no `unsafe`; large
 /// blocks get their zeros from the operating system. It holds at most
@@ -47,6 +47,11 @@ impl ReadBlock {
     #[must_use]
     pub fn with_capacity(n: usize) -> Self {
         Self(RawBlock::zeroed(n))
+    }
+
+    #[cfg(feature = "slabmem")]
+    pub(crate) fn from_raw(raw: RawBlock) -> Self {
+        Self(raw)
     }
 
     /// Returns how many bytes the block holds when full.
@@ -116,7 +121,8 @@ impl ReadBlock {
         SharedSlice::from_raw(self.0.share(range.start, range.end - range.start))
     }
 
-    /// Turns the block into a view of all that is filled. No copy; the room behind it stays allocated.
+    /// Turns the block into a view of all that is filled. No copy; the room behind it stays
+    /// allocated.
     #[must_use]
     pub fn freeze(self) -> SharedSlice {
         SharedSlice::from_raw(self.0.freeze())
@@ -130,8 +136,8 @@ impl ReadBlock {
         self.0.reset()
     }
 
-    /// Returns whether a view of the block exists. It may become false at any time, but true only by [`share`](Self::share)
-    /// and clones of what that returned.
+    /// Returns whether a view of the block exists. It may become false at any time, but true only
+    /// by [`share`](Self::share) and clones of what that returned.
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.0.is_shared()

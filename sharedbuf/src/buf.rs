@@ -10,16 +10,17 @@ use crate::raw::{RawBuf, RawMany};
 
 /// A counted, immutable buffer behind a thin pointer.
 ///
-/// The pointer leads to a header with the count, the length and the address of the bytes, which follow the
-/// header or stay with the foreign owner they came from. A clone is one atomic addition and no indirect call;
-/// many clones at once are still one ([`retain_n`](Self::retain_n)).
+/// The pointer leads to a header with the count, the length and the address of the bytes, which
+/// follow the header or stay with the foreign owner they came from. A clone is one atomic addition
+/// and no indirect call; many clones at once are still one ([`retain_n`](Self::retain_n)).
 ///
-/// A buffer holds at most [`BUFFER_BYTES_MAX`](crate::BUFFER_BYTES_MAX) bytes; making a larger one panics. A
-/// count beyond `isize::MAX` aborts the process, as that of an `Arc` does.
+/// A buffer holds at most [`BUFFER_BYTES_MAX`](crate::BUFFER_BYTES_MAX) bytes; making a larger one
+/// panics. A count beyond `isize::MAX` aborts the process, as that of an `Arc` does.
 ///
 /// # Concurrency
-/// `Send` and `Sync`. Any thread may give the last handle back, and pays for freeing then. The handle that is
-/// the last and knows it (because nobody else can have one) is dropped without a locked instruction.
+/// `Send` and `Sync`. Any thread may give the last handle back, and pays for freeing then. The
+/// handle that is the last and knows it (because nobody else can have one) is dropped without a
+/// locked instruction.
 ///
 /// # Examples
 /// ```
@@ -45,7 +46,7 @@ impl SharedBuf {
         Self(RawBuf::copy_from(bytes))
     }
 
-    #[cfg(feature = "bytes")]
+    #[cfg(any(feature = "bytes", feature = "slabmem"))]
     pub(crate) fn from_raw(raw: RawBuf) -> Self {
         Self(raw)
     }
@@ -96,7 +97,8 @@ impl SharedBuf {
 
     /// Takes `n` more handles with one atomic addition.
     ///
-    /// They are drawn from the iterator; those that were not are given back together when it is dropped.
+    /// They are drawn from the iterator; those that were not are given back together when it is
+    /// dropped.
     ///
     /// # Panics
     /// Where `n` is above 2⁴⁷ (on 64-bit machines).

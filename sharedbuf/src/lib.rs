@@ -1,8 +1,9 @@
 //! Reference-counted buffers, slices and writev queues for network servers.
 //!
-//! [`SharedBuf`] is a thin pointer to a counted buffer, [`SharedSlice`] a 16-byte view of one, and a fan-out to n
-//! receivers is one atomic addition ([`SharedBuf::retain_n`]). [`ReadBlock`] is the block that a socket is
-//! read into while parts of it are already on their way out. [`WriteQueue`] is what a connection still has to send.
+//! [`SharedBuf`] is a thin pointer to a counted buffer, [`SharedSlice`] a 16-byte view of one, and
+//! a fan-out to n receivers is one atomic addition ([`SharedBuf::retain_n`]). [`ReadBlock`] is the
+//! block that a socket is read into while parts of it are already on their way out. [`WriteQueue`]
+//! is what a connection still has to send.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
@@ -10,6 +11,8 @@ mod block;
 mod buf;
 #[cfg(feature = "bytes")]
 mod interop;
+#[cfg(feature = "slabmem")]
+mod pooled;
 mod queue;
 #[allow(
     unsafe_code,
@@ -21,6 +24,8 @@ mod sync;
 
 pub use block::ReadBlock;
 pub use buf::{Retained, SharedBuf};
+#[cfg(feature = "slabmem")]
+pub use pooled::POOL_OVERHEAD_BYTES;
 pub use queue::{
     BlockCache, Class, Dropped, FRAME_BYTES_MAX, GATHER_BYTES_MIN, Recipe, WriteQueue,
 };

@@ -18,7 +18,8 @@ use inner::Inner;
 
 /// From this length on, in bytes, a slice is referenced by the queue; shorter ones are copied.
 ///
-/// A copy of that length costs about what an entry of the `writev` vector and two atomic operations do.
+/// A copy of that length costs about what an entry of the `writev` vector and two atomic
+/// operations do.
 pub const GATHER_BYTES_MIN: usize = 512;
 
 /// What a single frame may have at most, in bytes.
@@ -26,14 +27,15 @@ pub const FRAME_BYTES_MAX: usize = (1 << 30) - 1;
 
 /// The frames that a connection still has to send, ready for `writev`.
 ///
-/// Small frames are copied behind each other, so that a thousand of them are one entry of the vector; large
-/// ones are referenced. The queue itself is 8 bytes; empty, it has no heap, and a
+/// Small frames are copied behind each other, so that a thousand of them are one entry of the
+/// vector; large ones are referenced. The queue itself is 8 bytes; empty, it has no heap, and a
 /// [`BlockCache`] keeps its memory for the next queue that fills.
 ///
-/// A frame is what is counted, and what is dropped whole: [`drop_oldest`](Self::drop_oldest) never takes one of which a
-/// byte has been sent. It has 1 to [`FRAME_BYTES_MAX`] bytes; pushing a longer one panics, pushing
-/// an empty one does nothing. How much may be queued is for the caller to decide, by [`bytes`](Self::bytes),
-/// [`messages`](Self::messages) and [`pinned_bytes`](Self::pinned_bytes); own bytes come in blocks of up to 16 KiB.
+/// A frame is what is counted, and what is dropped whole: [`drop_oldest`](Self::drop_oldest) never
+/// takes one of which a byte has been sent. It has 1 to [`FRAME_BYTES_MAX`] bytes; pushing a
+/// longer one panics, pushing an empty one does nothing. How much may be queued is for the caller
+/// to decide, by [`bytes`](Self::bytes), [`messages`](Self::messages) and
+/// [`pinned_bytes`](Self::pinned_bytes); own bytes come in blocks of up to 16 KiB.
 ///
 /// # Examples
 /// ```
@@ -66,8 +68,8 @@ const _: () = assert!(size_of::<WriteQueue>() == 8);
 
 /// The pieces of a frame of which most is shared by all its receivers, in the order of the wire.
 ///
-/// Short pieces are copied into the queue, long ones are referenced. Callers who have the pieces at hand but
-/// no counts to give away use [`WriteQueue::push_pieces`].
+/// Short pieces are copied into the queue, long ones are referenced. Callers who have the pieces
+/// at hand but no counts to give away use [`WriteQueue::push_pieces`].
 #[derive(Clone, Debug, Default)]
 pub struct Recipe<'a> {
     /// What comes first, the same for a class of receivers.
@@ -153,7 +155,8 @@ impl WriteQueue {
 
     /// Queues one frame of copied pieces and a tail that is referenced only where it is long.
     ///
-    /// Unlike the others this needs no count to give away: a short tail costs no atomic operation at all.
+    /// Unlike the others this needs no count to give away: a short tail costs no atomic operation
+    /// at all.
     ///
     /// # Panics
     /// Where all together are beyond [`FRAME_BYTES_MAX`].
@@ -189,9 +192,11 @@ impl WriteQueue {
         });
     }
 
-    /// Fills `out` from the front with what is to be sent next, and returns how many entries that took.
+    /// Fills `out` from the front with what is to be sent next, and returns how many entries that
+    /// took.
     ///
-    /// Copied frames that lie behind each other share an entry. What does not fit into `out` is left for the next call.
+    /// Copied frames that lie behind each other share an entry. What does not fit into `out` is
+    /// left for the next call.
     ///
     /// # Complexity
     /// Linear in the entries, not in the frames.
@@ -199,7 +204,8 @@ impl WriteQueue {
         self.0.as_ref().map_or(0, |inner| inner.fill(out))
     }
 
-    /// Takes note that the first `written` bytes have been sent. With the last byte all heap is freed.
+    /// Takes note that the first `written` bytes have been sent. With the last byte all heap is
+    /// freed.
     ///
     /// # Panics
     /// Past [`bytes`](Self::bytes).
@@ -234,7 +240,8 @@ impl WriteQueue {
         self.bytes() == 0
     }
 
-    /// Drops the oldest frame of [`Class::Droppable`] of which no byte has been sent. `None` if there is none.
+    /// Drops the oldest frame of [`Class::Droppable`] of which no byte has been sent. `None` if
+    /// there is none.
     ///
     /// # Complexity
     /// O(1) amortised: frames that may not be dropped are passed over once, not at every call.
@@ -249,17 +256,19 @@ impl WriteQueue {
 
     /// Copies every slice that is shorter than a quarter of the buffer that it keeps alive.
     ///
-    /// For a connection whose socket takes no more: what it has queued may stay for long, and should not hold
-    /// the large blocks of others.
+    /// For a connection whose socket takes no more: what it has queued may stay for long, and
+    /// should not hold the large blocks of others.
     pub fn copy_out_small(&mut self) {
         if let Some(inner) = &mut self.0 {
             inner.copy_out_small();
         }
     }
 
-    /// Returns how many bytes of memory the queue keeps alive: its blocks, and the buffers of its slices.
+    /// Returns how many bytes of memory the queue keeps alive: its blocks, and the buffers of its
+    /// slices.
     ///
-    /// A buffer counts once for slices of it that follow each other with no slice of another buffer between.
+    /// A buffer counts once for slices of it that follow each other with no slice of another
+    /// buffer between.
     ///
     /// # Complexity
     /// Linear in the referenced slices and the runs of copied frames between.
@@ -273,7 +282,8 @@ impl WriteQueue {
         self.0 = None;
     }
 
-    /// Takes memory from the cache where the queue has none, so that the next push need not allocate.
+    /// Takes memory from the cache where the queue has none, so that the next push need not
+    /// allocate.
     #[inline]
     pub fn prepare(&mut self, cache: &mut BlockCache) {
         if self.0.is_none() {

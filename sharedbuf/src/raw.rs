@@ -1,18 +1,20 @@
 //! The counted buffer: header, count and release.
 //!
-//! Ground rules. A buffer is a [`Header`] on the heap and `len` bytes that `data` points to: behind the
-//! header, or with a foreign owner that the header's allocation holds. All handles ([`RawBuf`],
-//! [`RawSlice`], [`RawMany`]) own counts; header and bytes live until the last count is given back.
+//! Ground rules. A buffer is a [`Header`] on the heap and `len` bytes that `data` points to:
+//! behind the header, or with a foreign owner that the header's allocation holds. All handles
+//! ([`RawBuf`], [`RawSlice`], [`RawMany`]) own counts; header and bytes live until the last count
+//! is given back.
 //!
-//! Who may touch the bytes: any handle reads the range that it stands for, and nobody writes a range for which a
-//! [`RawBuf`] or a [`RawSlice`] exists. There is one writer, the owner of a [`RawBlock`]: it writes bytes
-//! from its fill mark on, and hands out slices only below that mark. It lowers the mark only when it has seen that
-//! its own count is the only one.
+//! Who may touch the bytes: any handle reads the range that it stands for, and nobody writes a
+//! range for which a [`RawBuf`] or a [`RawSlice`] exists. There is one writer, the owner of a
+//! [`RawBlock`]: it writes bytes from its fill mark on, and hands out slices only below that mark.
+//! It lowers the mark only when it has seen that its own count is the only one.
 //!
-//! Orderings: a count is added relaxed, since whoever adds holds one already. It is given back with
-//! Release, and the one who gives the last back fences with Acquire before it frees: so every read of the
-//! bytes comes before they go. A handle that sees a count of one by an Acquire load is alone: nobody else
-//! has a count to clone from; what the others read came before, by the same pairing.
+//! Orderings: a count is added relaxed, since whoever adds holds one already. It is given back
+//! with Release, and the one who gives the last back fences with Acquire before it frees: so every
+//! read of the bytes comes before they go. A handle that sees a count of one by an Acquire load is
+//! alone: nobody else has a count to clone from; what the others read came before, by the same
+//! pairing.
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
@@ -27,8 +29,8 @@ mod part;
 
 pub(crate) use part::{RawBlock, RawSlice};
 
-/// What one addition to a count may be at most: 2¹⁶ threads at once could not carry it from the bound
-/// at which we abort to the wrap.
+/// What one addition to a count may be at most: 2¹⁶ threads at once could not carry it from the
+/// bound at which we abort to the wrap.
 const RETAIN_MAX: usize = isize::MAX as usize >> 16;
 
 /// Where the bytes of a buffer are, and so how it is freed.
@@ -41,6 +43,9 @@ enum Kind {
     /// In a `bytes::Bytes` inside [`BytesHeader`].
     #[cfg(feature = "bytes")]
     Bytes,
+    /// Behind a [`PoolHeader`], in the block of a pool whose handle that header holds.
+    #[cfg(feature = "slabmem")]
+    Pool,
 }
 
 /// What every buffer begins with.
@@ -64,6 +69,18 @@ struct BytesHeader {
     header: Header,
     owner: bytes::Bytes,
 }
+
+/// Lies at the start of the block that it holds.
+#[cfg(feature = "slabmem")]
+#[repr(C)]
+struct PoolHeader {
+    header: Header,
+    block: slabmem::Block,
+}
+
+/// What the header of a buffer in a pool's block takes of that block.
+#[cfg(feature = "slabmem")]
+pub(crate) const POOL_HEADER_BYTES: usize = size_of::<PoolHeader>();
 
 #[cfg(all(not(loom), target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Header>() == 24);
@@ -187,8 +204,15 @@ unsafe fn free(head: NonNull<Header>) {
             unsafe { unbox(head) };
         }
         #[cfg(feature = "bytes")]
-        // SAFETY: This kind of header is the first field of a `BytesHeader`, which `from_bytes` put there.
+        // SAFETY: This kind of header is the first field of a `BytesHeader`, which `from_bytes`
+        // put there.
         Kind::Bytes => unsafe { unbox(head.cast::<BytesHeader>()) },
+        #[cfg(feature = "slabmem")]
+        Kind::Pool => {
+            // SAFETY: This kind of header is the first field of a `PoolHeader`; it is moved out of
+            // the block before the block goes home, and nobody uses it in place afterwards.
+            drop(unsafe { head.cast::<PoolHeader>().read() });
+        }
     }
 }
 
@@ -201,7 +225,8 @@ impl RawBuf {
         unsafe { header(self.0) }
     }
 
-    /// Allocates header and bytes, of which the latter are zero if so wished and else not initialised.
+    /// Allocates header and bytes, of which the latter are zero if so wished and else not
+    /// initialised.
     fn inline(len: u32, zeroed: bool) -> NonNull<Header> {
         let layout = inline_layout(len);
         let allocate = if zeroed {
@@ -230,6 +255,51 @@ impl RawBuf {
         // SAFETY: We hold the only count.
         let data = unsafe { header(head) }.data;
         // SAFETY: The bytes behind the fresh header are as many, and they overlap with nothing.
+        unsafe { data.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
+        Self(head)
+    }
+
+    /// Makes a buffer of `len` bytes inside a block, initialised as those of the block are.
+    ///
+    /// # Panics
+    /// Where header and bytes do not fit.
+    #[cfg(feature = "slabmem")]
+    fn in_block(mut block: slabmem::Block, len: usize) -> NonNull<Header> {
+        let room = block.len().checked_sub(POOL_HEADER_BYTES);
+        assert!(
+            room.is_some_and(|room| len <= room),
+            "buffer fits into the block"
+        );
+        let place = NonNull::from(&mut block[..]).cast::<u8>();
+        assert!(
+            place.cast::<PoolHeader>().is_aligned(),
+            "blocks are aligned to a cache line"
+        );
+        // SAFETY: The block is longer than the header.
+        let data = unsafe { place.add(POOL_HEADER_BYTES) };
+        let refs = AtomicUsize::new(1);
+        let header = Header {
+            refs,
+            data,
+            len: checked_len(len),
+            kind: Kind::Pool,
+        };
+        let content = PoolHeader { header, block };
+        // SAFETY: The block is ours, long and aligned enough; its handle lives in it until `free`.
+        unsafe { place.cast::<PoolHeader>().write(content) };
+        place.cast()
+    }
+
+    /// Makes a buffer in a block with a copy of these bytes.
+    ///
+    /// # Panics
+    /// Where header and bytes do not fit.
+    #[cfg(feature = "slabmem")]
+    pub(crate) fn copy_into_block(block: slabmem::Block, bytes: &[u8]) -> Self {
+        let head = Self::in_block(block, bytes.len());
+        // SAFETY: We hold the only count.
+        let data = unsafe { header(head) }.data;
+        // SAFETY: `in_block` found room for as many bytes; the block overlaps with nothing.
         unsafe { data.copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len()) };
         Self(head)
     }
@@ -306,8 +376,9 @@ impl Drop for RawBuf {
     }
 }
 
-// SAFETY: A handle reads bytes that nobody writes and counts atomically; any thread may free the buffer, also a
-// foreign owner of one (`Vec`, `Bytes`), since those are `Send` and `Sync` themselves.
+// SAFETY: A handle reads bytes that nobody writes and counts atomically; any thread may free the
+// buffer, also a foreign owner of one (`Vec`, `Bytes`), since those are `Send` and `Sync`
+// themselves.
 unsafe impl Send for RawBuf {}
 // SAFETY: As above.
 unsafe impl Sync for RawBuf {}

@@ -11,8 +11,9 @@ use crate::raw::{RawBuf, RawMany, RawSlice};
 
 /// A counted view of a part of a buffer: 16 bytes.
 ///
-/// It keeps the whole buffer alive ([`buffer_len`](Self::buffer_len) says what that is), so a small view of a large buffer
-/// that lives for long is better copied. An empty view holds no buffer.
+/// It keeps the whole buffer alive ([`buffer_len`](Self::buffer_len) says what that is), so a
+/// small view of a large buffer that lives for long is better copied. An empty view holds no
+/// buffer.
 ///
 /// # Examples
 /// ```
@@ -75,7 +76,8 @@ impl SharedSlice {
         self.len() == 0
     }
 
-    /// Returns the length in bytes of the buffer that this view keeps alive: zero for an empty view.
+    /// Returns the length in bytes of the buffer that this view keeps alive: zero for an empty
+    /// view.
     #[inline]
     #[must_use]
     pub fn buffer_len(&self) -> usize {
@@ -146,7 +148,8 @@ impl SharedSlice {
 
     /// Takes `n` more such views with one atomic addition, or none for an empty view.
     ///
-    /// They are drawn from the iterator; those that were not are given back together when it is dropped.
+    /// They are drawn from the iterator; those that were not are given back together when it is
+    /// dropped.
     ///
     /// # Panics
     /// Where `n` is above 2⁴⁷ (on 64-bit machines).

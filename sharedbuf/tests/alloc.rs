@@ -1,7 +1,7 @@
 //! What allocates and what does not, by an allocator that counts.
 //!
-//! Ground rules: the allocator passes every call on to the system's unchanged, so its contract is the
-//! system allocator's; the counters belong to one thread each.
+//! Ground rules: the allocator passes every call on to the system's unchanged, so its contract is
+//! the system allocator's; the counters belong to one thread each.
 #![cfg(not(loom))]
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -222,3 +222,40 @@ fn bytes_go_both_ways_without_a_copy() {
     assert_eq!(Bytes::from(buf).len(), 64);
     assert!(SharedSlice::from(Bytes::new()).is_empty());
 }
+
+#[cfg(feature = "slabmem")]
+#[test]
+fn buffers_return_to_their_pool_from_any_thread() {
+    use slabmem::{Pool, PoolError};
+
+    let mut pool = Pool::new(4 << 20);
+    let buf = SharedBuf::copy_in(&mut pool, b"abcdef").unwrap();
+    let view = buf.slice(2..4);
+    drop(buf);
+    std::thread::spawn(move || assert_eq!(&*view, b"cd"))
+        .join()
+        .unwrap();
+    pool.collect();
+    assert_eq!((pool.stats().live, pool.stats().cached), (0, 1));
+    assert!(SharedBuf::copy_in(&mut pool, b"").unwrap().is_empty());
+
+    let mut block = ReadBlock::in_pool(&mut pool, 1000).unwrap();
+    assert_eq!(block.capacity() + sharedbuf::POOL_OVERHEAD_BYTES, 2048);
+    block.spare_mut().fill(b'x');
+    block.advance(1500);
+    let part = block.share(100..200);
+    assert!(!block.reset());
+    drop(pool);
+    drop(block);
+    assert!(part.iter().all(|byte| *byte == b'x') && part.buffer_len() > 1900);
+
+    let mut none = Pool::new(0);
+    assert_eq!(
+        SharedBuf::copy_in(&mut none, b"abc").unwrap_err(),
+        PoolError::Full
+    );
+    assert_eq!(
+        ReadBlock::in_pool(&mut none, usize::MAX).unwrap_err(),
+        PoolError::TooLarge
+    );
+}

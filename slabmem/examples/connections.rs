@@ -13,7 +13,8 @@ struct Connection {
 
 /// What a poller would report: the token that was registered, as an integer.
 fn on_readable(connections: &mut Slab<Connection>, token: u64) -> bool {
-    // An event of a connection that was closed in the same batch finds nothing, even where the slot has a new tenant.
+    // An event of a connection that was closed in the same batch finds nothing, even where the
+    // slot has a new tenant.
     let Some(connection) = Key::from_bits(token).and_then(|key| connections.get_mut(key)) else {
         return false;
     };

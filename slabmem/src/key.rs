@@ -7,12 +7,13 @@ use core::num::{NonZeroU32, NonZeroU64};
 /// The handle of an item: a slot index and the generation of the slot.
 ///
 /// A key is `generation << 32 | index` in a [`NonZeroU64`], so that it travels as an epoll token
-/// or a timer payload and `Option<Key>` is 8 bytes. Generations that name an item are odd: a slot's
-/// generation is raised by one when an item moves in and by one when it leaves, so a key of a vacant
-/// slot cannot be written down, and comparing the generation is all that a look-up has to do.
+/// or a timer payload and `Option<Key>` is 8 bytes. Generations that name an item are odd: a
+/// slot's generation is raised by one when an item moves in and by one when it leaves, so a key of
+/// a vacant slot cannot be written down, and comparing the generation is all that a look-up has to
+/// do.
 ///
-/// A key is meaningful only to the slab that made it. Another slab either refuses it or takes it for
-/// the key of an item of its own; both are safe.
+/// A key is meaningful only to the slab that made it. Another slab either refuses it or takes it
+/// for the key of an item of its own; both are safe.
 ///
 /// Keys order by generation first, which is of no use beyond sorted containers.
 ///
@@ -30,7 +31,8 @@ use core::num::{NonZeroU32, NonZeroU64};
 pub struct Key(NonZeroU64);
 
 impl Key {
-    /// Makes a key of a slot and its generation, or nothing where the generation is of a vacant slot.
+    /// Makes a key of a slot and its generation, or nothing where the generation is of a vacant
+    /// slot.
     pub(crate) const fn new(index: u32, generation: u32) -> Option<Self> {
         Self::from_bits((generation as u64) << 32 | index as u64)
     }
@@ -43,8 +45,8 @@ impl Key {
 
     /// Returns the key that [`to_bits`](Self::to_bits) made `bits` of.
     ///
-    /// `None` where no slab could have made it: the upper half is zero or even. Any other integer gives a
-    /// key that is safe to look up, and finds nothing unless such an item lives.
+    /// `None` where no slab could have made it: the upper half is zero or even. Any other integer
+    /// gives a key that is safe to look up, and finds nothing unless such an item lives.
     #[must_use]
     pub const fn from_bits(bits: u64) -> Option<Self> {
         if (bits >> 32) & 1 == 0 {
@@ -58,8 +60,8 @@ impl Key {
 
     /// Returns the slot index.
     ///
-    /// Among the live items of a slab it is unique, and it is dense: small slabs have small indexes. That makes it
-    /// a column number for side tables and bitmaps.
+    /// Among the live items of a slab it is unique, and it is dense: small slabs have small
+    /// indexes. That makes it a column number for side tables and bitmaps.
     #[must_use]
     pub const fn index(self) -> u32 {
         (self.0.get() & u32::MAX as u64) as u32

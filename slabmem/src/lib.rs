@@ -1,12 +1,12 @@
 //! Slab memory: generational slabs and size-classed block pools for network servers.
 //!
-//! [`Slab`] keeps items in chunks of 64 slots that never move. A free mask a chunk makes an insertion
-//! a count of trailing zeros; a generation a slot makes a stale [`Key`] resolve to nothing instead
-//! of to a stranger. Chunks that run empty are given back to the operating system, and their
-//! generations survive that.
+//! [`Slab`] keeps items in chunks of 64 slots that never move. A free mask a chunk makes an
+//! insertion a count of trailing zeros; a generation a slot makes a stale [`Key`] resolve to
+//! nothing instead of to a stranger. Chunks that run empty are given back to the operating system,
+//! and their generations survive that.
 //!
-//! [`Pool`] hands out blocks of bytes by size class: allocated by one owner without atomic operations, freed by
-//! any thread with one.
+//! [`Pool`] hands out blocks of bytes by size class: allocated by one owner without atomic
+//! operations, freed by any thread with one.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
@@ -18,6 +18,7 @@ mod pool;
     reason = "the storage of the slab; its ground rules open the file"
 )]
 mod raw;
+mod report;
 mod slab;
 mod sync;
 #[allow(
@@ -29,7 +30,8 @@ mod sys;
 pub use iter::{Iter, IterMut};
 pub use key::Key;
 pub use pool::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Block, Pool, PoolError, PoolStats};
-pub use slab::{Full, Slab, Stats, VacantEntry};
+pub use report::{Full, Stats};
+pub use slab::{Slab, VacantEntry};
 
 /// The examples of the README.
 #[cfg(doctest)]

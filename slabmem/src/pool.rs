@@ -55,18 +55,20 @@ struct Class {
 
 /// Blocks of 64 bytes to 64 KiB, allocated by one owner and freed by anybody.
 ///
-/// Each size class, a power of two, cuts its blocks from mapped segments and keeps those that came back, of
-/// which the owner takes the latest first: no atomic operation, no system call. A [`Block`] that is
-/// dropped, on whatever thread, is pushed on a stack with one atomic operation; the owner takes
-/// the whole stack with one swap when a class has run out, or in [`collect`](Self::collect). The owner
-/// may hand a block back without an atomic operation by [`give_back`](Self::give_back).
+/// Each size class, a power of two, cuts its blocks from mapped segments and keeps those that came
+/// back, of which the owner takes the latest first: no atomic operation, no system call. A
+/// [`Block`] that is dropped, on whatever thread, is pushed on a stack with one atomic operation;
+/// the owner takes the whole stack with one swap when a class has run out, or in
+/// [`collect`](Self::collect). The owner may hand a block back without an atomic operation by
+/// [`give_back`](Self::give_back).
 ///
-/// Memory is bounded by `max_bytes`, counted in mapped segments (64 KiB to 1 MiB). It is given back to the
-/// system by [`trim`](Self::trim) only. Blocks above [`BLOCK_BYTES_MAX`] are refused: such are rare
-/// enough for the general allocator, which maps them one by one.
+/// Memory is bounded by `max_bytes`, counted in mapped segments (64 KiB to 1 MiB). It is given
+/// back to the system by [`trim`](Self::trim) only. Blocks above [`BLOCK_BYTES_MAX`] are refused:
+/// such are rare enough for the general allocator, which maps them one by one.
 ///
 /// # When the owner goes
-/// A pool may be dropped while blocks are out. They stay valid; the memory of all is unmapped with the last.
+/// A pool may be dropped while blocks are out. They stay valid; the memory of all is unmapped with
+/// the last.
 ///
 /// # Examples
 /// ```
@@ -111,8 +113,8 @@ impl Pool {
     /// Takes a block of at least `len` bytes, whose contents are initialised but of no meaning.
     ///
     /// # Errors
-    /// [`PoolError::TooLarge`] above [`BLOCK_BYTES_MAX`]; [`PoolError::Full`] where a segment more would be above the
-    /// pool's limit; [`PoolError::NoMemory`] where the system gives none.
+    /// [`PoolError::TooLarge`] above [`BLOCK_BYTES_MAX`]; [`PoolError::Full`] where a segment more
+    /// would be above the pool's limit; [`PoolError::NoMemory`] where the system gives none.
     ///
     /// # Complexity
     /// O(1), amortised over the blocks that others have freed since. Maps a segment now and then.
@@ -131,7 +133,8 @@ impl Pool {
         Ok(owner.lend(place, class as u8))
     }
 
-    /// Takes a block of this pool back, without an atomic operation. A block of another pool goes home to that.
+    /// Takes a block of this pool back, without an atomic operation. A block of another pool goes
+    /// home to that.
     #[inline]
     pub fn give_back(&mut self, block: Block) {
         if let Some(owner) = &self.owner

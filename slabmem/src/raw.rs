@@ -1,11 +1,12 @@
 //! The storage of a slab: chunks of 64 slots in mapped segments, and the directory that finds them.
 //!
-//! Ground rules. A [`Store`] owns its segments and every item in them. The chunk that a directory entry
-//! points to lies in a live segment, at an address that does not change until the entry is emptied
-//! by `release`; a reference to a chunk is only made from a reference to its entry, so Rust's
-//! borrow rules hold for chunks as if entries held them by value. Within a chunk, *the generation of
-//! a slot is odd exactly while its item is initialised*: `fill` and `take` are the only ones who change
-//! either, and each changes both. No thread is special: there is no interior mutability here.
+//! Ground rules. A [`Store`] owns its segments and every item in them. The chunk that a directory
+//! entry points to lies in a live segment, at an address that does not change until the entry is
+//! emptied by `release`; a reference to a chunk is only made from a reference to its entry, so
+//! Rust's borrow rules hold for chunks as if entries held them by value. Within a chunk, *the
+//! generation of a slot is odd exactly while its item is initialised*: `fill` and `take` are the
+//! only ones who change either, and each changes both. No thread is special: there is no interior
+//! mutability here.
 
 use core::mem::MaybeUninit;
 use core::ptr::NonNull;
@@ -19,7 +20,8 @@ pub(crate) const SLOTS: usize = 64;
 /// What a segment holds at most, unless a single chunk is larger.
 const SEGMENT_BYTES_MAX: usize = 2 << 20;
 
-/// The base of a chunk that may not be mapped again, since one of its slots has used up its generations.
+/// The base of a chunk that may not be mapped again, since one of its slots has used up its
+/// generations.
 const EXHAUSTED: u32 = u32::MAX;
 
 /// What is known of the slots of a chunk: five cache lines, so that the items begin on a line.
@@ -95,8 +97,8 @@ impl<T> Chunk<T> {
         } else {
             self.header.free |= 1 << slot;
         }
-        // SAFETY: The generation was odd, so the item was initialised; it is even now, so nobody reads
-        // the item again.
+        // SAFETY: The generation was odd, so the item was initialised; it is even now, so nobody
+        // reads the item again.
         Some(unsafe { self.items[slot].assume_init_read() })
     }
 
@@ -176,7 +178,8 @@ impl<'a, T> Iterator for ItemsMut<'a, T> {
         self.live &= self.live - 1;
         let item = self.items.nth(slot - self.passed)?;
         self.passed = slot + 1;
-        // SAFETY: The slot was live when the iterator borrowed the chunk, so the item is initialised.
+        // SAFETY: The slot was live when the iterator borrowed the chunk, so the item is
+        // initialised.
         Some((slot, self.generations[slot % SLOTS], unsafe {
             item.assume_init_mut()
         }))
@@ -194,8 +197,8 @@ impl<T> Entry<T> {
     /// The chunk, while it is mapped.
     #[inline]
     pub(crate) fn chunk(&self) -> Option<&Chunk<T>> {
-        // SAFETY: The entry points into a live segment of its store and `map` initialised the chunk; the
-        // borrow of the entry stands for one of the chunk.
+        // SAFETY: The entry points into a live segment of its store and `map` initialised the
+        // chunk; the borrow of the entry stands for one of the chunk.
         self.chunk.map(|chunk| unsafe { chunk.as_ref() })
     }
 
@@ -283,7 +286,8 @@ impl<T> Store<T> {
         });
     }
 
-    /// Maps the chunk of an entry that has none. False where the system gives no memory or the chunk is exhausted.
+    /// Maps the chunk of an entry that has none. False where the system gives no memory or the
+    /// chunk is exhausted.
     pub(crate) fn map(&mut self, index: usize) -> bool {
         let entry = &mut self.entries[index];
         if entry.base == EXHAUSTED || entry.chunk.is_some() {
@@ -308,14 +312,15 @@ impl<T> Store<T> {
             retired: 0,
             generations: [entry.base; SLOTS],
         };
-        // SAFETY: The header is the first field, the place is ours and aligned, and no entry points to it.
+        // SAFETY: The header is the first field, the place is ours and aligned, and no entry
+        // points to it.
         unsafe { chunk.cast::<Header>().write(header) };
         entry.chunk = Some(chunk);
         true
     }
 
-    /// Gives the chunks `mask` of a group back, which must be mapped and without items; `mapped` says which of the
-    /// group stay. Returns those that may not be mapped again.
+    /// Gives the chunks `mask` of a group back, which must be mapped and without items; `mapped`
+    /// says which of the group stay. Returns those that may not be mapped again.
     pub(crate) fn release(&mut self, group: usize, mask: u64, mapped: u64) -> u64 {
         debug_assert!(mask & mapped == 0);
         let mut exhausted = 0;
@@ -363,8 +368,8 @@ impl<T> Store<T> {
             vacant &= !run;
             if released & run != 0 {
                 let from = (start - first) * Self::CHUNK_BYTES;
-                // SAFETY: No chunk of the run is mapped, so no entry points there and nobody reads what
-                // was written there; `map` writes the header anew.
+                // SAFETY: No chunk of the run is mapped, so no entry points there and nobody reads
+                // what was written there; `map` writes the header anew.
                 unsafe { mapping.discard(from, from + len * Self::CHUNK_BYTES) };
             }
         }
@@ -397,8 +402,8 @@ impl<T> fmt::Debug for Store<T> {
     }
 }
 
-// SAFETY: An entry is the only way to the items of its chunk, and it reaches them as a field would: the
-// store is `Send` where items held by value would be.
+// SAFETY: An entry is the only way to the items of its chunk, and it reaches them as a field
+// would: the store is `Send` where items held by value would be.
 unsafe impl<T: Send> Send for Entry<T> {}
 // SAFETY: As above: a shared entry gives nothing but shared items.
 unsafe impl<T: Sync> Sync for Entry<T> {}

@@ -4,7 +4,7 @@
 use core::fmt;
 
 use crate::raw::{Chunk, SLOTS, Store, bits};
-use crate::{Iter, IterMut, Key};
+use crate::{Full, Iter, IterMut, Key, Stats};
 
 /// The number of chunks that 32-bit indexes reach.
 const CHUNKS_MAX: usize = 1 << 26;
@@ -21,22 +21,23 @@ struct Group {
 
 /// A collection of items that stay where they are, found by keys that never resolve to a stranger.
 ///
-/// Items live in chunks of 64 slots inside mapped segments. Nothing is ever moved or copied when the slab
-/// grows, so the millionth insertion costs what the first did (but for the directory: 16 bytes for 64 items in a
-/// `Vec`). An insertion takes the lowest chunk that has room, so a slab that was large for a while
-/// draws back to its front; chunks that run empty are given back to the operating system in batches, beyond
-/// a reserve of a sixteenth of the mapped chunks and half a megabyte, so that a slab at the edge of a
-/// chunk does not flutter.
+/// Items live in chunks of 64 slots inside mapped segments. Nothing is ever moved or copied when
+/// the slab grows, so the millionth insertion costs what the first did (but for the directory: 16
+/// bytes for 64 items in a `Vec`). An insertion takes the lowest chunk that has room, so a slab
+/// that was large for a while draws back to its front; chunks that run empty are given back to the
+/// operating system in batches, beyond a reserve of a sixteenth of the mapped chunks and half a
+/// megabyte, so that a slab at the edge of a chunk does not flutter.
 ///
-/// The first item maps a segment, of which only the pages that are touched take memory. A slab is meant for
-/// the large tables of a server and less for many tiny collections.
+/// The first item maps a segment, of which only the pages that are touched take memory. A slab is
+/// meant for the large tables of a server and less for many tiny collections.
 ///
 /// An item takes its own size plus 5 bytes. Items may be aligned up to 4,096 bytes.
 ///
 /// # Generations
-/// A slot takes up to 2³¹ items one after the other; then it retires, so that no key is ever made twice. When
-/// a chunk is given back, the highest generation in it is kept and becomes the base of all its slots when it
-/// is mapped again; a chunk with a retired slot is not mapped again. [`Stats::retired`] counts them.
+/// A slot takes up to 2³¹ items one after the other; then it retires, so that no key is ever made
+/// twice. When a chunk is given back, the highest generation in it is kept and becomes the base of
+/// all its slots when it is mapped again; a chunk with a retired slot is not mapped again.
+/// [`Stats::retired`] counts them.
 ///
 /// # Examples
 /// ```
@@ -78,7 +79,8 @@ impl<T> Slab<T> {
         }
     };
 
-    /// Makes an empty slab whose only limits are 2³² − 1 items and the machine's memory. Allocates nothing.
+    /// Makes an empty slab whose only limits are 2³² − 1 items and the machine's memory. Allocates
+    /// nothing.
     #[must_use]
     pub const fn new() -> Self {
         Self::with_limit(u32::MAX)
@@ -106,8 +108,8 @@ impl<T> Slab<T> {
     /// [`Full`] gives the item back where the limit is reached or the system gives no memory.
     ///
     /// # Complexity
-    /// O(1): a count of trailing zeros; when the chunk runs full, one or two more to find the next. Every 64
-    /// items of growth touch fresh pages, and a few thousand map a segment.
+    /// O(1): a count of trailing zeros; when the chunk runs full, one or two more to find the
+    /// next. Every 64 items of growth touch fresh pages, and a few thousand map a segment.
     #[inline]
     pub fn insert(&mut self, value: T) -> Result<Key, Full<T>> {
         if self.len >= self.limit {
@@ -127,7 +129,8 @@ impl<T> Slab<T> {
 
     /// Finds the place of the next item, so that the item can hold its own key.
     ///
-    /// `None` where [`insert`](Self::insert) would fail. An entry that is dropped unused changes nothing.
+    /// `None` where [`insert`](Self::insert) would fail. An entry that is dropped unused changes
+    /// nothing.
     #[inline]
     pub fn vacant_entry(&mut self) -> Option<VacantEntry<'_, T>> {
         if self.len >= self.limit {
@@ -274,7 +277,8 @@ impl<T> Slab<T> {
         IterMut::new(self.store.entries_mut(), left)
     }
 
-    /// Removes the items for which `keep` returns false. Items are visited in the order of their indexes.
+    /// Removes the items for which `keep` returns false. Items are visited in the order of their
+    /// indexes.
     pub fn retain(&mut self, mut keep: impl FnMut(Key, &mut T) -> bool) {
         for index in 0..self.store.entries().len() {
             let live = self.store.chunk(index).map_or(0, Chunk::live);
@@ -514,7 +518,8 @@ pub struct VacantEntry<'a, T> {
 }
 
 impl<'a, T> VacantEntry<'a, T> {
-    /// Returns the key that the item will have. Where the entry is dropped unused, the next item gets it.
+    /// Returns the key that the item will have. Where the entry is dropped unused, the next item
+    /// gets it.
     #[must_use]
     pub fn key(&self) -> Key {
         self.key
@@ -549,51 +554,6 @@ impl<T> fmt::Debug for VacantEntry<'_, T> {
             .field("key", &self.key)
             .finish_non_exhaustive()
     }
-}
-
-/// The error of [`Slab::insert`]: the slab is at its limit, or there is no memory. It holds the item.
-#[derive(Copy, Clone, Eq, PartialEq)]
-pub struct Full<T>(pub T);
-
-impl<T> Full<T> {
-    /// Returns the item that found no room.
-    pub fn into_inner(self) -> T {
-        self.0
-    }
-}
-
-impl<T> fmt::Debug for Full<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Full(..)")
-    }
-}
-
-impl<T> fmt::Display for Full<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("slab is full")
-    }
-}
-
-impl<T> core::error::Error for Full<T> {}
-
-/// The state of a slab's storage.
-#[derive(Copy, Clone, Debug, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Items.
-    pub live: u32,
-    /// Items that there may be at a time.
-    pub limit: u32,
-    /// Chunks in the directory, mapped or given back: the high-water mark.
-    pub chunks: u32,
-    /// Chunks that have memory.
-    pub mapped_chunks: u32,
-    /// Of those, chunks without an item, which are kept for the next storm.
-    pub empty_chunks: u32,
-    /// The memory of the mapped chunks in bytes.
-    pub mapped_bytes: usize,
-    /// Slots out of use, since they or a slot of their chunk have used up the generations.
-    pub retired: u64,
 }
 
 #[cfg(test)]

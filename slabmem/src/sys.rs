@@ -1,9 +1,10 @@
 //! Anonymous memory of the operating system.
 //!
-//! Ground rules: a [`Mapping`] owns its address range from `map` to drop, nobody else unmaps it, and it
-//! hands out nothing but raw pointers; who dereferences them answers for it. Fresh memory reads as zero,
-//! and so does memory after `discard`. Under Miri, which has no `mmap`, the range comes from the
-//! allocator and `discard` leaves it as it is, which the callers must be able to live with.
+//! Ground rules: a [`Mapping`] owns its address range from `map` to drop, nobody else unmaps it,
+//! and it hands out nothing but raw pointers; who dereferences them answers for it. Fresh memory
+//! reads as zero, and so does memory after `discard`. Under Miri, which has no `mmap`, the range
+//! comes from the allocator and `discard` leaves it as it is, which the callers must be able to
+//! live with.
 
 use core::ptr::NonNull;
 
@@ -72,7 +73,8 @@ impl Mapping {
         }
         // SAFETY: `first` lies in the mapping, since it is below `end`.
         let start = unsafe { self.start.as_ptr().add(first) };
-        // SAFETY: The pages belong to this mapping; the caller vouches that their contents are dead.
+        // SAFETY: The pages belong to this mapping; the caller vouches that their contents are
+        // dead.
         let _ = unsafe { madvise(start.cast(), end - first, Advice::LinuxDontNeed) };
     }
 
@@ -98,7 +100,8 @@ impl Drop for Mapping {
     }
 }
 
-// SAFETY: The mapping is a range of addresses that this value alone owns; no thread is special to it.
+// SAFETY: The mapping is a range of addresses that this value alone owns; no thread is special to
+// it.
 unsafe impl Send for Mapping {}
 // SAFETY: Through a shared reference only the address can be read (`discard` has its own contract).
 unsafe impl Sync for Mapping {}

@@ -55,7 +55,8 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// Appends a copy in one piece, or nothing where it is longer than a block or there are too many blocks.
+    /// Appends a copy in one piece, or nothing where it is longer than a block or there are too
+    /// many blocks.
     #[inline]
     pub(super) fn copy(&mut self, bytes: &[u8]) -> Option<Place> {
         if self.last.bytes.capacity() - self.last.bytes.len() < bytes.len() {
@@ -67,7 +68,8 @@ impl Blocks {
         Some(place)
     }
 
-    /// Appends `len` zeros and has them overwritten. As [`copy`](Self::copy), but that `write` comes back where it fails.
+    /// Appends `len` zeros and has them overwritten. As [`copy`](Self::copy), but that `write`
+    /// comes back where it fails.
     #[inline]
     pub(super) fn encode<W: FnOnce(&mut [u8])>(
         &mut self,

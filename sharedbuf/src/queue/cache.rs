@@ -6,10 +6,11 @@ use super::inner::Inner;
 
 /// A bounded stock of queue memory, shared by the queues of one thread.
 ///
-/// Where most connections are idle and each is sent something now and then, a queue would allocate and free at
-/// every burst. With a cache the memory wanders: [`WriteQueue::prepare`](crate::WriteQueue::prepare) before pushing takes
-/// a block, [`WriteQueue::advance_into`](crate::WriteQueue::advance_into) returns it when everything is sent. Both are
-/// optional at every call.
+/// Where most connections are idle and each is sent something now and then, a queue would allocate
+/// and free at every burst. With a cache the memory wanders:
+/// [`WriteQueue::prepare`](crate::WriteQueue::prepare) before pushing takes a block,
+/// [`WriteQueue::advance_into`](crate::WriteQueue::advance_into) returns it when everything is
+/// sent. Both are optional at every call.
 ///
 /// # Examples
 /// ```
@@ -35,7 +36,8 @@ pub struct BlockCache {
 }
 
 impl BlockCache {
-    /// Makes an empty cache that keeps the memory of at most `max` queues, each of at most about 24 KiB.
+    /// Makes an empty cache that keeps the memory of at most `max` queues, each of at most about
+    /// 24 KiB.
     #[must_use]
     pub const fn new(max: usize) -> Self {
         Self {

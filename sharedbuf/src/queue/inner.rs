@@ -1,9 +1,10 @@
 //! The queue while there is something in it: segments to be sent, and the frames that they make up.
 //!
-//! The bytes of the frames, in order, are the bytes of the segments, in order. A segment is a run of the queue's
-//! own bytes, of any number of frames, or a slice, of a single frame. In a run no droppable frame comes after one that
-//! is not: so dropping takes from the front of a run and, but for a run that was sent in part, never cuts
-//! one in two. What is dropped leaves an empty segment and an empty frame behind, so that nothing shifts.
+//! The bytes of the frames, in order, are the bytes of the segments, in order. A segment is a run
+//! of the queue's own bytes, of any number of frames, or a slice, of a single frame. In a run no
+//! droppable frame comes after one that is not: so dropping takes from the front of a run and, but
+//! for a run that was sent in part, never cuts one in two. What is dropped leaves an empty segment
+//! and an empty frame behind, so that nothing shifts.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;

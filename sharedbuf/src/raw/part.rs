@@ -1,8 +1,9 @@
 //! Handles for a part of a buffer: the slice, and the block that is filled from the front.
 //!
-//! Ground rules: those of the parent module. A [`RawSlice`] of length zero has no count and its pointer
-//! dangles; any other has one, and its range lies inside the buffer. A [`RawBlock`] has a count of an inline
-//! buffer, all of whose bytes are initialised; it is the one writer, of the bytes from `filled` on.
+//! Ground rules: those of the parent module. A [`RawSlice`] of length zero has no count and its
+//! pointer dangles; any other has one, and its range lies inside the buffer. A [`RawBlock`] has a
+//! count of a buffer behind its header, all of whose bytes are initialised; it is the one writer,
+//! of the bytes from `filled` on.
 
 use core::mem::{self, ManuallyDrop};
 use core::ptr::NonNull;
@@ -142,7 +143,8 @@ impl RawSlice {
         })
     }
 
-    /// Turns one of the counts that [`retain_n`](Self::retain_n) took from `self` into a handle for the same part.
+    /// Turns one of the counts that [`retain_n`](Self::retain_n) took from `self` into a handle
+    /// for the same part.
     pub(crate) fn take_from(&self, many: &mut RawMany) -> Option<Self> {
         assert!(
             self.len > 0 && many.head == self.head,
@@ -200,6 +202,16 @@ impl RawBlock {
         }
     }
 
+    /// A block in that of a pool, as long as there is room.
+    #[cfg(feature = "slabmem")]
+    pub(crate) fn in_block(block: slabmem::Block) -> Self {
+        let capacity = block.len().saturating_sub(super::POOL_HEADER_BYTES);
+        Self {
+            head: RawBuf::in_block(block, capacity),
+            filled: 0,
+        }
+    }
+
     fn header(&self) -> &Header {
         // SAFETY: The block has a count.
         unsafe { header(self.head) }
@@ -214,7 +226,8 @@ impl RawBlock {
     }
 
     pub(crate) fn filled(&self) -> &[u8] {
-        // SAFETY: The bytes below the mark are initialised, and nobody writes them while `self` is borrowed.
+        // SAFETY: The bytes below the mark are initialised, and nobody writes them while `self` is
+        // borrowed.
         unsafe { slice::from_raw_parts(self.header().data.as_ptr(), self.filled as usize) }
     }
 
@@ -222,7 +235,8 @@ impl RawBlock {
         let spare = self.capacity() - self.filled_len();
         // SAFETY: The mark is inside the buffer.
         let start = unsafe { self.header().data.add(self.filled as usize) };
-        // SAFETY: The bytes from the mark on are initialised since allocation, and no slice reaches there.
+        // SAFETY: The bytes from the mark on are initialised since allocation, and no slice
+        // reaches there.
         unsafe { slice::from_raw_parts_mut(start.as_ptr(), spare) }
     }
 
@@ -301,9 +315,11 @@ impl Drop for RawBlock {
     }
 }
 
-// SAFETY: The block is the one writer of bytes that no handle reads; below the mark it is as `RawSlice`.
+// SAFETY: The block is the one writer of bytes that no handle reads; below the mark it is as
+// `RawSlice`.
 unsafe impl Send for RawBlock {}
-// SAFETY: Through a shared reference it only reads bytes and counts, and clones counts, all as `RawSlice` does.
+// SAFETY: Through a shared reference it only reads bytes and counts, and clones counts, all as
+// `RawSlice` does.
 unsafe impl Sync for RawBlock {}
 
 const _: () = assert!(mem::size_of::<Option<RawSlice>>() == 16 || size_of::<usize>() < 8);

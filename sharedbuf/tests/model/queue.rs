@@ -1,4 +1,5 @@
-//! Operations on a write queue, run against a naive model. Used by the property test and by the fuzz target.
+//! Operations on a write queue, run against a naive model. Used by the property test and by the
+//! fuzz target.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -199,7 +200,8 @@ impl World {
     }
 }
 
-/// Runs the operations on a queue, with a cache or without, and on the model; compares every answer.
+/// Runs the operations on a queue, with a cache or without, and on the model; compares every
+/// answer.
 pub(crate) fn run(cached: bool, ops: &[Op]) {
     let mut world = World {
         cache: cached.then(|| BlockCache::new(2)),

@@ -1,4 +1,5 @@
-//! Operations on slices and a read block, run against byte vectors. Used by the property test and by the fuzz target.
+//! Operations on slices and a read block, run against byte vectors. Used by the property test and
+//! by the fuzz target.
 
 use sharedbuf::{ReadBlock, SharedBuf, SharedSlice};
 

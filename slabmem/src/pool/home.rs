@@ -1,17 +1,19 @@
 //! Where blocks go home: the one thing that a pool shares with its blocks.
 //!
-//! Ground rules. A [`Block`] owns its bytes alone. A [`Home`] lives until its owner has closed it *and* every block that
-//! was out at that time is back: a block may therefore use its home until the moment at which it is pushed or
-//! counted off, and not afterwards. The memory of the blocks belongs to the segments; those belong to the owner, and
-//! from `close` on to the home.
+//! Ground rules. A [`Block`] owns its bytes alone. A [`Home`] lives until its owner has closed it
+//! *and* every block that was out at that time is back: a block may therefore use its home until
+//! the moment at which it is pushed or counted off, and not afterwards. The memory of the blocks
+//! belongs to the segments; those belong to the owner, and from `close` on to the home.
 //!
-//! A block that comes back becomes a [`Node`] in its own memory, on a stack that is pushed by compare and exchange
-//! and emptied by one swap. Nobody pops a single node, so a head that came back to the same address does no harm.
+//! A block that comes back becomes a [`Node`] in its own memory, on a stack that is pushed by
+//! compare and exchange and emptied by one swap. Nobody pops a single node, so a head that came
+//! back to the same address does no harm.
 //!
-//! Orderings. A push is Release and the swap that takes the list is Acquire: what a thread did with a block comes
-//! before what the owner does with it. `orphans` is only changed by AcqRel operations: who brings it to zero after
-//! the owner's addition comes after all of them, and frees. Before that addition the count is negative or zero
-//! and nobody who subtracts can bring it to zero.
+//! Orderings. A push is Release and the swap that takes the list is Acquire: what a thread did
+//! with a block comes before what the owner does with it. `orphans` is only changed by AcqRel
+//! operations: who brings it to zero after the owner's addition comes after all of them, and
+//! frees. Before that addition the count is negative or zero and nobody who subtracts can bring it
+//! to zero.
 
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
@@ -119,7 +121,8 @@ impl Owner {
         take_list(returned.swap(ptr::null_mut(), Ordering::Acquire), &mut each);
     }
 
-    /// Leaves the segments to the blocks that are out, `live` by the owner's books, or frees them if there are none.
+    /// Leaves the segments to the blocks that are out, `live` by the owner's books, or frees them
+    /// if there are none.
     pub(super) fn close(self, segments: Vec<Mapping>, live: usize) {
         let home = self.home();
         // SAFETY: Nobody else looks at the cell before the addition below.
@@ -138,8 +141,8 @@ impl Owner {
 /// Visits the nodes of a list that nobody else can reach.
 fn take_list(mut head: *mut Node, each: &mut impl FnMut(u8, Place)) {
     while let Some(node) = NonNull::new(head) {
-        // SAFETY: The node was written before it was pushed, and the swap that took the list was Acquire; its
-        // memory is ours since.
+        // SAFETY: The node was written before it was pushed, and the swap that took the list was
+        // Acquire; its memory is ours since.
         let Node { next, class } = unsafe { node.read() };
         head = next;
         each(class, Place(node.cast()));
@@ -159,18 +162,20 @@ unsafe fn free(home: NonNull<Home>) {
 
 // SAFETY: The owner's side uses the home by atomics; the cell is touched as `close` says.
 unsafe impl Send for Owner {}
-// SAFETY: `drain` and `lend` on a shared owner are sound from several threads: the list is taken by a swap.
+// SAFETY: `drain` and `lend` on a shared owner are sound from several threads: the list is taken
+// by a swap.
 unsafe impl Sync for Owner {}
 
 /// A block of a [`Pool`](crate::Pool): bytes that go home when it is dropped, on whatever thread.
 ///
-/// It dereferences to all its bytes, which are initialised but of no meaning at first: they may be what the last
-/// user left. There are [`len`](slice::len) of them, which is what its class has: at least what was asked for.
+/// It dereferences to all its bytes, which are initialised but of no meaning at first: they may be
+/// what the last user left. There are [`len`](slice::len) of them, which is what its class has: at
+/// least what was asked for.
 ///
 /// # Concurrency
-/// `Send` and `Sync`. A drop is one push on the pool's stack, or, where the pool is gone, one subtraction; the last block of a
-/// pool that is gone unmaps its memory. The owner of the pool saves the atomic operation by
-/// [`Pool::give_back`](crate::Pool::give_back).
+/// `Send` and `Sync`. A drop is one push on the pool's stack, or, where the pool is gone, one
+/// subtraction; the last block of a pool that is gone unmaps its memory. The owner of the pool
+/// saves the atomic operation by [`Pool::give_back`](crate::Pool::give_back).
 pub struct Block {
     data: NonNull<u8>,
     home: NonNull<Home>,
@@ -206,7 +211,8 @@ impl Drop for Block {
                 next: head,
                 class: self.class,
             };
-            // SAFETY: The block's memory is ours until the exchange succeeds, and large and aligned enough.
+            // SAFETY: The block's memory is ours until the exchange succeeds, and large and
+            // aligned enough.
             unsafe { node.write(content) };
             let order = (Ordering::Release, Ordering::Relaxed);
             match home

@@ -1,4 +1,5 @@
-//! Operations on a slab, run against a naive model. Used by the property test and by the fuzz target.
+//! Operations on a slab, run against a naive model. Used by the property test and by the fuzz
+//! target.
 
 use std::collections::HashMap;
 
