@@ -118,7 +118,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         let input = self
             .core
             .receive(key, &block, 0..block.len(), &mut left.packets);
-        if input.next == Next::Paused {
+        if input.next == Next::Paused && input.used_to < block.len() {
             self.core.keep_partial(key, Partial::Large(block));
             return Read::Progress(Progress::Done);
         }

@@ -1,1 +1,0 @@
-//! Shared workloads of the benchmarks.
