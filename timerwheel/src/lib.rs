@@ -2,6 +2,7 @@
 //!
 //! [`TimerWheel`] is the wheel, [`Policy`] says how late its timers may be, [`TimerKey`] names one.
 //! With the feature `timerfd`, `driver::TimerFd` wakes an event loop when the wheel wants it.
+//! [`ShardedWheel`] is for servers where any thread may reset or cancel a timer of another's wheel.
 //!
 //! # How it works
 //!
@@ -51,18 +52,22 @@
 //! [`advance`](TimerWheel::advance) if nothing is due; work. Round the clock down to ticks and
 //! deadlines up, and no timer is early by the clock either.
 #![deny(missing_docs)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bits;
 #[cfg(feature = "timerfd")]
 pub mod driver;
+mod inbox;
 mod key;
 mod policy;
+mod sharded;
 mod slab;
+mod sync;
 mod wheel;
 
 pub use key::TimerKey;
 pub use policy::Policy;
+pub use sharded::{Notify, RemoteExpired, RemoteTimer, ShardedWheel, WheelOwner};
 pub use wheel::{Expired, Stats, TimerWheel};
 
 /// Runs the example of the README as a test.

@@ -351,6 +351,13 @@ impl<T> TimerWheel<T> {
         self.slab.len() == 0
     }
 
+    /// The latest tick that the wheel was told by [`advance`](Self::advance) or
+    /// [`expire`](Self::expire), at first the one it was made with.
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.now_tick
+    }
+
     /// The policy the wheel was made with.
     #[must_use]
     pub const fn policy(&self) -> Policy {
