@@ -72,7 +72,7 @@ impl<M> Inbox<M> {
                 Ok(_) => return below.is_null(),
                 Err(newest) => {
                     below = newest;
-                    // SAFETY: `raw` was a box three lines above, and the exchange failed, so it is
+                    // SAFETY: `raw` was made of a box just above, and the exchange failed, so it is
                     // not on the stack and still belongs to this thread.
                     link = unsafe { Box::from_raw(raw) };
                 }

@@ -60,6 +60,7 @@ pub mod driver;
 mod inbox;
 mod key;
 mod policy;
+mod report;
 mod sharded;
 mod slab;
 mod sync;
@@ -67,8 +68,9 @@ mod wheel;
 
 pub use key::TimerKey;
 pub use policy::Policy;
+pub use report::{Expired, Stats};
 pub use sharded::{Notify, RemoteExpired, RemoteTimer, ShardedWheel, WheelOwner};
-pub use wheel::{Expired, Stats, TimerWheel};
+pub use wheel::TimerWheel;
 
 /// Runs the example of the README as a test.
 #[cfg(doctest)]

@@ -19,8 +19,9 @@ use std::fmt;
 use crate::inbox::Inbox;
 use crate::key::TimerKey;
 use crate::policy::Policy;
+use crate::report::Expired;
 use crate::sync::{Arc, AtomicU64, Ordering};
-use crate::wheel::{Expired, TimerWheel};
+use crate::wheel::TimerWheel;
 
 /// The deadline of a timer that has expired or been cancelled.
 const DEAD: u64 = u64::MAX;
