@@ -5,13 +5,13 @@
 //! The inbox is a stack that is only pushed to and only emptied as a whole.
 //!
 //! - A link is a box that was turned into a pointer. Before it is pushed it belongs to the pushing
-//!   thread; once the compare-exchange in `push` has put it on the stack, it belongs to the stack; the
-//!   swap in `drain` gives it, with all that hang on it, to the draining thread. No thread looks
-//!   into a link that does not belong to it, so there is nothing to reclaim later and no ABA: a head
-//!   that was popped and pushed again is as good as it was, because its `below` is set anew.
-//! - The Release of `push` pairs with the Acquire of `drain`: the drainer sees what was written into
-//!   the link. Links below the newest were pushed by earlier Releases; each compare-exchange is a
-//!   read-modify-write, so the release sequence of each reaches the drainer's Acquire.
+//!   thread; once the compare-exchange in `push` has put it on the stack, it belongs to the stack;
+//!   the swap in `drain` gives it, with all that hang on it, to the draining thread. No thread
+//!   looks into a link that does not belong to it, so there is nothing to reclaim later and no ABA:
+//!   a head that was popped and pushed again is as good as it was, because its `below` is set anew.
+//! - The Release of `push` pairs with the Acquire of `drain`: the drainer sees what was written
+//!   into the link. Links below the newest were pushed by earlier Releases; each compare-exchange
+//!   is a read-modify-write, so the release sequence of each reaches the drainer's Acquire.
 #![allow(
     unsafe_code,
     reason = "links are owned through raw pointers while they are on the stack"

@@ -38,11 +38,11 @@
 //! thousand times within its keep-alive costs a thousand stores and one move.
 //!
 //! A slot that has come up becomes the **pending** list as a whole, and
-//! [`expire`](TimerWheel::expire) works that off within its budget. What is pending is still a timer
-//! like any other: it can be cancelled, touched and reset.
+//! [`expire`](TimerWheel::expire) works that off within its budget. What is pending is still a
+//! timer like any other: it can be cancelled, touched and reset.
 //!
-//! Timers are entries of 24 bytes and the payload in chunks of 64, linked by their indexes. An index
-//! and a generation are the [`TimerKey`].
+//! Timers are entries of 24 bytes and the payload in chunks of 64, linked by their indexes. An
+//! index and a generation are the [`TimerKey`].
 //!
 //! # Driving it
 //!

@@ -33,8 +33,9 @@ pub type Notify = Box<dyn Fn() + Send + Sync>;
 struct Node {
     /// The deadline, which only grows, and ends as `DEAD`.
     ///
-    /// All accesses that change it are AcqRel, so that what a thread did before a touch is seen by the
-    /// owner that honours it, and what the owner did before expiring is seen by a touch that is late.
+    /// All accesses that change it are AcqRel, so that what a thread did before a touch is seen by
+    /// the owner that honours it, and what the owner did before expiring is seen by a touch that is
+    /// late.
     deadline_tick: AtomicU64,
     /// The key in the owner's wheel, zero before it is there. Only the owner uses it.
     key: AtomicU64,
@@ -180,8 +181,8 @@ impl<T> ShardedWheel<T> {
 
     /// Sends a timer to the wheel of a shard; `None` if there is no such shard.
     ///
-    /// Deadlines of `u64::MAX` count as one tick earlier. The owner should be awake by the deadline:
-    /// see the section on notification.
+    /// Deadlines of `u64::MAX` count as one tick earlier. The owner should be awake by the
+    /// deadline: see the section on notification.
     ///
     /// # Complexity
     ///
@@ -321,8 +322,8 @@ impl<T> WheelOwner<T> {
     /// Takes in what other threads have sent, then appends the timers that are due to `out`; says
     /// whether there is more to do.
     ///
-    /// Looks at no more than `budget` timers of the wheel, as [`TimerWheel::expire`] does. The inbox is
-    /// emptied whatever the budget.
+    /// Looks at no more than `budget` timers of the wheel, as [`TimerWheel::expire`] does. The
+    /// inbox is emptied whatever the budget.
     pub fn expire(
         &mut self,
         now_tick: u64,

@@ -31,10 +31,11 @@ const _: () = assert!(size_of::<Option<Entry<u64>>>() == 24 + size_of::<u64>());
 
 /// A hierarchical timer wheel that takes ticks and knows no clock.
 ///
-/// What a tick is, the caller decides, and counts them in a `u64` that starts anywhere. Timers carry
-/// a payload `T`, which should be small (a key, an index): it lies in the wheel's own memory.
+/// What a tick is, the caller decides, and counts them in a `u64` that starts anywhere. Timers
+/// carry a payload `T`, which should be small (a key, an index): it lies in the wheel's own memory.
 ///
-/// See the [crate documentation](crate) for how it works, and [`Policy`] for how late a timer may be.
+/// See the [crate documentation](crate) for how it works, and [`Policy`] for how late a timer may
+/// be.
 ///
 /// # Examples
 ///
@@ -180,8 +181,8 @@ impl<T> TimerWheel<T> {
 
     /// Moves the deadline of a timer to any tick, earlier or later; false if the key is stale.
     ///
-    /// The timer is moved to another slot at once, as if it had been cancelled and inserted, but the
-    /// key stays good.
+    /// The timer is moved to another slot at once, as if it had been cancelled and inserted, but
+    /// the key stays good.
     ///
     /// # Complexity
     ///
@@ -262,13 +263,14 @@ impl<T> TimerWheel<T> {
         }
     }
 
-    /// Appends the timers that are due at `now_tick` to `out`, and says whether there is more to do.
+    /// Appends the timers that are due at `now_tick` to `out`, and says whether there is more to
+    /// do.
     ///
     /// Looks at no more than `budget` timers, so it appends no more. A timer that is looked at and
-    /// only moved counts like one that is appended; so the answer may be true with nothing appended,
-    /// and the caller comes back in its next turn, with this tick or a later one. Between two calls
-    /// all other methods may be used: what is due but not yet appended can still be cancelled,
-    /// touched or reset.
+    /// only moved counts like one that is appended; so the answer may be true with nothing
+    /// appended, and the caller comes back in its next turn, with this tick or a later one. Between
+    /// two calls all other methods may be used: what is due but not yet appended can still be
+    /// cancelled, touched or reset.
     ///
     /// The order among timers that come due in one call is not specified. No timer is appended
     /// before its deadline. A `now_tick` that has gone backwards counts as the latest one given.
