@@ -11,10 +11,10 @@
 //! 2. expire what is due;
 //! 3. before waiting again, call [`arm`](TimerFd::arm) with the next deadline.
 //!
-//! A deadline that is later than the armed one costs nothing: the timerfd fires at the earlier time,
-//! the loop finds nothing due and arms anew. With lazily reset timers that is once a delay, not
-//! once a reset. There can be such a spurious wake-up after a cancel, too; [`disarm`](TimerFd::disarm)
-//! saves it when the wheel has become empty.
+//! A deadline that is later than the armed one costs nothing: the timerfd fires at the earlier
+//! time, the loop finds nothing due and arms anew. With lazily reset timers that is once a delay,
+//! not once a reset. There can be such a spurious wake-up after a cancel, too;
+//! [`disarm`](TimerFd::disarm) saves it when the wheel has become empty.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};

@@ -2,6 +2,7 @@
 //!
 //! [`TimerWheel`] is the wheel, [`Policy`] says how late its timers may be, [`TimerKey`] names one.
 //! With the feature `timerfd`, `driver::TimerFd` wakes an event loop when the wheel wants it.
+//! [`ShardedWheel`] is for servers where any thread may reset or cancel a timer of another's wheel.
 //!
 //! # How it works
 //!
@@ -37,11 +38,11 @@
 //! thousand times within its keep-alive costs a thousand stores and one move.
 //!
 //! A slot that has come up becomes the **pending** list as a whole, and
-//! [`expire`](TimerWheel::expire) works that off within its budget. What is pending is still a timer
-//! like any other: it can be cancelled, touched and reset.
+//! [`expire`](TimerWheel::expire) works that off within its budget. What is pending is still a
+//! timer like any other: it can be cancelled, touched and reset.
 //!
-//! Timers are entries of 24 bytes and the payload in chunks of 64, linked by their indexes. An index
-//! and a generation are the [`TimerKey`].
+//! Timers are entries of 24 bytes and the payload in chunks of 64, linked by their indexes. An
+//! index and a generation are the [`TimerKey`].
 //!
 //! # Driving it
 //!
@@ -51,19 +52,25 @@
 //! [`advance`](TimerWheel::advance) if nothing is due; work. Round the clock down to ticks and
 //! deadlines up, and no timer is early by the clock either.
 #![deny(missing_docs)]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod bits;
 #[cfg(feature = "timerfd")]
 pub mod driver;
+mod inbox;
 mod key;
 mod policy;
+mod report;
+mod sharded;
 mod slab;
+mod sync;
 mod wheel;
 
 pub use key::TimerKey;
 pub use policy::Policy;
-pub use wheel::{Expired, Stats, TimerWheel};
+pub use report::{Expired, Stats};
+pub use sharded::{Notify, RemoteExpired, RemoteTimer, ShardedWheel, WheelOwner};
+pub use wheel::TimerWheel;
 
 /// Runs the example of the README as a test.
 #[cfg(doctest)]

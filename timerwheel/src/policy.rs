@@ -43,8 +43,8 @@ pub enum Policy {
     /// `max_slack_ticks` is below 3, have none.
     ///
     /// Level `n` has slots of 4^n ticks. A timer waits in the slot of its rounded deadline, unless
-    /// that is more than 64 slots away: `max_slack_ticks` forbids the coarser slots that would reach
-    /// it (or, for a few delays just below the next level, the 1/16 does). Then it waits on a
+    /// that is more than 64 slots away: `max_slack_ticks` forbids the coarser slots that would
+    /// reach it (or, for a few delays just below the next level, the 1/16 does). Then it waits on a
     /// coarser level, is moved when that slot comes up shortly before the deadline, and keeps the
     /// slack it was inserted with. That is one move for delays below 2^20 ticks, and one more for
     /// each 64 times that.
@@ -87,8 +87,8 @@ impl Policy {
 
     /// The slot for a deadline after `current_tick`.
     ///
-    /// The slot comes up after `current_tick`, and its number is at most 64 above the present one of
-    /// its level, so that no two numbers in use share a slot.
+    /// The slot comes up after `current_tick`, and its number is at most 64 above the present one
+    /// of its level, so that no two numbers in use share a slot.
     pub(crate) fn place(self, current_tick: u64, grain: u8, deadline_tick: u64) -> Place {
         debug_assert!(
             deadline_tick > current_tick,

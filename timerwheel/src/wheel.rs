@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 
 use crate::key::TimerKey;
 use crate::policy::{LEVELS_MAX, Place, Policy, SLOTS};
+use crate::report::{Expired, Stats};
 use crate::slab::Slab;
 
 /// The end of a list.
@@ -28,45 +29,13 @@ struct Entry<T> {
 const _: () = assert!(size_of::<Option<Entry<()>>>() == 24);
 const _: () = assert!(size_of::<Option<Entry<u64>>>() == 24 + size_of::<u64>());
 
-/// A timer that has expired, as [`TimerWheel::expire`] hands it out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Expired<T> {
-    /// The key that named the timer. It is stale.
-    pub key: TimerKey,
-    /// The deadline that has come, after all that [`touch`](TimerWheel::touch) did.
-    pub deadline_tick: u64,
-    /// The payload.
-    pub value: T,
-}
-
-/// What a wheel holds and has done. Counters start at zero and wrap.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Stats {
-    /// Timers in the wheel.
-    pub live: usize,
-    /// Chunks of 64 timers that are allocated.
-    pub chunks: usize,
-    /// Heap bytes of the wheel, without what payloads own.
-    pub bytes: usize,
-    /// Timers inserted so far.
-    pub inserted: u64,
-    /// Timers cancelled so far.
-    pub cancelled: u64,
-    /// Timers expired so far.
-    pub expired: u64,
-    /// Timers that were looked at before their deadline so far, and put into another slot.
-    pub moved: u64,
-    /// By how many ticks the latest timer was late.
-    pub late_ticks_max: u64,
-}
-
 /// A hierarchical timer wheel that takes ticks and knows no clock.
 ///
-/// What a tick is, the caller decides, and counts them in a `u64` that starts anywhere. Timers carry
-/// a payload `T`, which should be small (a key, an index): it lies in the wheel's own memory.
+/// What a tick is, the caller decides, and counts them in a `u64` that starts anywhere. Timers
+/// carry a payload `T`, which should be small (a key, an index): it lies in the wheel's own memory.
 ///
-/// See the [crate documentation](crate) for how it works, and [`Policy`] for how late a timer may be.
+/// See the [crate documentation](crate) for how it works, and [`Policy`] for how late a timer may
+/// be.
 ///
 /// # Examples
 ///
@@ -212,8 +181,8 @@ impl<T> TimerWheel<T> {
 
     /// Moves the deadline of a timer to any tick, earlier or later; false if the key is stale.
     ///
-    /// The timer is moved to another slot at once, as if it had been cancelled and inserted, but the
-    /// key stays good.
+    /// The timer is moved to another slot at once, as if it had been cancelled and inserted, but
+    /// the key stays good.
     ///
     /// # Complexity
     ///
@@ -294,13 +263,14 @@ impl<T> TimerWheel<T> {
         }
     }
 
-    /// Appends the timers that are due at `now_tick` to `out`, and says whether there is more to do.
+    /// Appends the timers that are due at `now_tick` to `out`, and says whether there is more to
+    /// do.
     ///
     /// Looks at no more than `budget` timers, so it appends no more. A timer that is looked at and
-    /// only moved counts like one that is appended; so the answer may be true with nothing appended,
-    /// and the caller comes back in its next turn, with this tick or a later one. Between two calls
-    /// all other methods may be used: what is due but not yet appended can still be cancelled,
-    /// touched or reset.
+    /// only moved counts like one that is appended; so the answer may be true with nothing
+    /// appended, and the caller comes back in its next turn, with this tick or a later one. Between
+    /// two calls all other methods may be used: what is due but not yet appended can still be
+    /// cancelled, touched or reset.
     ///
     /// The order among timers that come due in one call is not specified. No timer is appended
     /// before its deadline. A `now_tick` that has gone backwards counts as the latest one given.
@@ -349,6 +319,13 @@ impl<T> TimerWheel<T> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.slab.len() == 0
+    }
+
+    /// The latest tick that the wheel was told by [`advance`](Self::advance) or
+    /// [`expire`](Self::expire), at first the one it was made with.
+    #[must_use]
+    pub const fn now(&self) -> u64 {
+        self.now_tick
     }
 
     /// The policy the wheel was made with.

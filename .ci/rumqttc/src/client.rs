@@ -207,8 +207,8 @@ macro_rules! pump {
 }
 
 enum Loop {
-    V4(rumqttc::EventLoop),
-    V5(v5::EventLoop),
+    V4(Box<rumqttc::EventLoop>),
+    V5(Box<v5::EventLoop>),
 }
 
 async fn drive(eventloop: Loop, events: Sender<Event>, mut killed: oneshot::Receiver<()>) {
@@ -225,11 +225,11 @@ impl Client {
             Version::V4 => {
                 let (client, eventloop) =
                     rumqttc::AsyncClient::new(options4(broker, options), REQUESTS);
-                (Handle::V4(client), Loop::V4(eventloop))
+                (Handle::V4(client), Loop::V4(Box::new(eventloop)))
             }
             Version::V5 => {
                 let (client, eventloop) = v5::AsyncClient::new(options5(broker, options), REQUESTS);
-                (Handle::V5(client), Loop::V5(eventloop))
+                (Handle::V5(client), Loop::V5(Box::new(eventloop)))
             }
         };
         let (sender, events) = channel();

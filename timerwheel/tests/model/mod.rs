@@ -7,7 +7,8 @@ use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
 /// One step of a test. Ticks and timers are picked by small numbers, so that they meet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Op {
-    /// Insert a timer that long after the present tick, at the next tick that has so many low zeros.
+    /// Insert a timer that long after the present tick, at the next tick that has so many low
+    /// zeros.
     Insert { delay: u64, zeros: u32 },
     /// Insert a timer that long before the present tick.
     InsertPast { ago: u64 },
