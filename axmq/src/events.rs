@@ -45,6 +45,14 @@ impl Cause {
         }
     }
 
+    /// What a 5.0 client is told in words: no more than concerns it.
+    pub(crate) fn text_for_client(&self) -> String {
+        match self {
+            Self::TakenOver(_) => "another connection has taken over this client id".to_owned(),
+            other => other.to_string(),
+        }
+    }
+
     /// Whether the client ended it, so that there is nobody to tell.
     pub(crate) fn is_from_peer(&self) -> bool {
         matches!(
@@ -109,6 +117,13 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    fn is_routine(&self) -> bool {
+        match self {
+            Self::Connected { .. } => true,
+            Self::Disconnected { cause, .. } => !cause.is_misconduct(),
+        }
+    }
+
     /// Writes the log line.
     pub(crate) fn log(&self) {
         match self {
@@ -148,6 +163,49 @@ impl Event {
                 "{cause}"
             ),
         }
+    }
+}
+
+/// Keeps a crowd of misbehaving clients from filling the disk: so many lines a second, then one
+/// that says how many were left out.
+#[derive(Debug, Default)]
+pub(crate) struct LogBudget {
+    second: u64,
+    written: u32,
+    left_out: u64,
+}
+
+/// Lines of one shard in one second.
+const LINES_A_SECOND: u32 = 200;
+
+impl LogBudget {
+    pub(crate) fn write(&mut self, events: impl Iterator<Item = Event>, now_ms: u64) {
+        for event in events {
+            // Routine lines are only there because somebody asked for all of them.
+            if event.is_routine() || self.allows(now_ms) {
+                event.log();
+            }
+        }
+    }
+
+    /// Whether one more line may be written.
+    pub(crate) fn allows(&mut self, now_ms: u64) -> bool {
+        let second = now_ms / 1_000;
+        if second != self.second {
+            self.second = second;
+            self.written = 0;
+            if self.left_out > 0 {
+                tracing::warn!(event = "log.limited", left_out = self.left_out);
+                self.left_out = 0;
+            }
+        }
+        let allows = self.written < LINES_A_SECOND;
+        if allows {
+            self.written += 1;
+        } else {
+            self.left_out += 1;
+        }
+        allows
     }
 }
 

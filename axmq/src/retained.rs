@@ -9,7 +9,7 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
 
-use topicmap::{Cursor, Filter, Topic, TopicStore};
+use topicmap::{Cursor, Filter, Limits, Topic, TopicStore};
 
 use crate::publication::Publication;
 
@@ -130,12 +130,14 @@ impl Retained {
     }
 
     /// Visits messages that match, looking at no more than about `budget` nodes; `false` when
-    /// there is more. The caller has added its subscription before: this begins with the fence.
+    /// there is more. What has expired is removed on the way. The caller has added its subscription before: this begins with the fence.
     pub(crate) fn scan(
         &self,
         filter: &Filter<'_>,
         position: &mut Position,
         budget: usize,
+        now_ms: u64,
+        limits: &Limits,
         mut visit: impl FnMut(&Publication),
     ) -> bool {
         fence(Ordering::SeqCst);
@@ -144,16 +146,26 @@ impl Retained {
             position.stripe = Self::stripe_of(filter.hash());
         }
         let mut left = budget;
+        let mut expired: Vec<Box<str>> = Vec::new();
         while let Some(stripe) = self.stripes.get(position.stripe) {
             if left == 0 {
                 return false;
             }
             let from = position.cursor.take().unwrap_or_default();
             let mut seen = 0;
-            let next = lock(stripe).scan(filter, from, left, |_, publication| {
+            let mut store = lock(stripe);
+            let next = store.scan(filter, from, left, |topic, publication| {
                 seen += 1;
-                visit(publication);
+                if publication.view().is_expired(now_ms) {
+                    expired.push(topic.into());
+                } else {
+                    visit(publication);
+                }
             });
+            for topic in expired.drain(..) {
+                self.remove(&mut store, &topic, limits);
+            }
+            drop(store);
             if let Some(cursor) = next {
                 position.cursor = Some(cursor);
                 return false;
@@ -166,6 +178,15 @@ impl Retained {
             };
         }
         true
+    }
+
+    fn remove(&self, store: &mut TopicStore<Publication>, topic: &str, limits: &Limits) {
+        // It was stored under this name, so it is legal.
+        if let Ok(topic) = Topic::parse(topic, limits)
+            && let Some(old) = store.remove(&topic)
+        {
+            self.uncount(cost(topic.as_str(), &old));
+        }
     }
 
     pub(crate) fn len(&self) -> u64 {

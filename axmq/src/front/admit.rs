@@ -106,8 +106,8 @@ pub(super) fn first_bytes(bytes: &[u8]) -> Result<(), Refusal> {
 pub(super) fn check(bytes: &[u8], frame: &Frame, shared: &Shared) -> Result<ConnectInfo, Refusal> {
     first_bytes(bytes)?;
     let packet = bytes.get(..frame.total_len).unwrap_or_default();
-    let connect = mqtt_codec::decode_connect(packet, frame, &DecodeOptions::STRICT)
-        .map_err(malformed)?;
+    let connect =
+        mqtt_codec::decode_connect(packet, frame, &DecodeOptions::STRICT).map_err(malformed)?;
     if connect.properties().authentication_method().is_some() {
         return Err(Refusal::rule(
             &connect,
@@ -166,7 +166,10 @@ fn malformed(error: Error) -> Refusal {
         (_, Some(Version::V5)) => Some(Version::V5),
         _ => None,
     };
-    Refusal { version, ..Refusal::silent(error) }
+    Refusal {
+        version,
+        ..Refusal::silent(error)
+    }
 }
 
 fn client_id(connect: &Connect<'_>) -> Result<(Box<str>, bool), Refusal> {

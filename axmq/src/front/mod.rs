@@ -20,7 +20,7 @@ use slabmem::{Key, Slab};
 use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
 
 use self::admit::Refusal;
-use crate::events::ReasonHex;
+use crate::events::{LogBudget, ReasonHex};
 use crate::message::{Handover, ToFront, ToShard};
 use crate::shard::Shared;
 
@@ -75,6 +75,7 @@ pub(crate) struct FrontServer<B: Backend> {
     shed: u64,
     shed_said_ms: u64,
     buffer: Box<[u8]>,
+    log: LogBudget,
     now_ms: u64,
     is_done: bool,
 }
@@ -94,6 +95,7 @@ impl<B: Backend> FrontServer<B> {
             shed: 0,
             shed_said_ms: 0,
             buffer: vec![0; READ_BYTES].into(),
+            log: LogBudget::default(),
             now_ms,
             is_done: false,
         }
@@ -138,11 +140,13 @@ impl<B: Backend> FrontServer<B> {
         let timeout_ms = u64::from(self.parts.shared.limits.connect_timeout_ms);
         let open = self.parts.shared.connections();
         if open >= self.parts.connections_max {
-            tracing::warn!(
-                event = "connection.refused",
-                %peer,
-                "{open} connections are open, which is the limit (limits.connections)"
-            );
+            if self.log.allows(self.now_ms) {
+                tracing::warn!(
+                    event = "connection.refused",
+                    %peer,
+                    "{open} connections are open, which is the limit (limits.connections)"
+                );
+            }
             return;
         }
         let Some(entry) = self.greetings.vacant_entry() else {
@@ -281,13 +285,15 @@ impl<B: Backend> FrontServer<B> {
         let Some(greeting) = self.greetings.get_mut(key) else {
             return;
         };
-        tracing::warn!(
-            event = "connection.refused",
-            peer = %greeting.peer,
-            client = %refusal.client_id.escape_debug(),
-            reason = %ReasonHex(refusal.reason),
-            "{refusal}"
-        );
+        if self.log.allows(self.now_ms) {
+            tracing::warn!(
+                event = "connection.refused",
+                peer = %greeting.peer,
+                client = %refusal.client_id.escape_debug(),
+                reason = %ReasonHex(refusal.reason),
+                "{refusal}"
+            );
+        }
         let answer = refusal.connack();
         if answer.is_empty() {
             self.drop_greeting(key);
@@ -333,6 +339,7 @@ impl<B: Backend> FrontServer<B> {
     fn time_out(&mut self, key: Key) {
         if let Some(greeting) = self.greetings.get(key)
             && greeting.discard_left.is_none()
+            && self.log.allows(self.now_ms)
         {
             tracing::info!(
                 event = "connection.refused",

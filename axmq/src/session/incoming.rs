@@ -4,6 +4,9 @@ use std::collections::VecDeque;
 
 use mqtt_codec::{PacketId, QoS};
 
+/// Acknowledgements that an idle session keeps room for.
+const RING_KEPT: usize = 64;
+
 /// Which acknowledgement a publication waits for.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum AckKind {
@@ -39,17 +42,28 @@ pub(crate) struct Incoming {
     ring: VecDeque<PendingAck>,
     /// Sequence number of the ring's first entry.
     base: u32,
-    /// QoS 2 packet ids between PUBREC and PUBREL, sorted.
+    /// Those of them that are PUBACKs.
+    pub_acks_due: u16,
+    /// QoS 2 packet ids that have come and have not been released, sorted.
     received: Vec<u16>,
 }
 
 impl Incoming {
     /// Decides on a PUBLISH with QoS above 0 before it is routed.
-    pub(crate) fn arrive(&self, qos: QoS, packet_id: PacketId, limit: u16) -> Arrival {
-        if self.ring.iter().any(|ack| ack.packet_id == packet_id) {
+    pub(crate) fn arrive(
+        &self,
+        qos: QoS,
+        packet_id: PacketId,
+        is_dup: bool,
+        limit: u16,
+    ) -> Arrival {
+        let was_received =
+            qos == QoS::ExactlyOnce && self.received.binary_search(&packet_id.get()).is_ok();
+        // Only what has come before can be due; a first copy need not be looked for.
+        if (was_received || is_dup) && self.ring.iter().any(|ack| ack.packet_id == packet_id) {
             return Arrival::Joins;
         }
-        if qos == QoS::ExactlyOnce && self.received.binary_search(&packet_id.get()).is_ok() {
+        if was_received {
             return Arrival::Received;
         }
         if self.unacknowledged() >= usize::from(limit) {
@@ -60,12 +74,7 @@ impl Incoming {
 
     /// Messages that the client may count against the server's receive maximum.
     fn unacknowledged(&self) -> usize {
-        let pub_acks = self
-            .ring
-            .iter()
-            .filter(|ack| ack.kind == AckKind::PubAck)
-            .count();
-        pub_acks + self.received.len()
+        usize::from(self.pub_acks_due) + self.received.len()
     }
 
     /// No more than `limit` acknowledgements may be due: beyond it reading stops (DECISIONS 21).
@@ -82,6 +91,7 @@ impl Incoming {
             }
             AckKind::PubRec
         } else {
+            self.pub_acks_due = self.pub_acks_due.saturating_add(1);
             AckKind::PubAck
         };
         let at = u32::try_from(self.ring.len()).unwrap_or(u32::MAX);
@@ -105,7 +115,13 @@ impl Incoming {
     pub(crate) fn pop_ready(&mut self) -> Option<(AckKind, PacketId)> {
         let ack = self.ring.front().filter(|ack| ack.shards_left == 0)?;
         let ready = (ack.kind, ack.packet_id);
+        if ack.kind == AckKind::PubAck {
+            self.pub_acks_due = self.pub_acks_due.saturating_sub(1);
+        }
         self.ring.pop_front();
+        if self.ring.is_empty() && self.ring.capacity() > RING_KEPT {
+            self.ring = VecDeque::new();
+        }
         self.base = self.base.wrapping_add(1);
         Some(ready)
     }
@@ -156,17 +172,31 @@ mod tests {
     #[test]
     fn a_qos_2_id_is_new_again_only_after_its_release() {
         let mut incoming = Incoming::default();
-        assert_eq!(incoming.arrive(QoS::ExactlyOnce, id(9), 10), Arrival::New);
+        assert_eq!(
+            incoming.arrive(QoS::ExactlyOnce, id(9), false, 10),
+            Arrival::New
+        );
         incoming.begin(QoS::ExactlyOnce, id(9), 0);
-        assert_eq!(incoming.arrive(QoS::ExactlyOnce, id(9), 10), Arrival::Joins);
+        assert_eq!(
+            incoming.arrive(QoS::ExactlyOnce, id(9), false, 10),
+            Arrival::Joins
+        );
         assert!(incoming.pop_ready().is_some());
         assert_eq!(
-            incoming.arrive(QoS::ExactlyOnce, id(9), 10),
+            incoming.arrive(QoS::ExactlyOnce, id(9), false, 10),
             Arrival::Received
         );
         assert!(incoming.release(id(9)));
         assert!(!incoming.release(id(9)));
-        assert_eq!(incoming.arrive(QoS::ExactlyOnce, id(9), 10), Arrival::New);
+        assert_eq!(
+            incoming.arrive(QoS::ExactlyOnce, id(9), false, 10),
+            Arrival::New
+        );
+        incoming.begin(QoS::AtLeastOnce, id(5), 1);
+        assert_eq!(
+            incoming.arrive(QoS::AtLeastOnce, id(5), true, 10),
+            Arrival::Joins
+        );
     }
 
     #[test]
@@ -175,17 +205,17 @@ mod tests {
         incoming.begin(QoS::ExactlyOnce, id(1), 0);
         incoming.begin(QoS::AtLeastOnce, id(2), 0);
         assert_eq!(
-            incoming.arrive(QoS::AtLeastOnce, id(3), 2),
+            incoming.arrive(QoS::AtLeastOnce, id(3), false, 2),
             Arrival::OverLimit
         );
         while incoming.pop_ready().is_some() {}
         assert_eq!(
-            incoming.arrive(QoS::AtLeastOnce, id(3), 2),
+            incoming.arrive(QoS::AtLeastOnce, id(3), false, 2),
             Arrival::New,
             "QoS 1 is settled"
         );
         assert_eq!(
-            incoming.arrive(QoS::AtLeastOnce, id(3), 1),
+            incoming.arrive(QoS::AtLeastOnce, id(3), false, 1),
             Arrival::OverLimit
         );
     }

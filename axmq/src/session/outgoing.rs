@@ -33,8 +33,8 @@ enum State {
 
 /// What is sent again when a session gets a new connection [MQTT-4.4.0-1].
 #[derive(Debug)]
-pub(crate) enum Resend<'a> {
-    Publish(PacketId, &'a Queued),
+pub(crate) enum Resend {
+    Publish(PacketId, Queued),
     Release(PacketId),
 }
 
@@ -46,6 +46,10 @@ pub(crate) struct Outgoing {
     first: u16,
     /// Entries in flight that are not settled.
     live: u16,
+    /// Of those, the ones that the present connection has got.
+    sent: u16,
+    /// Entries from here on wait to be sent again on it.
+    resend_at: usize,
     waiting: VecDeque<Queued>,
     waiting_bytes: u64,
 }
@@ -56,9 +60,12 @@ fn offset(first: u16, by: usize) -> u16 {
 }
 
 impl Outgoing {
-    /// Whether another message may go out under the client's receive maximum [MQTT-3.3.4-9].
+    /// Whether another message may go out under the client's receive maximum [MQTT-3.3.4-9], and
+    /// none that is older has to go first.
     pub(crate) fn has_room(&self, receive_maximum: u16) -> bool {
-        self.live < receive_maximum && self.in_flight.len() < usize::from(IDS)
+        self.live < receive_maximum
+            && self.in_flight.len() < usize::from(IDS)
+            && self.resend_at == self.in_flight.len()
     }
 
     /// Gives a message its packet id.
@@ -66,21 +73,32 @@ impl Outgoing {
         debug_assert!(self.has_room(u16::MAX), "the caller asks for room first");
         let index = offset(self.first, self.in_flight.len());
         self.in_flight.push_back(State::Published(queued));
+        self.resend_at = self.in_flight.len();
         self.live += 1;
+        self.sent += 1;
         PacketId::new(index + 1).unwrap_or(PacketId::MIN)
     }
 
-    fn at(&mut self, packet_id: PacketId) -> Option<&mut State> {
+    fn distance(&self, packet_id: PacketId) -> usize {
         let index = packet_id.get() - 1;
         let distance = (u32::from(index) + u32::from(IDS) - u32::from(self.first)) % u32::from(IDS);
-        self.in_flight.get_mut(distance as usize)
+        distance as usize
     }
 
-    fn settle(&mut self) {
+    fn at(&mut self, packet_id: PacketId) -> Option<&mut State> {
+        let distance = self.distance(packet_id);
+        self.in_flight.get_mut(distance)
+    }
+
+    fn settle(&mut self, packet_id: PacketId) {
         self.live -= 1;
+        if self.distance(packet_id) < self.resend_at {
+            self.sent -= 1;
+        }
         while matches!(self.in_flight.front(), Some(State::Settled)) {
             self.in_flight.pop_front();
             self.first = offset(self.first, 1);
+            self.resend_at = self.resend_at.saturating_sub(1);
         }
     }
 
@@ -94,7 +112,7 @@ impl Outgoing {
         let State::Published(queued) = std::mem::replace(state, State::Settled) else {
             return None;
         };
-        self.settle();
+        self.settle(packet_id);
         Some(queued)
     }
 
@@ -119,24 +137,41 @@ impl Outgoing {
         match self.at(packet_id) {
             Some(state @ State::Released) => {
                 *state = State::Settled;
-                self.settle();
+                self.settle(packet_id);
                 true
             }
             _ => false,
         }
     }
 
-    /// Everything that a new connection gets again, in the order of its first sending
+    /// A new connection: everything in flight is sent again, in the order of its first sending
     /// [MQTT-4.6.0-1].
-    pub(crate) fn resend(&self) -> impl Iterator<Item = Resend<'_>> {
-        self.in_flight.iter().enumerate().filter_map(|(at, state)| {
-            let id = PacketId::new(offset(self.first, at) + 1)?;
-            match state {
-                State::Published(queued) => Some(Resend::Publish(id, queued)),
-                State::Released => Some(Resend::Release(id)),
-                State::Settled => None,
-            }
-        })
+    pub(crate) fn begin_resend(&mut self) {
+        self.resend_at = 0;
+        self.sent = 0;
+    }
+
+    /// The next packet to send again, within the receive maximum of the new connection, which may
+    /// be smaller than that of the old one.
+    pub(crate) fn next_resend(&mut self, receive_maximum: u16) -> Option<Resend> {
+        while self.sent < receive_maximum {
+            let id = PacketId::new(offset(self.first, self.resend_at) + 1)?;
+            let state = self.in_flight.get(self.resend_at)?;
+            self.resend_at += 1;
+            let resend = match state {
+                State::Published(queued) => Resend::Publish(id, queued.clone()),
+                State::Released => Resend::Release(id),
+                State::Settled => continue,
+            };
+            self.sent += 1;
+            return Some(resend);
+        }
+        None
+    }
+
+    /// Packets that wait for room: new ones, and old ones that are to be sent again.
+    pub(crate) fn pending(&self) -> usize {
+        self.waiting.len() + (self.in_flight.len() - self.resend_at)
     }
 
     pub(crate) fn wait(&mut self, queued: Queued) {
@@ -241,11 +276,13 @@ mod tests {
         assert!(!outgoing.complete(one), "PUBCOMP before PUBREC");
         assert!(matches!(outgoing.receive(one), Ok(Some(_))));
         assert!(matches!(outgoing.receive(one), Ok(None)));
-        assert!(matches!(outgoing.resend().next(), Some(Resend::Release(again)) if again == one));
+        outgoing.begin_resend();
+        assert!(matches!(outgoing.next_resend(9), Some(Resend::Release(again)) if again == one));
         assert!(outgoing.complete(one));
         assert!(!outgoing.complete(one));
         assert_eq!(outgoing.receive(one).unwrap_err(), UnknownId);
-        assert_eq!(outgoing.resend().count(), 0);
+        outgoing.begin_resend();
+        assert!(outgoing.next_resend(9).is_none());
     }
 
     #[test]
@@ -255,15 +292,37 @@ mod tests {
             .map(|_| outgoing.send(queued(QoS::AtLeastOnce)))
             .collect();
         outgoing.acknowledge(ids[1], QoS::AtLeastOnce);
-        let again: Vec<_> = outgoing
-            .resend()
+        assert_eq!(again(&mut outgoing, 9), [ids[0], ids[2], ids[3]]);
+        assert!(!outgoing.has_room(3));
+        assert!(outgoing.has_room(4));
+    }
+
+    fn again(outgoing: &mut Outgoing, receive_maximum: u16) -> Vec<PacketId> {
+        outgoing.begin_resend();
+        std::iter::from_fn(|| outgoing.next_resend(receive_maximum))
             .map(|what| match what {
                 Resend::Publish(id, _) | Resend::Release(id) => id,
             })
+            .collect()
+    }
+
+    #[test]
+    fn resending_keeps_to_a_receive_maximum_that_has_become_smaller() {
+        let mut outgoing = Outgoing::default();
+        let ids: Vec<_> = (0..4)
+            .map(|_| outgoing.send(queued(QoS::AtLeastOnce)))
             .collect();
-        assert_eq!(again, [ids[0], ids[2], ids[3]]);
-        assert!(!outgoing.has_room(3));
-        assert!(outgoing.has_room(4));
+        assert_eq!(again(&mut outgoing, 2), [ids[0], ids[1]]);
+        assert_eq!(outgoing.pending(), 2);
+        assert!(!outgoing.has_room(9), "the old ones go first");
+        assert!(outgoing.acknowledge(ids[1], QoS::AtLeastOnce).is_some());
+        assert!(matches!(outgoing.next_resend(2), Some(Resend::Publish(id, _)) if id == ids[2]));
+        assert!(outgoing.next_resend(2).is_none());
+        assert!(outgoing.acknowledge(ids[0], QoS::AtLeastOnce).is_some());
+        assert!(outgoing.acknowledge(ids[2], QoS::AtLeastOnce).is_some());
+        assert!(matches!(outgoing.next_resend(2), Some(Resend::Publish(id, _)) if id == ids[3]));
+        assert!(outgoing.has_room(2));
+        assert_eq!(outgoing.pending(), 0);
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! A client comes in: its session is found, taken over or made, and CONNACK answers.
 
+use mqtt_codec::Version;
 use mqtt_codec::encode::{ConnAck, ConnAckProperties};
-use mqtt_codec::{PacketId, Version};
 use slabmem::Key;
 
 use super::connection::{Connection, Extras, Partial, State};
-use super::deliver::Wanted;
 use super::{Core, Timer};
 use crate::events::{Cause, Event};
 use crate::message::{ConnectInfo, Handover};
-use crate::session::{Resend, Session};
+use crate::session::Session;
 
 impl<S> Core<S> {
     /// Takes a connection from a front and answers its CONNECT.
@@ -68,7 +67,7 @@ impl<S> Core<S> {
             });
         }
         if present.is_some() {
-            self.resend(session_key, key);
+            self.resend(session_key);
         }
         Ok(key)
     }
@@ -168,43 +167,16 @@ impl<S> Core<S> {
         self.control(key, bytes.len(), |out| out.copy_from_slice(&bytes));
     }
 
-    /// Sends again what the client has not acknowledged, in the old order, and then what waits
+    /// What the client has not acknowledged is sent again, in the old order, and then what waits
     /// [MQTT-4.4.0-1].
-    fn resend(&mut self, session_key: Key, key: Key) {
+    fn resend(&mut self, session_key: Key) {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
-        let Some(flow) = session.flow.take() else {
-            return;
-        };
-        for what in flow.outgoing.resend() {
-            match what {
-                Resend::Publish(id, queued) => {
-                    let wanted = Wanted {
-                        qos: queued.qos,
-                        retain: queued.retain,
-                        dup: true,
-                        packet_id: Some(id),
-                        identifiers: queued.identifiers.as_deref().unwrap_or_default(),
-                    };
-                    self.send_kept(key, queued.message, &wanted);
-                }
-                Resend::Release(id) => self.pub_rel(key, id),
-            }
-        }
-        if let Some(session) = self.sessions.get_mut(session_key) {
-            session.flow = Some(flow);
+        if let Some(flow) = session.flow.as_mut() {
+            flow.outgoing.begin_resend();
         }
         self.drain_later(session_key);
-    }
-
-    fn pub_rel(&mut self, key: Key, id: PacketId) {
-        self.ack(
-            key,
-            mqtt_codec::PacketType::PubRel,
-            id,
-            mqtt_codec::ReasonCode::Success,
-        );
     }
 
     /// Publishes the wills that an orderly stop publishes: those of sessions that end with it

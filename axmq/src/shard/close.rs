@@ -88,7 +88,7 @@ impl<S> Core<S> {
             .connections
             .get(key)
             .is_none_or(super::Connection::is_terse);
-        let text = (!is_terse).then(|| cause.to_string());
+        let text = (!is_terse).then(|| cause.text_for_client());
         let packet = Disconnect {
             reason: cause.reason(),
             reason_string: text.as_deref(),

@@ -1,7 +1,7 @@
 //! A routed publication reaches the sessions of this shard.
 
-use mqtt_codec::{PacketId, QoS};
-use slabmem::Key;
+use mqtt_codec::{PacketId, PacketType, QoS, ReasonCode};
+use slabmem::{Key, Slab};
 
 use super::connection::{State, flag};
 use super::images::Look;
@@ -9,7 +9,10 @@ use super::{Core, Kept, mark};
 use crate::message::{AcceptTag, Batch, Forwarded, Reply};
 use crate::publication::{Publication, SessionRef, View};
 use crate::route::{Audience, Route, Target};
-use crate::session::Queued;
+use crate::session::{Queued, Resend};
+
+/// Messages that one slice of background work sends to one session.
+const DRAINED_A_SLICE: usize = 16;
 
 /// How one session wants a publication.
 #[derive(Copy, Clone, Debug)]
@@ -264,14 +267,15 @@ impl<S> Core<S> {
         let waits = session
             .flow
             .as_ref()
-            .is_some_and(|flow| flow.outgoing.waiting_count() > 0);
+            .is_some_and(|flow| flow.outgoing.pending() > 0);
         if waits && session.connection.is_some() && !session.is_draining {
             session.is_draining = true;
             self.drains.push_back(key);
         }
     }
 
-    /// Sends up to `most` waiting messages of one session.
+    /// Sends up to `most` of what waits in one session: first what its new connection has to get
+    /// again, then what is new.
     pub(super) fn drain(&mut self, session_key: Key, most: usize) {
         for _ in 0..most {
             let Some(session) = self.sessions.get_mut(session_key) else {
@@ -283,65 +287,63 @@ impl<S> Core<S> {
             let Some(connection) = self.connections.get(key) else {
                 return;
             };
-            if !flow.outgoing.has_room(connection.receive_maximum)
-                || connection.out.bytes() >= self.shared.limits.out_queue_soft_bytes as usize
-            {
+            if connection.out.bytes() >= self.shared.limits.out_queue_soft_bytes as usize {
                 return;
             }
-            let Some(queued) = flow.outgoing.next_waiting() else {
-                return;
+            let outgoing = &mut flow.outgoing;
+            let (id, queued, dup) = match outgoing.next_resend(connection.receive_maximum) {
+                Some(Resend::Release(id)) => {
+                    self.ack(key, PacketType::PubRel, id, ReasonCode::Success);
+                    continue;
+                }
+                Some(Resend::Publish(id, queued)) => (id, queued, true),
+                None => {
+                    if !outgoing.has_room(connection.receive_maximum) {
+                        return;
+                    }
+                    let Some(queued) = outgoing.next_waiting() else {
+                        return;
+                    };
+                    if is_expired(&self.messages, queued.message, self.now_ms) {
+                        self.counters.dropped_expired += 1;
+                        self.release(queued.message);
+                        continue;
+                    }
+                    (outgoing.send(queued.clone()), queued, false)
+                }
             };
-            let is_expired = self
-                .messages
-                .get(queued.message)
-                .is_none_or(|kept| kept.publication.view().is_expired(self.now_ms));
-            if is_expired {
-                self.counters.dropped_expired += 1;
-                self.release(queued.message);
-                continue;
-            }
-            let Queued {
-                message,
-                qos,
-                retain,
-                ..
-            } = queued;
-            let identifiers = queued.identifiers.clone();
-            let packet_id = flow.outgoing.send(queued);
             let wanted = Wanted {
-                qos,
-                retain,
-                dup: false,
-                packet_id: Some(packet_id),
-                identifiers: identifiers.as_deref().unwrap_or_default(),
+                qos: queued.qos,
+                retain: queued.retain,
+                dup,
+                packet_id: Some(id),
+                identifiers: queued.identifiers.as_deref().unwrap_or_default(),
             };
-            if !self.send_kept(key, message, &wanted) {
-                self.give_up(session_key, packet_id, qos);
+            if !self.send_kept(key, queued.message, &wanted) {
+                self.give_up(session_key, id, queued.qos);
             }
         }
     }
 
-    /// A slice of background work: one session's waiting messages; `false` when there is none.
+    fn pending(&self, session: Key) -> usize {
+        self.sessions
+            .get(session)
+            .and_then(|session| session.flow.as_ref())
+            .map_or(0, |flow| flow.outgoing.pending())
+    }
+
+    /// A slice of background work: what waits in one session; `false` when none waits.
     pub(crate) fn drain_one(&mut self) -> bool {
         let Some(key) = self.drains.pop_front() else {
             return false;
         };
-        let Some(session) = self.sessions.get_mut(key) else {
-            return true;
-        };
-        session.is_draining = false;
-        let before = session
-            .flow
-            .as_ref()
-            .map_or(0, |flow| flow.outgoing.waiting_count());
-        self.drain(key, 16);
-        let after = self
-            .sessions
-            .get(key)
-            .and_then(|session| session.flow.as_ref())
-            .map_or(0, |flow| flow.outgoing.waiting_count());
+        if let Some(session) = self.sessions.get_mut(key) {
+            session.is_draining = false;
+        }
+        let before = self.pending(key);
+        self.drain(key, DRAINED_A_SLICE);
         // Without progress the next acknowledgement or write puts it on the list again.
-        if after != 0 && after < before {
+        if self.pending(key) < before {
             self.drain_later(key);
         }
         true
@@ -420,4 +422,10 @@ impl<S> Core<S> {
         }
         self.resume_paused();
     }
+}
+
+fn is_expired(messages: &Slab<Kept>, message: Key, now_ms: u64) -> bool {
+    messages
+        .get(message)
+        .is_none_or(|kept| kept.publication.view().is_expired(now_ms))
 }

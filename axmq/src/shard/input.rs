@@ -7,7 +7,7 @@ use sharedbuf::ReadBlock;
 use slabmem::Key;
 
 use super::Next;
-use super::connection::{Partial, flag};
+use super::connection::flag;
 use super::server::{Alarm, ShardServer};
 use crate::events::Cause;
 
@@ -44,21 +44,18 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             bytes: budget.bytes,
             packets: budget.packets,
         };
-        let start = match self.core.take_partial(key) {
-            None => self.block.len(),
-            Some(Partial::Small(bytes)) => {
-                self.make_room(bytes.len() + READ_BYTES);
-                let start = self.block.len();
-                self.block.extend_from_slice(&bytes);
-                start
-            }
-            Some(Partial::Large(block)) => {
-                match self.read_large(io, key, block, to_the_end, &mut left) {
-                    Read::Progress(progress) => return progress,
-                    Read::Gone => self.block.len(),
-                }
-            }
-        };
+        if let Some(block) = self.core.take_block(key)
+            && let Read::Progress(progress) = self.read_large(io, key, block, to_the_end, &mut left)
+        {
+            return progress;
+        }
+        let kept = self.core.kept_bytes(key).len();
+        self.make_room(kept + READ_BYTES);
+        let start = self.block.len();
+        if kept > 0 {
+            self.block.extend_from_slice(self.core.kept_bytes(key));
+            self.core.drop_bytes(key);
+        }
         let progress = self.read_small(io, key, start, to_the_end, &mut left);
         if !self.block.reset() && self.block.spare_len() < READ_BYTES {
             self.block = ReadBlock::with_capacity(BLOCK_BYTES);
@@ -85,7 +82,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     ) -> Read {
         while block.spare_len() > 0 {
             if left.bytes == 0 || self.is_paused(key) {
-                let progress = self.put_off(key, Partial::Large(block));
+                let progress = self.put_off(key, block);
                 return Read::Progress(progress);
             }
             let room = block.spare_len().min(left.bytes);
@@ -102,13 +99,13 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                     left.bytes -= n.min(left.bytes);
                     self.core.heard(key);
                     if n < room && !to_the_end {
-                        self.core.keep_partial(key, Partial::Large(block));
+                        self.core.keep_block(key, block);
                         return Read::Progress(Progress::Done);
                     }
                 }
                 other => {
                     if !self.read_ended(key, other) {
-                        self.core.keep_partial(key, Partial::Large(block));
+                        self.core.keep_block(key, block);
                     }
                     return Read::Progress(Progress::Done);
                 }
@@ -119,7 +116,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             .core
             .receive(key, &block, 0..block.len(), &mut left.packets);
         if input.next == Next::Paused && input.used_to < block.len() {
-            self.core.keep_partial(key, Partial::Large(block));
+            self.core.keep_block(key, block);
             return Read::Progress(Progress::Done);
         }
         Read::Gone
@@ -132,8 +129,8 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     }
 
     /// Leaves the rest for a later turn: the next one, or when back-pressure ends.
-    fn put_off(&mut self, key: Key, partial: Partial) -> Progress {
-        self.core.keep_partial(key, partial);
+    fn put_off(&mut self, key: Key, block: ReadBlock) -> Progress {
+        self.core.keep_block(key, block);
         self.unless_paused(key)
     }
 
@@ -203,8 +200,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     fn keep_rest(&mut self, key: Key, start: usize) {
         let rest = self.block.filled().get(start..).unwrap_or_default();
         if !rest.is_empty() {
-            let rest = rest.to_vec();
-            self.core.keep_partial(key, Partial::Small(rest));
+            self.core.keep_bytes(key, rest);
         }
     }
 

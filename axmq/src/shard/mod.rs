@@ -31,7 +31,7 @@ use timerwheel::{Policy, TimerWheel};
 use topicmap::{InterestMap, InterestReader, MatchCache, Stamps, TopicMap};
 
 pub(crate) use self::close::Doomed;
-pub(crate) use self::connection::Connection;
+pub(crate) use self::connection::{Connection, Partial};
 use self::images::Images;
 pub(crate) use self::receive::Next;
 use self::replay::Replay;
@@ -178,6 +178,12 @@ pub(crate) struct Core<S> {
     drains: VecDeque<Key>,
 
     dirty: Vec<Key>,
+    /// Used boxes for incomplete packets, so that a busy publisher costs no allocation a turn.
+    #[expect(
+        clippy::vec_box,
+        reason = "the box itself goes to a connection and comes back"
+    )]
+    partials: Vec<Box<Partial>>,
     /// Connections to be read from although no event says so.
     ready: Vec<Key>,
     paused: Vec<Key>,
@@ -222,6 +228,7 @@ impl<S> Core<S> {
             replays: VecDeque::new(),
             drains: VecDeque::new(),
             dirty: Vec::new(),
+            partials: Vec::new(),
             ready: Vec::new(),
             paused: Vec::new(),
             pressing: 0,
@@ -268,6 +275,11 @@ impl<S> Core<S> {
             || !self.funnel.is_empty()
             || !self.drains.is_empty()
             || self.has_replay()
+    }
+
+    /// Lets go of what only a match would let go of, for a shard that has none.
+    pub(crate) fn tidy_up(&mut self) {
+        self.interest.refresh();
     }
 
     pub(crate) fn take_ready(&mut self, into: &mut Vec<Key>) {

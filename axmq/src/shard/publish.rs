@@ -50,11 +50,11 @@ impl<S> Core<S> {
                         let source = Some(self.reference(session));
                         if text.is_empty() && publish.properties().is_pass_through() {
                             let view = View::of_packet(block, range, publish, version, source);
-                            self.arrive(key, session, &view, &topic, publish.packet_id());
+                            self.arrive(key, session, &view, &topic, publish);
                         } else {
                             let publication = self.rebuild(publish, name, session);
                             let view = publication.view();
-                            self.arrive(key, session, &view, &topic, publish.packet_id());
+                            self.arrive(key, session, &view, &topic, publish);
                         }
                     }
                 }
@@ -121,9 +121,9 @@ impl<S> Core<S> {
         session_key: Key,
         view: &View<'_>,
         topic: &Topic<'_>,
-        packet_id: Option<PacketId>,
+        publish: &Publish<'_>,
     ) {
-        let Some(packet_id) = packet_id else {
+        let Some(packet_id) = publish.packet_id() else {
             self.accept(key, session_key, view, topic, None);
             return;
         };
@@ -131,11 +131,8 @@ impl<S> Core<S> {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
-        match session
-            .flow()
-            .incoming
-            .arrive(view.qos(), packet_id, receive_maximum)
-        {
+        let incoming = &session.flow().incoming;
+        match incoming.arrive(view.qos(), packet_id, publish.dup(), receive_maximum) {
             Arrival::New => self.accept(key, session_key, view, topic, Some(packet_id)),
             Arrival::Joins => {}
             Arrival::Received => {

@@ -10,6 +10,11 @@ use super::Core;
 use super::connection::{Partial, State, flag};
 use crate::events::Cause;
 
+/// Boxes for incomplete packets that are kept for the next one.
+const PARTIALS_SPARE: usize = 64;
+/// The largest of them.
+const PARTIAL_BYTES_SPARE: usize = 64 * 1_024;
+
 /// Why parsing stopped.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Next {
@@ -169,17 +174,68 @@ impl<S> Core<S> {
         self.close(key, Cause::ClientDisconnected(packet.reason()));
     }
 
-    /// What is kept of a packet that is not whole, or of packets that had to wait.
-    pub(crate) fn keep_partial(&mut self, key: Key, partial: Partial) {
+    /// Keeps a packet that has a block of its own and is not whole.
+    pub(crate) fn keep_block(&mut self, key: Key, block: ReadBlock) {
         if let Some(connection) = self.connections.get_mut(key)
             && connection.state == State::Connected
         {
-            connection.partial = Some(Box::new(partial));
+            connection.partial = Some(Box::new(Partial::Large(block)));
         }
     }
 
-    pub(crate) fn take_partial(&mut self, key: Key) -> Option<Partial> {
-        let partial = self.connections.get_mut(key)?.partial.take()?;
-        Some(*partial)
+    /// Keeps a copy of a packet that is not whole, or of packets that had to wait.
+    pub(crate) fn keep_bytes(&mut self, key: Key, bytes: &[u8]) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection.state != State::Connected {
+            return;
+        }
+        let mut partial = self
+            .partials
+            .pop()
+            .unwrap_or_else(|| Box::new(Partial::Small(Vec::new())));
+        if let Partial::Small(buffer) = &mut *partial {
+            buffer.extend_from_slice(bytes);
+        }
+        connection.partial = Some(partial);
+    }
+
+    /// What was kept, if it is a block of its own.
+    pub(crate) fn take_block(&mut self, key: Key) -> Option<ReadBlock> {
+        let partial = &mut self.connections.get_mut(key)?.partial;
+        match *partial.take_if(|partial| matches!(**partial, Partial::Large(_)))? {
+            Partial::Large(block) => Some(block),
+            Partial::Small(_) => None,
+        }
+    }
+
+    /// Bytes that were kept by copy.
+    pub(crate) fn kept_bytes(&self, key: Key) -> &[u8] {
+        match self
+            .connections
+            .get(key)
+            .and_then(|connection| connection.partial.as_deref())
+        {
+            Some(Partial::Small(bytes)) => bytes,
+            Some(Partial::Large(_)) | None => &[],
+        }
+    }
+
+    /// Lets go of the bytes that were kept by copy; the box is used again.
+    pub(crate) fn drop_bytes(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let Some(mut partial) = connection.partial.take() else {
+            return;
+        };
+        if let Partial::Small(bytes) = &mut *partial
+            && self.partials.len() < PARTIALS_SPARE
+            && bytes.capacity() <= PARTIAL_BYTES_SPARE
+        {
+            bytes.clear();
+            self.partials.push(partial);
+        }
     }
 }

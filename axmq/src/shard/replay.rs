@@ -65,9 +65,11 @@ impl<S> Core<S> {
             &filter,
             &mut replay.position,
             NODES_PER_SLICE,
+            self.now_ms,
+            &shared.topic_limits,
             |publication| {
                 let view = publication.view();
-                if view.is_expired(self.now_ms) || live.contains(view.topic()) {
+                if live.contains(view.topic()) {
                     return;
                 }
                 let identifier = [options.identifier];

@@ -1,7 +1,7 @@
 //! A shard on its reactor: reads, writes, timers and mailboxes around the protocol core.
 
 use std::io::{self, IoSlice};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use pollio::{
     Backend, Budget, Interest, Io, Mode, Progress, Readiness, Receiver, Sender, Server, Token,
@@ -14,6 +14,7 @@ use super::connection::{State, flag};
 use super::input::BLOCK_BYTES;
 use super::{Core, Shared, Timer};
 use crate::counters::Counters;
+use crate::events::LogBudget;
 use crate::message::{Batch, Reply, ToShard};
 
 /// The timerfd's token: no slab key has generation 0.
@@ -49,6 +50,7 @@ impl Alarm for timerwheel::driver::TimerFd {
 pub(crate) struct ShardServer<B: Backend, A> {
     pub(super) core: Core<B::Stream>,
     me: u16,
+    shared: Arc<Shared>,
     receiver: Receiver<ToShard<B::Stream>>,
     shards: Vec<Sender<ToShard<B::Stream>>>,
     alarm: A,
@@ -57,6 +59,9 @@ pub(crate) struct ShardServer<B: Backend, A> {
     keys: Vec<Key>,
     silent: Vec<Expired<Key>>,
     due: Vec<Expired<Timer>>,
+    /// Who waits for the wills that an orderly stop publishes.
+    wills_done: Vec<mpsc::Sender<()>>,
+    log: LogBudget,
     stop_at_ns: Option<u64>,
     is_done: bool,
 }
@@ -72,8 +77,9 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     ) -> Self {
         let reports_routine = tracing::enabled!(tracing::Level::DEBUG);
         Self {
-            core: Core::new(me, shared, now_ns / NS_PER_MS, reports_routine),
+            core: Core::new(me, Arc::clone(&shared), now_ns / NS_PER_MS, reports_routine),
             me,
+            shared,
             receiver,
             shards,
             alarm,
@@ -82,6 +88,8 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             keys: Vec::new(),
             silent: Vec::new(),
             due: Vec::new(),
+            wills_done: Vec::new(),
+            log: LogBudget::default(),
             stop_at_ns: None,
             is_done: false,
         }
@@ -146,8 +154,9 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     }
 
     fn open(&mut self, io: &mut Io<'_, B>, handover: crate::message::Handover<B::Stream>) {
-        // A full table: the stream is dropped, which closes it.
         let Ok(key) = self.core.attach(handover) else {
+            // A full table: the stream was dropped, which closes it.
+            self.shared.connection_closed();
             return;
         };
         let Some(connection) = self.core.connection(key) else {
@@ -184,6 +193,12 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                 }));
             }
         }
+    }
+
+    /// Handles timers that are due; `true` where more are.
+    fn on_time(&mut self) -> bool {
+        self.core.tidy_up();
+        self.core.on_timers(&mut self.silent, &mut self.due)
     }
 
     fn begin_stop(&mut self, now_ns: u64) {
@@ -269,8 +284,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                 ToShard::Reply(reply) => self.core.on_reply(reply),
                 ToShard::PublishWills(done) => {
                     self.core.publish_wills_at_stop();
-                    // Nobody waits any more where the stop was cut short.
-                    let _ = done.send(());
+                    self.wills_done.push(done);
                 }
                 ToShard::Stop => self.begin_stop(io.now_ns()),
                 ToShard::Abort => self.is_done = true,
@@ -312,7 +326,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
             .core
             .next_deadline_ms()
             .is_some_and(|ms| ms <= io.now_ns() / NS_PER_MS)
-            && self.core.on_timers(&mut self.silent, &mut self.due);
+            && self.on_time();
         let mut keys = std::mem::take(&mut self.keys);
         self.core.take_dirty(&mut keys);
         for key in keys.drain(..) {
@@ -324,9 +338,12 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         }
         self.keys = keys;
         self.send_batches();
-        for event in self.core.drain_events() {
-            event.log();
+        for done in self.wills_done.drain(..) {
+            // Nobody waits any more where the stop was cut short.
+            let _ = done.send(());
         }
+        self.log
+            .write(self.core.drain_events(), io.now_ns() / NS_PER_MS);
         self.check_stop(io.now_ns());
         if is_more_due || self.core.has_work() {
             // Writes, timers and closes of this flush may have left work; the next turn does it.
