@@ -10,6 +10,7 @@ mod connection;
 mod deliver;
 mod images;
 mod input;
+mod outbox;
 mod pressure;
 mod publish;
 mod receive;
@@ -17,6 +18,8 @@ mod replay;
 mod server;
 mod settle;
 mod subscribe;
+#[cfg(test)]
+mod tests;
 mod timers;
 
 use std::collections::VecDeque;
@@ -33,6 +36,7 @@ use topicmap::{InterestMap, InterestReader, MatchCache, Stamps, TopicMap};
 pub(crate) use self::close::Doomed;
 pub(crate) use self::connection::{Connection, Partial};
 use self::images::Images;
+use self::outbox::Outbox;
 pub(crate) use self::receive::Next;
 use self::replay::Replay;
 pub(crate) use self::server::{ShardServer, TIMER};
@@ -40,7 +44,6 @@ use self::timers::Timer;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::events::Event;
-use crate::message::{AcceptTag, Forwarded};
 use crate::publication::Publication;
 use crate::retained::Retained;
 use crate::route::{Route, RouteBuilder, SubscriptionOptions};
@@ -83,7 +86,7 @@ impl Shared {
             limits,
             topic_limits,
             interest: Arc::new(InterestMap::new(seed)),
-            stamps: Stamps::new(),
+            stamps: Stamps::with_seed(seed),
             retained,
             hasher,
             seed,
@@ -128,23 +131,6 @@ impl Shared {
 struct Kept {
     publication: Publication,
     sessions: u32,
-}
-
-/// What is on its way to another shard, and how much of it has not been taken yet.
-#[derive(Debug, Default)]
-pub(crate) struct Outbox {
-    pub(crate) items: Vec<Forwarded>,
-    pub(crate) spare: Vec<Forwarded>,
-    pub(crate) cost: u64,
-    /// Credit in use: what was sent and has not been answered.
-    pub(crate) unanswered: u64,
-    /// Answers to this shard's batches.
-    pub(crate) accepted: Vec<AcceptTag>,
-    pub(crate) returned: Vec<Forwarded>,
-    pub(crate) returned_cost: u64,
-    pub(crate) has_answer: bool,
-    /// Credit that is kept back while a subscriber's queue is above the soft mark.
-    pub(crate) held_cost: u64,
 }
 
 /// See the module.

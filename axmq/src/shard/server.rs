@@ -15,7 +15,7 @@ use super::input::BLOCK_BYTES;
 use super::{Core, Shared, Timer};
 use crate::counters::Counters;
 use crate::events::LogBudget;
-use crate::message::{Batch, Reply, ToShard};
+use crate::message::ToShard;
 
 /// The timerfd's token: no slab key has generation 0.
 pub(crate) const TIMER: Token = Token(0);
@@ -171,26 +171,11 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     fn send_batches(&mut self) {
         let me = self.me;
         for (outbox, shard) in self.core.outboxes().iter_mut().zip(&self.shards) {
-            if outbox.has_answer {
-                outbox.has_answer = false;
-                let reply = Reply {
-                    from: me,
-                    cost: std::mem::take(&mut outbox.returned_cost),
-                    accepted: std::mem::take(&mut outbox.accepted),
-                    spare: std::mem::take(&mut outbox.returned),
-                };
+            if let Some(reply) = outbox.take_reply(me) {
                 shard.push_unbounded(ToShard::Reply(reply));
             }
-            if !outbox.items.is_empty() {
-                let spare = std::mem::take(&mut outbox.spare);
-                let items = std::mem::replace(&mut outbox.items, spare);
-                let cost = std::mem::take(&mut outbox.cost);
-                outbox.unanswered += cost;
-                shard.push_unbounded(ToShard::Batch(Batch {
-                    from: me,
-                    cost,
-                    items,
-                }));
+            if let Some(batch) = outbox.take_batch(me) {
+                shard.push_unbounded(ToShard::Batch(batch));
             }
         }
     }

@@ -1,0 +1,317 @@
+//! Several cores on one thread, without sockets: the test carries bytes and mail and moves time.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use mqtt_codec::encode::{Subscribe, Unsubscribe};
+use mqtt_codec::{
+    AckPacket, Packet, PacketId, PacketType, PublishHead, QoS, ReasonCode, RetainHandling, Role,
+    Scan, SubscribeFilter, Version,
+};
+use pollio::PeerAddr;
+use sharedbuf::ReadBlock;
+use slabmem::Key;
+
+use super::super::{Core, Shared};
+use crate::config::Limits;
+use crate::message::{Batch, ConnectInfo, Handover, Reply, Will};
+use crate::publication::{Parts, Publication};
+
+/// What travels between cores.
+#[derive(Debug)]
+pub(super) enum Mail {
+    Batch(Batch),
+    Reply(Reply),
+}
+
+/// A connection as the test holds it.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Client {
+    pub(super) shard: usize,
+    pub(super) key: Key,
+    pub(super) version: Version,
+}
+
+pub(super) struct World {
+    pub(super) shared: Arc<Shared>,
+    pub(super) cores: Vec<Core<u32>>,
+    /// Mail that has been sent and not been taken, by target.
+    pub(super) mail: Vec<VecDeque<Mail>>,
+    pub(super) now_ms: u64,
+    streams: u32,
+}
+
+/// A CONNECT of version 5.0 with nothing special.
+pub(super) fn connect(client_id: &str) -> ConnectInfo {
+    ConnectInfo {
+        version: Version::V5,
+        client_id: client_id.into(),
+        client_id_assigned: false,
+        clean_start: false,
+        keep_alive_s: 0,
+        keep_alive_imposed: false,
+        session_expiry_s: 1_000,
+        session_expiry_imposed: false,
+        receive_maximum: 100,
+        packet_bytes_max: 0,
+        wants_problem_information: true,
+        will: None,
+    }
+}
+
+pub(super) fn will(topic: &str, payload: &str, delay_s: u32) -> Option<Box<Will>> {
+    let parts = Parts {
+        topic,
+        properties: std::iter::empty(),
+        payload: payload.as_bytes(),
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        expires_at_ms: 0,
+    };
+    Some(Box::new(Will {
+        publication: Publication::from_parts(parts, None),
+        expiry_s: None,
+        delay_s,
+    }))
+}
+
+pub(super) fn id(n: u16) -> PacketId {
+    PacketId::new(n).expect("not zero")
+}
+
+pub(super) fn publish(version: Version, topic: &str, payload: &str, qos: u8, n: u16) -> Vec<u8> {
+    packet(version, topic, payload, qos, n, false, false)
+}
+
+pub(super) fn packet(
+    version: Version,
+    topic: &str,
+    payload: &str,
+    qos: u8,
+    n: u16,
+    dup: bool,
+    retain: bool,
+) -> Vec<u8> {
+    let qos = QoS::from_u8(qos).expect("a QoS");
+    let head = PublishHead {
+        dup,
+        qos,
+        retain,
+        topic,
+        packet_id: (qos != QoS::AtMostOnce).then(|| id(n)),
+        message_expiry: None,
+        subscription_ids: &[],
+        topic_alias: None,
+        pass_through: &[],
+        payload_len: payload.len(),
+    };
+    head.encode_to_vec(version, payload.as_bytes())
+}
+
+pub(super) fn ack(packet_type: PacketType, n: u16) -> Vec<u8> {
+    AckPacket::new(packet_type, id(n), ReasonCode::Success).encode_to_vec(Version::V5)
+}
+
+impl World {
+    pub(super) fn new(shards: u16, limits: Limits) -> Self {
+        let shared = Arc::new(Shared::new(limits, shards));
+        let cores = (0..shards).map(|me| Core::new(me, Arc::clone(&shared), 1_000, true)).collect();
+        Self {
+            shared,
+            cores,
+            mail: (0..shards).map(|_| VecDeque::new()).collect(),
+            now_ms: 1_000,
+            streams: 0,
+        }
+    }
+
+    /// A client id that belongs to `shard`.
+    pub(super) fn name(&self, prefix: &str, shard: usize) -> String {
+        (0..)
+            .map(|n| format!("{prefix}{n}"))
+            .find(|name| usize::from(self.shared.shard_of(name)) == shard)
+            .expect("the hash reaches every shard")
+    }
+
+    pub(super) fn attach(&mut self, connect: ConnectInfo) -> Client {
+        let shard = usize::from(self.shared.shard_of(&connect.client_id));
+        let version = connect.version;
+        self.streams += 1;
+        self.shared.connection_opened();
+        let handover = Handover {
+            stream: self.streams,
+            peer: PeerAddr::UNIX,
+            connect,
+            surplus: Vec::new(),
+        };
+        let key = self.cores[shard].attach(handover).expect("there is room");
+        Client { shard, key, version }
+    }
+
+    /// Sends bytes; all of them have to be taken.
+    pub(super) fn send(&mut self, client: Client, bytes: &[u8]) {
+        let used = self.try_send(client, bytes);
+        assert_eq!(used, bytes.len(), "reading was stopped");
+    }
+
+    /// Sends bytes; returns how many were taken.
+    pub(super) fn try_send(&mut self, client: Client, bytes: &[u8]) -> usize {
+        let mut block = ReadBlock::with_capacity(bytes.len().max(1));
+        block.extend_from_slice(bytes);
+        let mut packets = usize::MAX;
+        let core = &mut self.cores[client.shard];
+        core.heard(client.key);
+        core.receive(client.key, &block, 0..bytes.len(), &mut packets).used_to
+    }
+
+    pub(super) fn subscribe(&mut self, client: Client, filter: &str, qos: u8) {
+        let filters = [SubscribeFilter {
+            filter,
+            qos: QoS::from_u8(qos).expect("a QoS"),
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: RetainHandling::SendAtSubscribe,
+        }];
+        let packet = Subscribe {
+            packet_id: id(900),
+            filters: &filters,
+            subscription_identifier: None,
+            user_properties: &[],
+        };
+        let bytes = packet.encode_to_vec(client.version);
+        self.send(client, &bytes);
+    }
+
+    pub(super) fn unsubscribe(&mut self, client: Client, filter: &str) {
+        let packet =
+            Unsubscribe { packet_id: id(901), filters: &[filter], user_properties: &[] };
+        let bytes = packet.encode_to_vec(client.version);
+        self.send(client, &bytes);
+    }
+
+    /// Takes what the broker has written to a client, one line a packet.
+    pub(super) fn read(&mut self, client: Client) -> Vec<String> {
+        let core = &mut self.cores[client.shard];
+        let Some(connection) = core.connection(client.key) else {
+            return vec!["closed".into()];
+        };
+        let mut bytes = Vec::new();
+        let mut slices = [std::io::IoSlice::new(&[]); 1_000];
+        let count = connection.out.fill_io_slices(&mut slices);
+        for slice in &slices[..count] {
+            bytes.extend_from_slice(slice);
+        }
+        core.wrote(client.key, bytes.len());
+        if core.flushed(client.key) {
+            // What follows is the peer's own close.
+            core.finish_closing(client.key);
+        }
+        let mut lines = Vec::new();
+        let mut rest = &bytes[..];
+        while let Scan::Frame(frame) = mqtt_codec::scan(rest, u32::MAX).expect("a packet") {
+            let (packet, others) = rest.split_at(frame.total_len);
+            let packet = mqtt_codec::decode(packet, &frame, client.version, Role::Client);
+            lines.push(describe(&packet.expect("the broker keeps to the protocol")));
+            rest = others;
+        }
+        assert!(rest.is_empty(), "the broker writes whole packets");
+        lines
+    }
+
+    /// Puts what the cores have for each other in the mail.
+    pub(super) fn post(&mut self) {
+        for (me, core) in self.cores.iter_mut().enumerate() {
+            let from = u16::try_from(me).expect("few shards");
+            for (outbox, mail) in core.outboxes().iter_mut().zip(&mut self.mail) {
+                if let Some(reply) = outbox.take_reply(from) {
+                    mail.push_back(Mail::Reply(reply));
+                }
+                if let Some(batch) = outbox.take_batch(from) {
+                    mail.push_back(Mail::Batch(batch));
+                }
+            }
+        }
+    }
+
+    /// One core takes the oldest item of its mail.
+    pub(super) fn deliver(&mut self, shard: usize) -> bool {
+        let Some(mail) = self.mail[shard].pop_front() else { return false };
+        match mail {
+            Mail::Batch(batch) => self.cores[shard].on_batch(batch),
+            Mail::Reply(reply) => self.cores[shard].on_reply(reply),
+        }
+        true
+    }
+
+    /// Does everything there is to do now.
+    pub(super) fn settle(&mut self) {
+        loop {
+            self.post();
+            let mut worked = false;
+            for shard in 0..self.cores.len() {
+                worked |= self.deliver(shard);
+                let core = &mut self.cores[shard];
+                worked |= core.cleanup_one() | core.drain_one() | core.replay_one();
+            }
+            if !worked {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn pass(&mut self, ms: u64) {
+        self.now_ms += ms;
+        for core in &mut self.cores {
+            core.set_now(self.now_ms);
+            while core.on_timers(&mut Vec::new(), &mut Vec::new()) {}
+        }
+        self.settle();
+    }
+
+    /// The network loses a connection.
+    pub(super) fn cut(&mut self, client: Client) {
+        self.cores[client.shard].close(client.key, crate::events::Cause::PeerClosed);
+    }
+
+    /// Nothing is left of anybody.
+    pub(super) fn assert_empty(&self) {
+        for core in &self.cores {
+            assert_eq!(core.sessions.len(), 0, "sessions");
+            assert_eq!(core.connections.len(), 0, "connections");
+            assert_eq!(core.messages.len(), 0, "messages");
+            assert_eq!(core.topics.subscription_count(), 0, "subscriptions");
+            assert_eq!(core.index.len(), 0, "client ids");
+            assert_eq!(core.keep_alive.len() + core.timers.len(), 0, "timers");
+            assert_eq!(core.funnel.len() + core.drains.len() + core.replays.len(), 0, "work");
+            assert_eq!(core.pressing, 0, "pressure");
+            let unanswered: u64 = core.outboxes.iter().map(|outbox| outbox.unanswered).sum();
+            assert_eq!(unanswered, 0, "credit");
+        }
+        assert_eq!(self.shared.connections(), 0, "open connections");
+    }
+}
+
+fn describe(packet: &Packet<'_>) -> String {
+    match packet {
+        Packet::ConnAck(packet) => format!("connack {}", u8::from(packet.session_present())),
+        Packet::Publish(packet) => {
+            let id = packet.packet_id().map_or(String::new(), |id| format!(" #{}", id.get()));
+            let dup = if packet.dup() { " dup" } else { "" };
+            let retain = if packet.retain() { " retain" } else { "" };
+            format!(
+                "{}={} q{}{id}{dup}{retain}",
+                packet.topic(),
+                String::from_utf8_lossy(packet.payload()),
+                packet.qos() as u8
+            )
+        }
+        Packet::PubAck(ack) => format!("puback #{}", ack.packet_id().get()),
+        Packet::PubRec(ack) => format!("pubrec #{}", ack.packet_id().get()),
+        Packet::PubRel(ack) => format!("pubrel #{}", ack.packet_id().get()),
+        Packet::PubComp(ack) => format!("pubcomp #{}", ack.packet_id().get()),
+        Packet::SubAck(_) => "suback".into(),
+        Packet::UnsubAck(_) => "unsuback".into(),
+        Packet::Disconnect(packet) => format!("disconnect 0x{:02X}", packet.reason() as u8),
+        other => format!("{:?}", other.packet_type()),
+    }
+}
