@@ -71,3 +71,8 @@ pub use stamps::{Stamp, Stamps};
 pub use store::{Cursor, TopicStore};
 pub use subscription::{SharedFilter, Subscription, parse_subscription};
 pub use topic::Topic;
+
+/// Runs the code of the README as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeDoctests;

@@ -14,7 +14,11 @@ use std::{
     hash::{BuildHasherDefault, Hasher},
 };
 
-use crate::{Filter, Limits, hash::level_hash, topic::View};
+use crate::{
+    Filter, Limits,
+    hash::level_hash,
+    topic::{DEEP, INLINE, View},
+};
 
 const LEVELS: usize = Limits::LEVELS_CEILING as usize;
 const WORDS: usize = LEVELS / 64;
@@ -143,10 +147,22 @@ impl Prefixes {
 
     /// Calls `found` with the hash, the `+` positions, the length and the kind of each filter path
     /// that leads along `topic`. Gives the number of nodes looked at. Allocates nothing; keeps
-    /// about 16 KiB on the stack.
-    #[cold]
-    #[inline(never)]
+    /// about 16 KiB on the stack for topics of many levels.
     pub(crate) fn walk(
+        &self,
+        topic: &View<'_>,
+        seed: u64,
+        found: impl FnMut(u64, &Path, usize, bool),
+    ) -> usize {
+        match topic.level_count() {
+            0..=INLINE => self.walk_with::<{ INLINE + 1 }>(topic, seed, found),
+            _ if topic.level_count() <= DEEP => self.walk_with::<{ DEEP + 1 }>(topic, seed, found),
+            _ => self.walk_with::<{ LEVELS + 1 }>(topic, seed, found),
+        }
+    }
+
+    #[inline(never)]
+    fn walk_with<const DEPTHS: usize>(
         &self,
         topic: &View<'_>,
         seed: u64,
@@ -155,7 +171,7 @@ impl Prefixes {
         let levels = topic.level_count();
         let mut path = Path::new();
         // Where to go on by `+`: at most one entry a depth, since what is below is done first.
-        let mut pending = [(0_u16, 0_u64); LEVELS + 1];
+        let mut pending = [(0_u16, 0_u64); DEPTHS];
         let mut waiting = 0;
         let mut at = Some((0, 0_u64));
         let mut looked = 0;
@@ -201,5 +217,64 @@ impl Prefixes {
     /// The heap that the nodes hold, in bytes, about.
     pub(crate) fn heap_bytes(&self) -> usize {
         self.nodes.capacity() * (size_of::<(u64, Node)>() + 1) * 8 / 7
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Topic;
+
+    const LIMITS: Limits = Limits::widest(77);
+
+    fn looked_at(prefixes: &Prefixes, topic: &str) -> (usize, usize) {
+        let topic = Topic::parse(topic, &LIMITS).unwrap();
+        let mut found = 0;
+        let looked = topic.with_view(LIMITS.seed, |view| {
+            prefixes.walk(&view, LIMITS.seed, |_, _, _, _| found += 1)
+        });
+        (looked, found)
+    }
+
+    /// Every way to put `+` into `levels` levels of `a`, with an end that no topic has.
+    fn all_shapes(levels: u32, end: &str) -> Prefixes {
+        let mut prefixes = Prefixes::default();
+        for shape in 0..1_u32 << levels {
+            let level = |at: u32| if shape >> at & 1 == 1 { "+/" } else { "a/" };
+            let text = (0..levels).map(level).collect::<String>() + end;
+            prefixes.insert(&Filter::parse(&text, &LIMITS).unwrap());
+        }
+        prefixes
+    }
+
+    #[test]
+    fn a_walk_is_bounded_by_the_topic_and_prunes() {
+        let prefixes = all_shapes(10, "z");
+        // The worst that 1,024 filters can do: every node of a full binary tree, and the ends.
+        assert_eq!(
+            looked_at(&prefixes, "a/a/a/a/a/a/a/a/a/a/y"),
+            (2047 + 1024, 0)
+        );
+        assert_eq!(
+            looked_at(&prefixes, "a/a/a/a/a/a/a/a/a/a/z"),
+            (2047 + 1024, 1024)
+        );
+        // A topic that differs at the beginning leaves only the half with `+` there.
+        assert!(looked_at(&prefixes, "b/b/b/b/b/b/b/b/b/b/z").0 <= 2 * 11);
+        assert_eq!(looked_at(&prefixes, "a/a/z"), (15, 0));
+        assert_eq!(looked_at(&prefixes, "$SYS/a/a/a/a/a/a/a/a/a/z").0, 2);
+    }
+
+    #[test]
+    fn a_thousand_levels_cost_a_thousand_steps() {
+        let mut prefixes = Prefixes::default();
+        let deep = "+/".repeat(1000) + "#";
+        prefixes.insert(&Filter::parse(&deep, &LIMITS).unwrap());
+        let topic = "x/".repeat(1000) + "y";
+        let (looked, found) = looked_at(&prefixes, &topic);
+        assert_eq!((looked, found), (1001, 1));
+        prefixes.remove(&Filter::parse(&deep, &LIMITS).unwrap());
+        assert!(prefixes.is_empty());
+        assert_eq!(prefixes.heap_bytes(), 0);
     }
 }

@@ -266,3 +266,42 @@ pub(crate) fn verify(
         (true, _) => rest.strip_prefix(run(from, topic.end(len))) == Some(b"/#"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Filter, Limits, Topic};
+
+    #[test]
+    fn however_many_shapes_there_are_a_match_probes_few() {
+        let limits = Limits::default();
+        let mut registry = Registry::default();
+        let mut keys = Vec::new();
+        for shape in 0..4096_u32 {
+            for end in ["z", "#"] {
+                let level = |at: u32| if shape >> at & 1 == 1 { "+/" } else { "a/" };
+                let text = (0..12).map(level).collect::<String>() + end;
+                let key = Filter::parse(&text, &limits).unwrap().shape().unwrap();
+                registry.acquire(key, limits.seed);
+                keys.push(key);
+            }
+        }
+        let topic = Topic::parse("a/a/a/a/a/a/a/a/a/a/a/a/z", &limits).unwrap();
+        let mut probes = 0;
+        topic.with_view(limits.seed, |view| {
+            registry.live().for_each(&view, |_, _| probes += 1);
+        });
+        assert_eq!(probes, 2 * LIVE_MAX);
+        // Shapes without filters make room for others.
+        for key in keys {
+            registry.release(key, true);
+        }
+        let late = ShapeKey {
+            len: 13,
+            plus: 1 << 12,
+            tail: false,
+        };
+        assert_eq!(registry.acquire(late, limits.seed), (Place::Live, true));
+        assert_eq!(registry.known.len(), 1);
+    }
+}

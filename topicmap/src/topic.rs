@@ -10,6 +10,11 @@ use crate::{
 /// Levels whose hashes and offsets a [`Topic`] carries. Deeper ones are scanned again when needed.
 pub(crate) const INLINE: usize = 16;
 
+/// Levels up to which that needs little stack.
+pub(crate) const DEEP: usize = 64;
+
+const CEILING: usize = Limits::LEVELS_CEILING as usize;
+
 /// A valid topic name with its levels and hashes; it borrows the text and allocates nothing.
 ///
 /// ```
@@ -134,7 +139,10 @@ impl<'a> Topic<'a> {
                 sums,
             });
         }
-        deep_view(self.text, seed, f)
+        if count <= DEEP {
+            return deep_view::<DEEP, { DEEP + 1 }, R>(self.text, seed, f);
+        }
+        deep_view::<CEILING, { CEILING + 1 }, R>(self.text, seed, f)
     }
 }
 
@@ -148,11 +156,14 @@ fn hash_text(text: &str, seed: u64) -> u64 {
 
 #[cold]
 #[inline(never)]
-fn deep_view<R>(text: &str, seed: u64, f: impl FnOnce(View<'_>) -> R) -> R {
-    const MOST: usize = Limits::LEVELS_CEILING as usize;
-    let mut ends = [0; MOST];
-    let mut sums = [0; MOST + 1];
-    match scan(text.as_bytes(), seed, MOST, &mut ends, &mut sums) {
+fn deep_view<const N: usize, const M: usize, R>(
+    text: &str,
+    seed: u64,
+    f: impl FnOnce(View<'_>) -> R,
+) -> R {
+    let mut ends = [0; N];
+    let mut sums = [0; M];
+    match scan(text.as_bytes(), seed, N, &mut ends, &mut sums) {
         Ok((_, count)) => {
             let count = usize::from(count);
             f(View {

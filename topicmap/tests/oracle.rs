@@ -15,7 +15,7 @@ fn topic_text() -> impl Strategy<Value = String> {
         4 => Just("a"), 3 => Just("b"), 1 => Just(""), 1 => Just("é"), 1 => Just("a-longer-level-name"),
     ];
     let shallow = vec(level.clone(), 1..6);
-    let deep = vec(level, 15..20);
+    let deep = prop_oneof![5 => vec(level.clone(), 15..20), 1 => vec(level, 60..80)];
     (
         prop_oneof![12 => Just(""), 1 => Just("$")],
         prop_oneof![15 => shallow, 1 => deep],
