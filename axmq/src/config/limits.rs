@@ -158,8 +158,9 @@ numbers! {
         /// Bytes of forwarded messages under way from one shard to another, for each pair.
         ///
         /// At the limit, the source stops reading from its publishers until the target has caught
-        /// up.
-        mailbox_bytes: u64 = 4_194_304 in 65_536..=1_099_511_627_776, "bytes";
+        /// up. With many shards less is used, so that all of them together cannot fill an
+        /// out-queue from its soft mark to its limit.
+        mailbox_bytes: u64 = 262_144 in 65_536..=1_099_511_627_776, "bytes";
     }
 }
 

@@ -95,6 +95,17 @@ impl Shared {
         }
     }
 
+    /// What one shard may have under way to another: in all no more than an out-queue holds above
+    /// its soft mark, so that a subscriber that makes progress loses nothing (DECISIONS 22).
+    fn credit(&self) -> u64 {
+        let limits = &self.limits;
+        let room = limits
+            .out_queue_bytes
+            .saturating_sub(limits.out_queue_soft_bytes);
+        let sources = u64::from(self.shards.saturating_sub(1)).max(1);
+        limits.mailbox_bytes.min(room / sources)
+    }
+
     /// QoS 1 and 2 messages that a client may have unacknowledged; the configuration's range ends
     /// at 65,535.
     pub(crate) fn receive_maximum(&self) -> u16 {
@@ -178,6 +189,8 @@ pub(crate) struct Core<S> {
     /// The publication being routed met such a queue.
     felt_pressure: bool,
     outboxes: Vec<Outbox>,
+    /// Bytes that may be on their way to one other shard.
+    credit: u64,
     events: Vec<Event>,
     counters: Counters,
 }
@@ -187,6 +200,7 @@ impl<S> Core<S> {
         let seed = shared.seed;
         let outboxes = (0..shared.shards).map(|_| Outbox::default()).collect();
         let interest = shared.interest.reader();
+        let credit = shared.credit();
         Self {
             me,
             shared,
@@ -220,6 +234,7 @@ impl<S> Core<S> {
             pressing: 0,
             felt_pressure: false,
             outboxes,
+            credit,
             events: Vec::new(),
             counters: Counters::default(),
         }

@@ -90,7 +90,7 @@ impl<S> Core<S> {
 
     /// Another shard has not taken what this one sent, up to the credit for it.
     pub(crate) fn is_congested(&self) -> bool {
-        let limit = self.shared.limits.mailbox_bytes;
+        let limit = self.credit;
         self.outboxes
             .iter()
             .any(|outbox| outbox.unanswered + outbox.cost >= limit)

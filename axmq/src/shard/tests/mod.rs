@@ -37,12 +37,18 @@ fn a_publish_is_acknowledged_when_every_shard_concerned_has_it() {
 
     world.send(publisher, &publish(V5, "a/b", "1", 1, 7));
     assert_eq!(world.read(near), ["a/b=1 q1 #1"]);
-    assert!(world.read(publisher).is_empty(), "two shards have not said yes");
+    assert!(
+        world.read(publisher).is_empty(),
+        "two shards have not said yes"
+    );
     world.post();
     assert!(world.deliver(1));
     world.post();
     assert!(world.deliver(0));
-    assert!(world.read(publisher).is_empty(), "one shard has not said yes");
+    assert!(
+        world.read(publisher).is_empty(),
+        "one shard has not said yes"
+    );
     assert_eq!(world.read(far), ["a/b=1 q1 #1"]);
     world.settle();
     assert_eq!(world.read(farther), ["a/b=1 q1 #1"]);
@@ -57,9 +63,15 @@ fn acknowledgements_leave_in_the_order_of_the_publishes() {
     world.send(publisher, &publish(V5, "far", "1", 1, 1));
     world.send(publisher, &publish(V5, "nobody", "2", 1, 2));
     world.send(publisher, &publish(V5, "nobody", "3", 2, 3));
-    assert!(world.read(publisher).is_empty(), "[MQTT-4.6.0-2]: the first one is still under way");
+    assert!(
+        world.read(publisher).is_empty(),
+        "[MQTT-4.6.0-2]: the first one is still under way"
+    );
     world.settle();
-    assert_eq!(world.read(publisher), ["puback #1", "puback #2", "pubrec #3"]);
+    assert_eq!(
+        world.read(publisher),
+        ["puback #1", "puback #2", "pubrec #3"]
+    );
 }
 
 #[test]
@@ -74,7 +86,10 @@ fn a_duplicate_joins_the_acknowledgement_that_is_due() {
     let publisher = world.attach(connect(&name));
     assert_eq!(world.read(publisher), ["connack 1"]);
     world.send(publisher, &packet(V5, "far", "once", 2, 5, true, false));
-    assert!(world.read(publisher).is_empty(), "the first copy is still under way");
+    assert!(
+        world.read(publisher).is_empty(),
+        "the first copy is still under way"
+    );
     world.settle();
     assert_eq!(world.read(publisher), ["pubrec #5"]);
     assert_eq!(world.read(far), ["far=once q2 #1"], "[MQTT-4.3.3-10]: once");
@@ -98,7 +113,10 @@ fn a_take_over_ends_the_first_connection_and_keeps_the_session() {
     let second = world.attach(connect("one"));
     assert_eq!(world.read(first), ["disconnect 0x8E"]);
     world.settle();
-    assert_eq!(world.read(second), ["connack 1", "t=unacknowledged q1 #1 dup"]);
+    assert_eq!(
+        world.read(second),
+        ["connack 1", "t=unacknowledged q1 #1 dup"]
+    );
     assert_eq!(world.read(first), ["closed"]);
 }
 
@@ -117,8 +135,15 @@ fn wills_at_a_take_over() {
         let watcher = subscriber_on(&mut world, 1, "will", 1);
         let name = world.name("one", 0);
         let will = will("will", "x", delay_s);
-        world.attach(ConnectInfo { will, session_expiry_s, ..connect(&name) });
-        let second = world.attach(ConnectInfo { clean_start, ..connect(&name) });
+        world.attach(ConnectInfo {
+            will,
+            session_expiry_s,
+            ..connect(&name)
+        });
+        let second = world.attach(ConnectInfo {
+            clean_start,
+            ..connect(&name)
+        });
         world.settle();
         let expected: &[&str] = if is_published { &["will=x q1 #1"] } else { &[] };
         let case = (delay_s, clean_start, session_expiry_s);
@@ -137,7 +162,11 @@ fn a_will_waits_for_its_delay_but_no_longer_than_the_session() {
         let mut world = World::new(1, Limits::default());
         let watcher = subscriber_on(&mut world, 0, "will", 0);
         let will = will("will", "x", delay_s);
-        let client = world.attach(ConnectInfo { will, session_expiry_s, ..connect("one") });
+        let client = world.attach(ConnectInfo {
+            will,
+            session_expiry_s,
+            ..connect("one")
+        });
         world.cut(client);
         world.settle();
         world.pass(due_ms - 1);
@@ -146,7 +175,10 @@ fn a_will_waits_for_its_delay_but_no_longer_than_the_session() {
         assert_eq!(world.read(watcher), ["will=x q0"], "on time");
         let again = world.attach(connect("one"));
         let is_present = due_ms < u64::from(session_expiry_s) * 1_000;
-        assert_eq!(world.read(again), [format!("connack {}", u8::from(is_present))]);
+        assert_eq!(
+            world.read(again),
+            [format!("connack {}", u8::from(is_present))]
+        );
     }
 }
 
@@ -154,7 +186,11 @@ fn a_will_waits_for_its_delay_but_no_longer_than_the_session() {
 fn a_connect_completes_what_its_session_has_in_the_funnel() {
     let mut world = World::new(1, Limits::default());
     let watcher = subscriber_on(&mut world, 0, "will", 0);
-    let first = ConnectInfo { session_expiry_s: 0, will: will("will", "x", 0), ..connect("one") };
+    let first = ConnectInfo {
+        session_expiry_s: 0,
+        will: will("will", "x", 0),
+        ..connect("one")
+    };
     let first = world.attach(first);
     world.subscribe(first, "t", 0);
     world.cut(first);
@@ -172,10 +208,16 @@ fn a_connect_completes_what_its_session_has_in_the_funnel() {
 fn a_clean_disconnect_drops_the_will() {
     let mut world = World::new(1, Limits::default());
     let watcher = subscriber_on(&mut world, 0, "will", 0);
-    let client = world.attach(ConnectInfo { will: will("will", "x", 0), ..connect("one") });
+    let client = world.attach(ConnectInfo {
+        will: will("will", "x", 0),
+        ..connect("one")
+    });
     world.send(client, &[0xE0, 0x00]);
     world.settle();
-    let client = world.attach(ConnectInfo { will: will("will", "y", 0), ..connect("two") });
+    let client = world.attach(ConnectInfo {
+        will: will("will", "y", 0),
+        ..connect("two")
+    });
     // Reason 4: with will [MQTT-3.14.2.1].
     world.send(client, &[0xE0, 0x01, 0x04]);
     world.settle();
@@ -201,8 +243,11 @@ fn a_subscription_counts_from_its_suback_on() {
 
 #[test]
 fn a_subscriber_that_takes_nothing_slows_its_publisher_and_then_loses_qos_0() {
-    let limits =
-        Limits { out_queue_soft_bytes: 2_000, out_queue_bytes: 4_000, ..Limits::default() };
+    let limits = Limits {
+        out_queue_soft_bytes: 2_000,
+        out_queue_bytes: 4_000,
+        ..Limits::default()
+    };
     let mut world = World::new(1, limits);
     let slow = subscriber_on(&mut world, 0, "t", 0);
     let publisher = client_on(&mut world, 0, "pub");
@@ -214,7 +259,11 @@ fn a_subscriber_that_takes_nothing_slows_its_publisher_and_then_loses_qos_0() {
         assert!(sent < 100, "back-pressure has to come");
     }
     assert_eq!(sent, 4, "at the soft mark");
-    assert_eq!(world.try_send(other, &[0xC0, 0]), 2, "who does not feed it goes on");
+    assert_eq!(
+        world.try_send(other, &[0xC0, 0]),
+        2,
+        "who does not feed it goes on"
+    );
     // It takes everything: the publisher goes on.
     assert_eq!(world.read(slow).len(), 4);
     assert_eq!(world.try_send(publisher, &message), message.len());
@@ -254,7 +303,10 @@ fn pressure_crosses_shards_as_credit() {
 
 #[test]
 fn a_session_queue_is_bounded_and_its_drops_are_counted() {
-    let limits = Limits { session_queue_messages: 3, ..Limits::default() };
+    let limits = Limits {
+        session_queue_messages: 3,
+        ..Limits::default()
+    };
     let mut world = World::new(1, limits);
     let away = subscriber_on(&mut world, 0, "t", 1);
     let name = world.name("sub", 0);
@@ -264,26 +316,43 @@ fn a_session_queue_is_bounded_and_its_drops_are_counted() {
     for n in 1..=5 {
         world.send(publisher, &publish(V5, "t", &n.to_string(), 1, n));
     }
-    assert_eq!(world.read(publisher).len(), 5, "acknowledged: dropped by a policy, and counted");
+    assert_eq!(
+        world.read(publisher).len(),
+        5,
+        "acknowledged: dropped by a policy, and counted"
+    );
     assert_eq!(world.cores[0].counters().dropped_session_queue_full, 2);
     let back = world.attach(connect(&name));
     world.settle();
-    assert_eq!(world.read(back), ["connack 1", "t=1 q1 #1", "t=2 q1 #2", "t=3 q1 #3"]);
+    assert_eq!(
+        world.read(back),
+        ["connack 1", "t=1 q1 #1", "t=2 q1 #2", "t=3 q1 #3"]
+    );
 }
 
 #[test]
 fn flow_control_keeps_to_the_clients_receive_maximum() {
     let mut world = World::new(1, Limits::default());
-    let narrow = world.attach(ConnectInfo { receive_maximum: 2, ..connect("narrow") });
+    let narrow = world.attach(ConnectInfo {
+        receive_maximum: 2,
+        ..connect("narrow")
+    });
     world.subscribe(narrow, "t", 2);
     let publisher = client_on(&mut world, 0, "pub");
     for n in 1..=4 {
         world.send(publisher, &publish(V5, "t", &n.to_string(), 2, n));
     }
-    assert_eq!(world.read(narrow), ["connack 0", "suback", "t=1 q2 #1", "t=2 q2 #2"]);
+    assert_eq!(
+        world.read(narrow),
+        ["connack 0", "suback", "t=1 q2 #1", "t=2 q2 #2"]
+    );
     world.send(narrow, &ack(PacketType::PubRec, 1));
     world.settle();
-    assert_eq!(world.read(narrow), ["pubrel #1"], "PUBREC frees no place [MQTT-4.9]");
+    assert_eq!(
+        world.read(narrow),
+        ["pubrel #1"],
+        "PUBREC frees no place [MQTT-4.9]"
+    );
     world.send(narrow, &ack(PacketType::PubComp, 1));
     world.settle();
     assert_eq!(world.read(narrow), ["t=3 q2 #3"]);
@@ -291,7 +360,10 @@ fn flow_control_keeps_to_the_clients_receive_maximum() {
 
 #[test]
 fn more_publishes_than_the_servers_receive_maximum_end_the_connection() {
-    let limits = Limits { receive_maximum: 2, ..Limits::default() };
+    let limits = Limits {
+        receive_maximum: 2,
+        ..Limits::default()
+    };
     let mut world = World::new(2, limits);
     let _far = subscriber_on(&mut world, 1, "t", 1);
     let publisher = client_on(&mut world, 0, "pub");
@@ -308,7 +380,11 @@ fn more_publishes_than_the_servers_receive_maximum_end_the_connection() {
 fn keep_alive_ends_a_silent_client_and_publishes_its_will() {
     let mut world = World::new(1, Limits::default());
     let watcher = subscriber_on(&mut world, 0, "will", 0);
-    let silent = ConnectInfo { keep_alive_s: 10, will: will("will", "x", 0), ..connect("one") };
+    let silent = ConnectInfo {
+        keep_alive_s: 10,
+        will: will("will", "x", 0),
+        ..connect("one")
+    };
     let silent = world.attach(silent);
     world.pass(14_000);
     world.send(silent, &[0xC0, 0]);
@@ -325,7 +401,10 @@ fn retained_messages_come_to_every_shard_and_go_with_an_empty_payload() {
     let mut world = World::new(2, Limits::default());
     let publisher = client_on(&mut world, 0, "pub");
     for n in 0..200 {
-        world.send(publisher, &packet(V5, &format!("r/{n}"), "v", 1, n + 1, false, true));
+        world.send(
+            publisher,
+            &packet(V5, &format!("r/{n}"), "v", 1, n + 1, false, true),
+        );
     }
     world.read(publisher);
     let late = client_on(&mut world, 1, "late");
@@ -335,11 +414,18 @@ fn retained_messages_come_to_every_shard_and_go_with_an_empty_payload() {
     assert_eq!(got.len(), 201, "SUBACK and all of them, in slices");
     assert!(got[1..].iter().all(|line| line.ends_with("=v q0 retain")));
     for n in 0..200 {
-        world.send(publisher, &packet(V5, &format!("r/{n}"), "", 1, n + 1, false, true));
+        world.send(
+            publisher,
+            &packet(V5, &format!("r/{n}"), "", 1, n + 1, false, true),
+        );
     }
     world.settle();
     assert_eq!(world.shared.retained.len(), 0);
-    assert_eq!(world.read(late).len(), 200, "the live copies, without the flag");
+    assert_eq!(
+        world.read(late).len(),
+        200,
+        "the live copies, without the flag"
+    );
 }
 
 #[test]

@@ -65,7 +65,10 @@ fn parse(line: &str) -> Option<(String, u32, u8, u16)> {
     let mut words = rest.split(' ');
     let number = words.next()?.parse().ok()?;
     let qos = words.next()?.strip_prefix('q')?.parse().ok()?;
-    let id = words.find_map(|word| word.strip_prefix('#'))?.parse().ok()?;
+    let id = words
+        .find_map(|word| word.strip_prefix('#'))?
+        .parse()
+        .ok()?;
     Some((topic.to_owned(), number, qos, id))
 }
 
@@ -115,7 +118,10 @@ fn run(seed: u64) {
     for client in publishers.iter().filter_map(|publisher| publisher.client) {
         world.cut(client);
     }
-    for client in subscribers.iter().filter_map(|subscriber| subscriber.client) {
+    for client in subscribers
+        .iter()
+        .filter_map(|subscriber| subscriber.client)
+    {
         world.cut(client);
     }
     world.settle();
@@ -155,7 +161,10 @@ fn step_publisher(
     if publisher.step == Step::Idle {
         publisher.number += 1;
         publisher.step = Step::Published;
-        world.send(client, &publish(V5, &topic, &publisher.number.to_string(), 2, 1));
+        world.send(
+            client,
+            &publish(V5, &topic, &publisher.number.to_string(), 2, 1),
+        );
     }
     for line in world.read(client) {
         match line.as_str() {
@@ -194,7 +203,11 @@ fn step_subscriber(
             if qos == 2 && is_new {
                 subscriber.open.push(id);
             }
-            let answer = if qos == 1 { PacketType::PubAck } else { PacketType::PubRec };
+            let answer = if qos == 1 {
+                PacketType::PubAck
+            } else {
+                PacketType::PubRec
+            };
             // A client that is cut off before it answers gets the message again.
             if is_faulty && random.one_in(10) {
                 world.cut(client);
@@ -239,12 +252,21 @@ fn drain(
 ) {
     for _ in 0..2_000 {
         world.settle();
-        let under_way = publishers.iter().any(|publisher| publisher.step != Step::Idle);
+        let under_way = publishers
+            .iter()
+            .any(|publisher| publisher.step != Step::Idle);
         if under_way {
             // Also begins a new message on an idle one; the loop ends when all are idle at once.
-            let at = publishers.iter().position(|publisher| publisher.step != Step::Idle);
+            let at = publishers
+                .iter()
+                .position(|publisher| publisher.step != Step::Idle);
             let at = at.expect("one is under way");
-            step_publisher(world, std::slice::from_mut(&mut publishers[at]), random, false);
+            step_publisher(
+                world,
+                std::slice::from_mut(&mut publishers[at]),
+                random,
+                false,
+            );
         }
         step_subscriber(world, subscribers, random, false);
     }
@@ -252,11 +274,18 @@ fn drain(
 
 fn check(publishers: &[Publisher], subscribers: &[Subscriber], seed: u64) {
     for (at, publisher) in publishers.iter().enumerate() {
-        assert!(publisher.done > 0, "seed {seed}: nothing was published on t/{at}");
+        assert!(
+            publisher.done > 0,
+            "seed {seed}: nothing was published on t/{at}"
+        );
         let all: Vec<u32> = (1..=publisher.done).collect();
         for subscriber in subscribers {
             let who = format!("seed {seed}: {} on t/{at}", subscriber.name);
-            let got = subscriber.got.get(&format!("t/{at}")).cloned().unwrap_or_default();
+            let got = subscriber
+                .got
+                .get(&format!("t/{at}"))
+                .cloned()
+                .unwrap_or_default();
             if subscriber.qos == 2 {
                 assert_eq!(got, all, "{who}: exactly once and in order");
             } else {

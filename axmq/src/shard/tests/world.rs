@@ -115,7 +115,9 @@ pub(super) fn ack(packet_type: PacketType, n: u16) -> Vec<u8> {
 impl World {
     pub(super) fn new(shards: u16, limits: Limits) -> Self {
         let shared = Arc::new(Shared::new(limits, shards));
-        let cores = (0..shards).map(|me| Core::new(me, Arc::clone(&shared), 1_000, true)).collect();
+        let cores = (0..shards)
+            .map(|me| Core::new(me, Arc::clone(&shared), 1_000, true))
+            .collect();
         Self {
             shared,
             cores,
@@ -145,7 +147,11 @@ impl World {
             surplus: Vec::new(),
         };
         let key = self.cores[shard].attach(handover).expect("there is room");
-        Client { shard, key, version }
+        Client {
+            shard,
+            key,
+            version,
+        }
     }
 
     /// Sends bytes; all of them have to be taken.
@@ -161,7 +167,8 @@ impl World {
         let mut packets = usize::MAX;
         let core = &mut self.cores[client.shard];
         core.heard(client.key);
-        core.receive(client.key, &block, 0..bytes.len(), &mut packets).used_to
+        core.receive(client.key, &block, 0..bytes.len(), &mut packets)
+            .used_to
     }
 
     pub(super) fn subscribe(&mut self, client: Client, filter: &str, qos: u8) {
@@ -183,8 +190,11 @@ impl World {
     }
 
     pub(super) fn unsubscribe(&mut self, client: Client, filter: &str) {
-        let packet =
-            Unsubscribe { packet_id: id(901), filters: &[filter], user_properties: &[] };
+        let packet = Unsubscribe {
+            packet_id: id(901),
+            filters: &[filter],
+            user_properties: &[],
+        };
         let bytes = packet.encode_to_vec(client.version);
         self.send(client, &bytes);
     }
@@ -235,7 +245,9 @@ impl World {
 
     /// One core takes the oldest item of its mail.
     pub(super) fn deliver(&mut self, shard: usize) -> bool {
-        let Some(mail) = self.mail[shard].pop_front() else { return false };
+        let Some(mail) = self.mail[shard].pop_front() else {
+            return false;
+        };
         match mail {
             Mail::Batch(batch) => self.cores[shard].on_batch(batch),
             Mail::Reply(reply) => self.cores[shard].on_reply(reply),
@@ -282,7 +294,11 @@ impl World {
             assert_eq!(core.topics.subscription_count(), 0, "subscriptions");
             assert_eq!(core.index.len(), 0, "client ids");
             assert_eq!(core.keep_alive.len() + core.timers.len(), 0, "timers");
-            assert_eq!(core.funnel.len() + core.drains.len() + core.replays.len(), 0, "work");
+            assert_eq!(
+                core.funnel.len() + core.drains.len() + core.replays.len(),
+                0,
+                "work"
+            );
             assert_eq!(core.pressing, 0, "pressure");
             let unanswered: u64 = core.outboxes.iter().map(|outbox| outbox.unanswered).sum();
             assert_eq!(unanswered, 0, "credit");
@@ -295,7 +311,9 @@ fn describe(packet: &Packet<'_>) -> String {
     match packet {
         Packet::ConnAck(packet) => format!("connack {}", u8::from(packet.session_present())),
         Packet::Publish(packet) => {
-            let id = packet.packet_id().map_or(String::new(), |id| format!(" #{}", id.get()));
+            let id = packet
+                .packet_id()
+                .map_or(String::new(), |id| format!(" #{}", id.get()));
             let dup = if packet.dup() { " dup" } else { "" };
             let retain = if packet.retain() { " retain" } else { "" };
             format!(
