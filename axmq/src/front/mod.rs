@@ -22,7 +22,7 @@ use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
 use self::admit::Refusal;
 use crate::events::{LogBudget, ReasonHex};
 use crate::message::{Handover, ToFront, ToShard};
-use crate::shard::Shared;
+use crate::shard::{Shared, read};
 
 const NS_PER_MS: u64 = 1_000_000;
 /// A refused client has this long to read why.
@@ -174,7 +174,7 @@ impl<B: Backend> FrontServer<B> {
             let Some(greeting) = self.greetings.get_mut(key) else {
                 return Progress::Done;
             };
-            let read = match io.read(&greeting.stream, &mut self.buffer) {
+            let read = match read(io, &greeting.stream, &mut self.buffer) {
                 Ok(0) => {
                     self.drop_greeting(key);
                     return Progress::Done;

@@ -91,7 +91,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             };
             let read = {
                 let spare = block.spare_mut().get_mut(..room).unwrap_or_default();
-                io.read(&connection.stream, spare)
+                read(io, &connection.stream, spare)
             };
             match read {
                 Ok(n) if n > 0 => {
@@ -177,7 +177,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             };
             let read = {
                 let spare = self.block.spare_mut().get_mut(..room).unwrap_or_default();
-                io.read(&connection.stream, spare)
+                read(io, &connection.stream, spare)
             };
             match read {
                 Ok(n) if n > 0 => {
@@ -272,7 +272,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                 .spare_mut()
                 .get_mut(..READ_BYTES)
                 .unwrap_or_default();
-            match io.read(&connection.stream, spare) {
+            match read(io, &connection.stream, spare) {
                 Ok(n) if n > 0 => {
                     left = left.saturating_sub(n);
                     if !self.core.discard(key, n) {
@@ -288,5 +288,19 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             }
         }
         Progress::More
+    }
+}
+
+/// Reads, also after an interruption.
+pub(crate) fn read<B: Backend>(
+    io: &mut Io<'_, B>,
+    stream: &B::Stream,
+    into: &mut [u8],
+) -> io::Result<usize> {
+    loop {
+        match io.read(stream, into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
     }
 }

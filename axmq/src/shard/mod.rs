@@ -36,6 +36,7 @@ use topicmap::{InterestMap, InterestReader, MatchCache, Stamps, TopicMap};
 pub(crate) use self::close::Doomed;
 pub(crate) use self::connection::{Connection, Partial};
 use self::images::Images;
+pub(crate) use self::input::read;
 use self::outbox::Outbox;
 pub(crate) use self::receive::Next;
 use self::replay::Replay;

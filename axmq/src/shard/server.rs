@@ -34,14 +34,21 @@ const NS_PER_MS: u64 = 1_000_000;
 /// Arms the thing that wakes the shard when a timer is due: a timerfd, or nothing where the
 /// reactor's own deadline does.
 pub(crate) trait Alarm {
-    /// `deadline_ns` is on the backend's clock.
-    fn arm(&mut self, deadline_ns: u64, now_ns: u64) -> io::Result<()>;
+    /// `deadline_ns` is on the backend's clock; `None` where nothing is to be waited for.
+    fn arm(&mut self, deadline_ns: Option<u64>, now_ns: u64) -> io::Result<()>;
+
+    /// The deadline that the reactor has to wake for; an alarm that wakes by an event has none: a
+    /// timeout beside it would only cost.
+    fn deadline_ns(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl Alarm for timerwheel::driver::TimerFd {
-    fn arm(&mut self, deadline_ns: u64, now_ns: u64) -> io::Result<()> {
+    fn arm(&mut self, deadline_ns: Option<u64>, now_ns: u64) -> io::Result<()> {
         self.fired(now_ns);
-        Self::arm(self, deadline_ns)
+        // What is armed and not wanted any more costs one spurious wake-up; so would taking it back.
+        deadline_ns.map_or(Ok(()), |deadline_ns| Self::arm(self, deadline_ns))
     }
 }
 
@@ -139,6 +146,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                     left = left.saturating_sub(n.max(1));
                     self.core.wrote(key, n);
                 }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     connection.set(flag::BLOCKED);
                     // What waits for a slow reader must not hold large blocks for a few bytes.
@@ -279,8 +287,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
     }
 
     fn next_deadline(&mut self) -> Option<u64> {
-        // The alarm wakes the loop; a timeout beside it would only cost.
-        None
+        self.alarm.deadline_ns()
     }
 
     fn on_timers(&mut self, _io: &mut Io<'_, B>, _now_ns: u64) {}
@@ -333,9 +340,9 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         if is_more_due || self.core.has_work() {
             // Writes, timers and closes of this flush may have left work; the next turn does it.
             io.make_ready(TIMER);
-        } else if let Some(deadline_ns) = self.next_deadline_ns()
-            && let Err(error) = self.alarm.arm(deadline_ns, io.now_ns())
-        {
+        }
+        let deadline_ns = self.next_deadline_ns();
+        if let Err(error) = self.alarm.arm(deadline_ns, io.now_ns()) {
             // Without its alarm a shard would sleep through every deadline.
             tracing::error!(%error, "cannot arm the shard's timer");
             self.is_done = true;

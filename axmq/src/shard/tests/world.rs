@@ -288,26 +288,30 @@ impl World {
     /// Nothing is left of anybody.
     pub(super) fn assert_empty(&self) {
         for core in &self.cores {
-            assert_eq!(core.sessions.len(), 0, "sessions");
-            assert_eq!(core.connections.len(), 0, "connections");
-            assert_eq!(core.messages.len(), 0, "messages");
-            assert_eq!(core.topics.subscription_count(), 0, "subscriptions");
-            assert_eq!(core.index.len(), 0, "client ids");
-            assert_eq!(core.keep_alive.len() + core.timers.len(), 0, "timers");
-            assert_eq!(
-                core.funnel.len() + core.drains.len() + core.replays.len(),
-                0,
-                "work"
-            );
-            assert_eq!(core.pressing, 0, "pressure");
-            let unanswered: u64 = core.outboxes.iter().map(|outbox| outbox.unanswered).sum();
-            assert_eq!(unanswered, 0, "credit");
+            core.assert_empty();
         }
         assert_eq!(self.shared.connections(), 0, "open connections");
     }
 }
 
-fn describe(packet: &Packet<'_>) -> String {
+impl<S> Core<S> {
+    /// Nothing is left of anybody.
+    pub(super) fn assert_empty(&self) {
+        assert_eq!(self.sessions.len(), 0, "sessions");
+        assert_eq!(self.connections.len(), 0, "connections");
+        assert_eq!(self.messages.len(), 0, "messages");
+        assert_eq!(self.topics.subscription_count(), 0, "subscriptions");
+        assert_eq!(self.index.len(), 0, "client ids");
+        assert_eq!(self.keep_alive.len() + self.timers.len(), 0, "timers");
+        let work = self.funnel.len() + self.drains.len() + self.replays.len();
+        assert_eq!(work, 0, "work");
+        assert_eq!(self.pressing, 0, "pressure");
+        let unanswered: u64 = self.outboxes.iter().map(|outbox| outbox.unanswered).sum();
+        assert_eq!(unanswered, 0, "credit");
+    }
+}
+
+pub(super) fn describe(packet: &Packet<'_>) -> String {
     match packet {
         Packet::ConnAck(packet) => format!("connack {}", u8::from(packet.session_present())),
         Packet::Publish(packet) => {
