@@ -59,7 +59,7 @@ fn answers<T: Timers>(lateness_max: u64) -> Vec<(u64, Vec<u32>)> {
     for tick in 1..2000 {
         for _ in 0..3 {
             let id = random.next() as usize % 100;
-            let deadline = tick + random.next() % 300;
+            let deadline = tick + 1 + random.next() % 300;
             match (deadlines[id], random.next() % 4) {
                 (None, _) => {
                     timers.insert(id as u32, deadline);
@@ -96,7 +96,7 @@ fn check(_: &mut Criterion) {
     assert_eq!(ours, answers::<Tree>(1));
     assert_eq!(ours, answers::<Heap>(1));
     // Late as it may be: by a sixteenth of the delay that it was inserted with.
-    answers::<Wheel<true>>(1 + 300 / 16);
+    answers::<Wheel<true>>(1 + 301 / 16);
 }
 
 /// Times `iters` operations, `count` of them on each filled structure.
