@@ -7,6 +7,7 @@
 //! processor time of the whole process a round trip, in which the clients' part is the same for
 //! both, and how long the slowest hundredth of the round trips without a slow message took.
 
+#[allow(unexpected_cfgs, reason = "pollio also runs it under loom")]
 #[path = "../../../../pollio/examples/pool/life.rs"]
 mod life;
 #[allow(dead_code, reason = "only the example kicks")]

@@ -22,7 +22,11 @@ use contenders::{Contender, Mio, Polling, Pollio, Raw};
 use criterion::{
     BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use pollio::affinity;
+use rustix::{
+    process::{Resource, Rlimit, getrlimit, setrlimit},
+    thread::{sched_getaffinity, sched_setaffinity},
+};
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
@@ -144,7 +148,19 @@ fn wake_busy<C: Contender>(group: &mut Group<'_>, name: &str) {
 }
 
 /// Two loops that wake each other and sleep in between: one iteration is there and back.
+///
+/// On one processor, which takes the distance between two out of the time.
 fn wake_idle<C: Contender>(group: &mut Group<'_>, name: &str) {
+    let anywhere = sched_getaffinity(None).unwrap();
+    let cpu = affinity::available_cpus().unwrap()[0];
+    // Threads inherit where they may run.
+    affinity::pin_current_thread(cpu).unwrap();
+    wake_idle_anywhere::<C>(group, name);
+    sched_setaffinity(None, &anywhere).unwrap();
+}
+
+/// As `wake_idle`, wherever the system puts the two.
+fn wake_idle_anywhere<C: Contender>(group: &mut Group<'_>, name: &str) {
     let mut here = C::new();
     let (to_here, (tell, told)) = (here.waker(), mpsc::channel());
     let (pings, pongs) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
@@ -313,7 +329,8 @@ fn all(criterion: &mut Criterion) {
     drop(pairs);
     group!(criterion, "wake_and_wait/1", timeout);
     group!(criterion, "wake_busy/1", wake_busy);
-    group!(criterion, "wake_idle/2_threads", wake_idle);
+    group!(criterion, "wake_idle/1_cpu", wake_idle);
+    group!(criterion, "wake_idle/2_cpus", wake_idle_anywhere);
     group!(criterion, "wake_many/8_threads", wake_many);
     group!(criterion, "accept/100", accept_storm);
 }

@@ -11,6 +11,7 @@ use contenders::{Delay, HashWheel, Heap, Timers, Tree, Wheel};
 use criterion::{
     BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
 };
+use timerwheel::{Policy, TimerWheel};
 
 /// The longest delay, in ticks.
 const DELAY_MAX: u64 = 60_000;
@@ -99,51 +100,43 @@ fn check(_: &mut Criterion) {
     answers::<Wheel<true>>(1 + 301 / 16);
 }
 
-/// Times `iters` operations, `count` of them on each filled structure.
+/// Times whole rounds of `count` operations, each on a structure of its own, and answers what
+/// `iters` operations would have taken.
 fn in_rounds<S>(
     iters: u64,
     count: usize,
     mut set_up: impl FnMut() -> S,
     mut op: impl FnMut(&mut S, usize),
 ) -> Duration {
-    let (mut left, mut total) = (iters, Duration::ZERO);
-    while left > 0 {
+    let rounds = iters.div_ceil(count as u64);
+    let mut total = Duration::ZERO;
+    for _ in 0..rounds {
         let mut state = set_up();
-        let round = left.min(count as u64);
         let start = Instant::now();
-        for n in 0..round {
-            op(&mut state, n as usize);
+        for n in 0..count {
+            op(&mut state, n);
         }
         total += start.elapsed();
-        left -= round;
     }
-    total
+    total.mul_f64(iters as f64 / (rounds * count as u64) as f64)
 }
 
 fn insert<T: Timers>(group: &mut Group<'_>, count: usize, name: &str) {
     let ids = shuffled(count);
     let mut random = Random(5);
     let delays: Vec<u64> = (0..count).map(|_| random.delay()).collect();
-    // Warm: as many timers as are to come have been there and are gone.
-    let mut kept = Some(filled::<T>(count));
     group.bench_function(name, |bencher| {
         bencher.iter_custom(|iters| {
-            let mut timers = kept.take().unwrap_or_else(|| filled::<T>(count));
-            for id in 0..count as u32 {
-                timers.cancel(id);
-            }
-            let mut timers = Some(timers);
             in_rounds(
                 iters,
                 count,
                 || {
-                    timers.take().unwrap_or_else(|| {
-                        let mut timers = filled::<T>(count);
-                        for id in 0..count as u32 {
-                            timers.cancel(id);
-                        }
-                        timers
-                    })
+                    // Warm: as many timers as are to come have been there and are gone.
+                    let mut timers = filled::<T>(count);
+                    for id in 0..count as u32 {
+                        timers.cancel(id);
+                    }
+                    timers
                 },
                 |timers, n| timers.insert(ids[n], delays[n]),
             )
@@ -211,23 +204,23 @@ fn burst<T: Timers>(group: &mut Group<'_>, count: usize, name: &str) {
     let mut due = Vec::with_capacity(count);
     group.bench_function(name, |bencher| {
         bencher.iter_custom(|iters| {
-            let (mut left, mut total) = (iters, Duration::ZERO);
-            while left > 0 {
+            let rounds = iters.div_ceil(count as u64);
+            let mut total = Duration::ZERO;
+            for _ in 0..rounds {
                 let mut timers = T::new(count);
-                let round = left.min(count as u64);
-                for &id in &ids[..round as usize] {
+                for &id in &ids {
                     timers.insert(id, 1000);
                 }
                 timers.expire(999, &mut due);
                 assert!(due.is_empty());
                 let start = Instant::now();
-                timers.expire(1000, &mut due);
+                // The slack of the coarse policy is over.
+                timers.expire(1000 + 1000 / 16, &mut due);
                 total += start.elapsed();
-                assert_eq!(due.len() as u64, round);
+                assert_eq!(due.len(), count);
                 due.clear();
-                left -= round;
             }
-            total
+            total.mul_f64(iters as f64 / (rounds * count as u64) as f64)
         });
     });
 }
@@ -281,12 +274,53 @@ macro_rules! group {
     };
 }
 
+/// A touch alone: the key is at hand, as in a server whose connections keep theirs.
+fn touch_key(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("timerwheel/touch_key/1k");
+    for (name, policy) in [
+        ("exact", Policy::Exact),
+        (
+            "coarse",
+            Policy::Coarse {
+                max_slack_ticks: 1000,
+            },
+        ),
+    ] {
+        let mut wheel = TimerWheel::with_capacity(policy, 0, 1000);
+        let keys: Vec<_> = (0..1000).map(|n| wheel.insert(60_000 + n, n)).collect();
+        let mut deadline = DELAY_MAX;
+        group.bench_function(name, |bencher| {
+            bencher.iter_custom(|iters| {
+                let start = Instant::now();
+                for _ in 0..iters.div_ceil(1000) {
+                    deadline += 1;
+                    for key in black_box(&keys) {
+                        wheel.touch(*key, deadline);
+                    }
+                }
+                let elapsed = start.elapsed();
+                elapsed.mul_f64(iters as f64 / (iters.div_ceil(1000) * 1000) as f64)
+            });
+        });
+    }
+    group.finish();
+}
+
 fn all(criterion: &mut Criterion) {
+    touch_key(criterion);
     group!(criterion, insert, "100k", 100_000, [
         "exact": Wheel<false>, "coarse": Wheel<true>, "delay_queue": Delay,
         "hash_wheel": HashWheel, "btree": Tree, "heap": Heap
     ]);
     group!(criterion, cancel, "100k", 100_000, [
+        "exact": Wheel<false>, "coarse": Wheel<true>, "delay_queue": Delay,
+        "hash_wheel_mark": HashWheel, "btree": Tree, "heap_mark": Heap
+    ]);
+    group!(criterion, insert, "1k", 1000, [
+        "exact": Wheel<false>, "coarse": Wheel<true>, "delay_queue": Delay,
+        "hash_wheel": HashWheel, "btree": Tree, "heap": Heap
+    ]);
+    group!(criterion, cancel, "1k", 1000, [
         "exact": Wheel<false>, "coarse": Wheel<true>, "delay_queue": Delay,
         "hash_wheel_mark": HashWheel, "btree": Tree, "heap_mark": Heap
     ]);
