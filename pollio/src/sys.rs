@@ -5,9 +5,9 @@
 //! says how much it filled, and no more is taken for initialised. Descriptors come as `BorrowedFd`,
 //! hence are open during the call.
 //!
-//! `Events` is the one type that is given auto traits here: rustix's event type is not `Send` because
-//! the kernel's data word may hold a pointer. Ours never does: `poller.rs` registers and `event.rs`
-//! pushes and reads plain numbers, and nothing turns one into a pointer.
+//! `Events` is the one type that is given auto traits here: rustix's event type is not `Send`
+//! because the kernel's data word may hold a pointer. Ours never does: `poller.rs` registers and
+//! `event.rs` pushes and reads plain numbers, and nothing turns one into a pointer.
 
 use std::{
     io,

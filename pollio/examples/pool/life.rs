@@ -11,9 +11,9 @@
 //!    └──────────────────────── close ──── SERVING, AGAIN, CLOSING
 //! ```
 //!
-//! Whoever makes the move into `SERVING`, or from `IDLE` into `CLOSING`, owns the slot, alone, until
-//! it calls `rest` or `close`. Nobody waits for an owner: an event that comes meanwhile is left with
-//! it (`AGAIN`), and so is the wish to close (`CLOSING`).
+//! Whoever makes the move into `SERVING`, or from `IDLE` into `CLOSING`, owns the slot, alone,
+//! until it calls `rest` or `close`. Nobody waits for an owner: an event that comes meanwhile is
+//! left with it (`AGAIN`), and so is the wish to close (`CLOSING`).
 //!
 //! The word also holds a generation that changes with each `close`, so that whatever was meant for
 //! an earlier tenant of the slot is refused.

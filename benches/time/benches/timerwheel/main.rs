@@ -262,8 +262,8 @@ fn keepalive<T: Timers>(group: &mut Group<'_>, count: usize, name: &str) {
 }
 
 macro_rules! group {
-    ($criterion:ident, $bench:ident, $size:literal, $count:expr, [$($name:literal: $type:ty),*]) => {
-        let mut group = $criterion.benchmark_group(concat!(
+    ($to:ident, $bench:ident, $size:literal, $count:expr, [$($name:literal: $type:ty),*]) => {
+        let mut group = $to.benchmark_group(concat!(
             "timerwheel/", stringify!($bench), "/", $size
         ));
         group.sample_size(10);
