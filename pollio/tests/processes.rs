@@ -33,7 +33,7 @@ fn main() {
 #[cfg(not(loom))]
 mod tests {
     use std::{
-        io::{ErrorKind, Read, Write},
+        io::{self, ErrorKind, Read, Write},
         net::{Shutdown, TcpStream},
         thread,
         time::Duration,
@@ -58,9 +58,15 @@ mod tests {
         for (name, test) in TESTS {
             if name.contains(filter) {
                 test();
-                println!("test {name} ... ok");
+                say(&format!("test {name} ... ok"));
             }
         }
+    }
+
+    fn say(line: &str) {
+        io::stdout()
+            .write_all(format!("{line}\n").as_bytes())
+            .unwrap();
     }
 
     /// Resets instead of closing, so that no port has to wait for its time.
@@ -82,7 +88,9 @@ mod tests {
         let limit = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
         let count = WANTED.min(limit.saturating_sub(OTHERS) as usize);
         if count < WANTED {
-            println!("SKIPPED: {WANTED} connections; the descriptor limit allows {count}");
+            say(&format!(
+                "SKIPPED: {WANTED} connections; the descriptor limit allows {count}"
+            ));
         }
         let raised = Rlimit {
             current: Some(limit.min(WANTED as u64 + OTHERS)),
