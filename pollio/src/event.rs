@@ -273,6 +273,8 @@ impl fmt::Debug for Events {
 mod tests {
     use super::*;
 
+    static_assertions::assert_impl_all!(Events: Send, Sync);
+
     #[test]
     fn readiness_tells_its_bits_apart() {
         let all = [

@@ -4,6 +4,10 @@
 //! buffer or a local variable and is used by the kernel only until the call returns; the kernel
 //! says how much it filled, and no more is taken for initialised. Descriptors come as `BorrowedFd`,
 //! hence are open during the call.
+//!
+//! `Events` is the one type that is given auto traits here: rustix's event type is not `Send`
+//! because the kernel's data word may hold a pointer. Ours never does: `poller.rs` registers and
+//! `event.rs` pushes and reads plain numbers, and nothing turns one into a pointer.
 
 use std::{
     io,
@@ -11,6 +15,14 @@ use std::{
 };
 
 use rustix::event::epoll;
+
+use crate::event::Events;
+
+// SAFETY: The vector owns its memory, and the data words in it are numbers: see the ground rules.
+unsafe impl Send for Events {}
+
+// SAFETY: As above, and a shared reference only copies those numbers out.
+unsafe impl Sync for Events {}
 
 const _: () = assert!(size_of::<epoll::Event>() == size_of::<libc::epoll_event>());
 const _: () = assert!(align_of::<epoll::Event>() == align_of::<libc::epoll_event>());

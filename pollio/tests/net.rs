@@ -244,3 +244,40 @@ fn listeners_take_ipv6_unix_and_the_rarer_options() {
         assert!(sockopt::ipv6_v6only(&listener).unwrap());
     }
 }
+
+#[test]
+fn a_deferring_listener_reports_a_connection_with_its_first_bytes() {
+    let options = ListenOptions {
+        defer_accept_s: Some(600),
+        ..ListenOptions::default()
+    };
+    let listener = Listener::bind(&any(), &options).unwrap();
+    let mut epoll = Epoll::new().unwrap();
+    let mut events = Events::with_capacity(4);
+    epoll.add_listener(&listener, Token(1)).unwrap();
+    let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    // Connected as far as the peer can tell, but nobody has been told.
+    epoll.wait(&mut events, Some(0)).unwrap();
+    assert!(events.is_empty());
+    let error = listener.accept().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::WouldBlock);
+
+    peer.write_all(b"now").unwrap();
+    epoll.wait(&mut events, None).unwrap();
+    assert_eq!(events.iter().next().unwrap().0, Token(1));
+    let (stream, _) = listener.accept().unwrap();
+    assert_eq!(stream.read(&mut [0; 8]).unwrap(), 3);
+}
+
+#[test]
+fn a_listener_keeps_the_processor_that_it_was_given() {
+    let cpu = pollio::affinity::available_cpus().unwrap()[0] as u32;
+    let options = ListenOptions {
+        reuse_port: true,
+        incoming_cpu: Some(cpu),
+        ..ListenOptions::default()
+    };
+    let listener = Listener::bind(&any(), &options).unwrap();
+    assert_eq!(sockopt::socket_incoming_cpu(&listener).unwrap(), cpu);
+    assert!(sockopt::socket_reuseport(&listener).unwrap());
+}

@@ -171,7 +171,7 @@ pub struct Turn {
 }
 
 /// A loop over a [`Backend`]. Owns no thread: whoever calls [`run`](Self::run) or
-/// [`turn`](Self::turn) lends it one.
+/// [`turn`](Self::turn) lends it one. It can be built on one thread and moved to another.
 #[derive(Debug)]
 pub struct Reactor<B: Backend> {
     backend: B,
@@ -361,3 +361,8 @@ impl<B: Backend> Reactor<B> {
         Ok(())
     }
 }
+
+const _: () = {
+    const fn is_send<T: Send>() {}
+    is_send::<Reactor<crate::Epoll>>();
+};

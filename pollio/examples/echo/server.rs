@@ -1,25 +1,17 @@
-//! An echo server: one reactor, edge-triggered, with everything that a real one needs.
+//! One loop of an echo server: everything that a real one needs, but for its protocol.
 //!
-//! ```sh
-//! cargo run -p pollio --example echo -- 127.0.0.1:7777
-//! nc 127.0.0.1 7777
-//! ```
-//!
-//! Look at how a token names a slot and its generation, at how reading stops at its budget, and at
-//! how a slow reader stops being read from instead of being buffered for.
+//! A token names a slot and its generation, so that a stale event is recognised. Reading stops at
+//! its budget. A slow reader stops being read from instead of being buffered for.
 
-use std::{
-    io::{self, ErrorKind, IoSlice},
-    net::SocketAddr,
-};
+use std::io::{self, ErrorKind, IoSlice};
 
 use pollio::{
-    Backend as _, Budget, Epoll, Interest, Io, Mode, Progress, Reactor, ReactorOptions, Readiness,
-    Server, Token,
-    net::{Accepted, ListenOptions, Listener, Stream},
+    Budget, Epoll, Interest, Io, Mode, Progress, Readiness, Server, Token,
+    net::{Accepted, Listener, Stream},
 };
 
-const LISTENER: Token = Token(u64::MAX - 1);
+/// The token that the listener is to be registered under.
+pub(crate) const LISTENER: Token = Token(u64::MAX - 1);
 const READ_BYTES: usize = 16 * 1024;
 
 /// What has been read and not yet been sent back; nothing is read while there is any.
@@ -41,11 +33,17 @@ struct Slot {
     connection: Option<Connection>,
 }
 
-struct Echo {
+/// One loop's connections.
+pub(crate) struct Echo {
     listener: Listener,
     slots: Vec<Slot>,
     free: Vec<u32>,
     buf: Vec<u8>,
+    work: fn(&[u8]),
+    /// Connections accepted so far.
+    pub(crate) accepted: usize,
+    /// Connections that were refused for want of a descriptor.
+    pub(crate) shed: usize,
 }
 
 fn token(slot: u32, generation: u32) -> Token {
@@ -53,11 +51,42 @@ fn token(slot: u32, generation: u32) -> Token {
 }
 
 impl Echo {
+    /// Answers connections of `listener`, which reports under the token [`LISTENER`]. `work` is
+    /// done on each piece that is read.
+    pub(crate) fn new(listener: Listener, work: fn(&[u8])) -> Self {
+        Self {
+            listener,
+            slots: Vec::new(),
+            free: Vec::new(),
+            buf: vec![0; READ_BYTES],
+            work,
+            accepted: 0,
+            shed: 0,
+        }
+    }
+
+    /// Connections that are open.
+    pub(crate) fn open_now(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Bytes that wait for a peer to read them.
+    pub(crate) fn pending_bytes(&self) -> usize {
+        let connections = self
+            .slots
+            .iter()
+            .filter_map(|slot| slot.connection.as_ref());
+        connections
+            .map(|connection| connection.pending.bytes.len() - connection.pending.sent)
+            .sum()
+    }
+
     fn accept(&mut self, io: &mut Io<'_, Epoll>, budget: &Budget) -> Progress {
         for _ in 0..budget.packets {
             match io.accept_next(&self.listener) {
                 Ok(Accepted::Stream(stream, _)) => self.open(io, stream),
                 Ok(Accepted::Empty) => return Progress::Done,
+                Ok(Accepted::Shed) => self.shed += 1,
                 Ok(_) => {}
                 Err(error) => {
                     eprintln!("accepting: {error}");
@@ -81,6 +110,7 @@ impl Echo {
             self.free.push(slot);
             return;
         }
+        self.accepted += 1;
         place.connection = Some(Connection {
             stream,
             pending: Pending::default(),
@@ -101,6 +131,7 @@ impl Connection {
         &mut self,
         io: &mut Io<'_, Epoll>,
         buf: &mut [u8],
+        work: fn(&[u8]),
         budget: &Budget,
     ) -> io::Result<Option<Progress>> {
         let mut left = budget.bytes;
@@ -115,6 +146,7 @@ impl Connection {
             match io.read(&self.stream, buf) {
                 Ok(0) => return Ok(None),
                 Ok(count) => {
+                    work(&buf[..count]);
                     self.pending.bytes.extend_from_slice(&buf[..count]);
                     left = left.saturating_sub(count);
                 }
@@ -167,7 +199,7 @@ impl Server<Epoll> for Echo {
             // An event of a connection that has been closed since.
             return Progress::Done;
         };
-        match connection.serve(io, &mut self.buf, budget) {
+        match connection.serve(io, &mut self.buf, self.work, budget) {
             Ok(Some(progress)) => progress,
             Ok(None) | Err(_) => {
                 self.close(slot);
@@ -175,25 +207,4 @@ impl Server<Epoll> for Echo {
             }
         }
     }
-}
-
-fn main() -> io::Result<()> {
-    let addr = std::env::args()
-        .nth(1)
-        .unwrap_or_else(|| "127.0.0.1:7777".into());
-    let addr: SocketAddr = addr
-        .parse()
-        .map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
-    let listener = Listener::bind(&addr, &ListenOptions::default())?;
-    eprintln!("listening on {}", listener.local_addr()?);
-
-    let mut reactor = Reactor::new(Epoll::new()?, ReactorOptions::default());
-    reactor.backend().add_listener(&listener, LISTENER)?;
-    let mut server = Echo {
-        listener,
-        slots: Vec::new(),
-        free: Vec::new(),
-        buf: vec![0; READ_BYTES],
-    };
-    reactor.run(&mut server, |_| false)
 }
