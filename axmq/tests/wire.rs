@@ -354,3 +354,26 @@ fn a_second_signal_ends_a_stop_that_takes_its_time() {
     assert!(err.contains("second signal"), "{err}");
     drop(deaf);
 }
+
+#[test]
+fn limits_are_kept_and_said() {
+    let mut broker =
+        Broker::configured("[limits]\nconnections = 2\nconnect_timeout_ms = 100\ntopic_levels = 3");
+    // Silence is ended, and makes room.
+    let mut silent = broker.open(Version::V5);
+    assert_eq!(silent.read(), "end");
+    broker
+        .process
+        .err
+        .wait_for("no complete CONNECT within 100 ms");
+    let mut first = broker.connect(Version::V5, "first");
+    let mut second = broker.connect(Version::V5, "second");
+    let mut third = broker.open(Version::V5);
+    assert!(matches!(third.read().as_str(), "end" | "reset"));
+    broker.process.err.wait_for("limits.connections");
+    first.assert_alive();
+    second.send(&publish(Version::V5, "a/b/c/d", b""));
+    let told = second.read();
+    assert!(told.starts_with("disconnect 0x90"), "{told}");
+    first.assert_alive();
+}
