@@ -130,7 +130,8 @@ impl Retained {
     }
 
     /// Visits messages that match, looking at no more than about `budget` nodes; `false` when
-    /// there is more. What has expired is removed on the way. The caller has added its subscription before: this begins with the fence.
+    /// there is more. What has expired is removed on the way. The caller has added its
+    /// subscription before: this begins with the fence.
     pub(crate) fn scan(
         &self,
         filter: &Filter<'_>,

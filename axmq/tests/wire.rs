@@ -27,12 +27,19 @@ struct Broker {
 
 impl Broker {
     fn start(options: &[&str]) -> Self {
+        Self::start_in(TempDir::new(), options)
+    }
+
+    /// Starts a broker with these lines as its configuration.
+    fn configured(lines: &str) -> Self {
         let home = TempDir::new();
-        let mut process = Process::start(
-            program(&home)
-                .args(["--listen", "127.0.0.1:0"])
-                .args(options),
-        );
+        std::fs::write(home.join("axmq.toml"), lines).expect("the folder is writable");
+        Self::start_in(home, &["--config", "axmq.toml"])
+    }
+
+    fn start_in(home: TempDir, options: &[&str]) -> Self {
+        let mut command = program(&home);
+        let mut process = Process::start(command.args(["--listen", "127.0.0.1:0"]).args(options));
         let address = process.listening();
         Self {
             process,

@@ -47,7 +47,8 @@ pub(crate) trait Alarm {
 impl Alarm for timerwheel::driver::TimerFd {
     fn arm(&mut self, deadline_ns: Option<u64>, now_ns: u64) -> io::Result<()> {
         self.fired(now_ns);
-        // What is armed and not wanted any more costs one spurious wake-up; so would taking it back.
+        // What is armed and not wanted any more costs one spurious wake-up; taking it back would
+        // cost a system call.
         deadline_ns.map_or(Ok(()), |deadline_ns| Self::arm(self, deadline_ns))
     }
 }
