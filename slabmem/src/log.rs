@@ -12,19 +12,19 @@ use segments::{HEADER_BYTES, Place, SEGMENT_BYTES, Segments};
 /// The longest record, in bytes.
 pub const RECORD_BYTES_MAX: usize = SEGMENT_BYTES / 8 - HEADER_BYTES;
 
-/// What a record takes beyond its own bytes: 6 before it in the log, and 9 in the index.
+/// What a record takes beyond its own bytes: 6 before it in the log, and 8 in the index.
 ///
 /// The directory of the index takes another half a byte for every slot that was in use at the
 /// peak. Nothing is rounded up.
-pub const RECORD_OVERHEAD_BYTES: usize = HEADER_BYTES + size_of::<Place>() + 5;
+pub const RECORD_OVERHEAD_BYTES: usize = HEADER_BYTES + size_of::<Place>() + 4;
 
-const _: () = assert!(RECORD_OVERHEAD_BYTES == 15);
+const _: () = assert!(RECORD_OVERHEAD_BYTES == 14);
 
 /// A bounded store of small records, found and removed by key.
 ///
-/// Records are appended to segments of 64 KiB, one behind the other; an index of 9 bytes a record
+/// Records are appended to segments of 64 KiB, one behind the other; an index of 8 bytes a record
 /// says where each lies. There is no allocation and no pointer a record: a million queued
-/// messages of 24 bytes are 40 MB in a few hundred mappings, and freeing them is a few hundred
+/// messages of 24 bytes are 38 MB in a few hundred mappings, and freeing them is a few hundred
 /// system calls.
 ///
 /// A record that is removed leaves a hole. When the last segment is full, the store looks for the

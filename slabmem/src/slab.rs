@@ -3,8 +3,11 @@
 
 use core::fmt;
 
-use crate::raw::{Chunk, SLOTS, Store, bits};
+use crate::raw::{Entry, SLOTS, Store, bits};
 use crate::{Full, Iter, IterMut, Key, Stats};
+
+/// Stands for no chunk.
+const NONE: u32 = u32::MAX;
 
 /// The number of chunks that 32-bit indexes reach.
 const CHUNKS_MAX: usize = 1 << 26;
@@ -12,7 +15,7 @@ const CHUNKS_MAX: usize = 1 << 26;
 /// What is known of 64 chunks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
-    /// Chunks with a free slot, mapped or not.
+    /// Chunks with a free slot, mapped or not, but for the one that is hot.
     room: u64,
     mapped: u64,
     /// Mapped chunks without an item.
@@ -22,8 +25,9 @@ struct Group {
 /// A collection of items that stay where they are, found by keys that never resolve to a stranger.
 ///
 /// Items live in chunks of 64 slots inside mapped segments. Nothing is ever moved or copied when
-/// the slab grows, so the millionth insertion costs what the first did (but for the directory: 16
-/// bytes for 64 items in a `Vec`). An insertion takes the lowest chunk that has room, so a slab
+/// the slab grows, so the millionth insertion costs what the first did (but for the directory: 32
+/// bytes for 64 items in a `Vec`). An insertion takes the slot that was freed last in a full chunk,
+/// whose memory is still in the cache, else the lowest chunk that has room, so a slab
 /// that was large for a while draws back to its front; chunks that run empty are given back to the
 /// operating system in batches, beyond a reserve of a sixteenth of the mapped chunks and half a
 /// megabyte, so that a slab at the edge of a chunk does not flutter.
@@ -31,7 +35,7 @@ struct Group {
 /// The first item maps a segment, of which only the pages that are touched take memory. A slab is
 /// meant for the large tables of a server and less for many tiny collections.
 ///
-/// An item takes its own size plus 5 bytes. Items may be aligned up to 4,096 bytes.
+/// An item takes its own size plus 4½ bytes. Items may be aligned up to 4,096 bytes.
 ///
 /// # Generations
 /// A slot takes up to 2³¹ items one after the other; then it retires, so that no key is ever made
@@ -54,7 +58,12 @@ struct Group {
 /// ```
 pub struct Slab<T> {
     store: Store<T>,
-    /// The lowest chunk with room, or the number of chunks where none has.
+    /// Where the next item goes: to the hot chunk, else to the open one.
+    next: u32,
+    /// A chunk that was full until the last removal from a full chunk, or none. It has free slots,
+    /// but `groups` do not know yet: where an insertion follows a removal, they need not.
+    hot: u32,
+    /// The lowest chunk with room in `groups`, or the number of chunks where none has.
     open: u32,
     len: u32,
     limit: u32,
@@ -91,6 +100,8 @@ impl<T> Slab<T> {
     pub const fn with_limit(max_items: u32) -> Self {
         Self {
             store: Store::new(),
+            next: 0,
+            hot: NONE,
             open: 0,
             len: 0,
             limit: max_items,
@@ -115,16 +126,21 @@ impl<T> Slab<T> {
         if self.len >= self.limit {
             return Err(Full(value));
         }
-        let open = self.open as usize;
-        let (key, state) = match self.store.chunk_mut(open) {
-            Some(chunk) => Self::fill(open, chunk, value),
-            None => match self.map_open() {
-                Some(chunk) => Self::fill(open, chunk, value),
+        let index = self.next as usize;
+        let entry = match self.store.entry_mut(index) {
+            Some(entry) if entry.free() != 0 => entry,
+            _ => match self.map_open() {
+                Some(entry) => entry,
                 None => return Err(Full(value)),
             },
         };
-        self.note_insertion(open, state);
-        Ok(key)
+        let slot = entry.free().trailing_zeros() as usize;
+        let was_empty = entry.live() == 0;
+        let (generation, _) = entry.fill(slot, value);
+        let is_full = entry.free() == 0;
+        self.note_insertion(index, was_empty, is_full);
+        let key = Key::new((index * SLOTS + slot) as u32, generation);
+        Ok(key.expect("generations of items are odd"))
     }
 
     /// Finds the place of the next item, so that the item can hold its own key.
@@ -136,16 +152,13 @@ impl<T> Slab<T> {
         if self.len >= self.limit {
             return None;
         }
-        if self.store.chunk(self.open as usize).is_none() {
-            let _ = self.map_open()?;
-        }
-        let chunk = self.store.chunk(self.open as usize)?;
-        let slot = chunk.free().trailing_zeros();
-        debug_assert!(slot < 64);
-        let key = Key::new(
-            self.open * SLOTS as u32 + slot,
-            chunk.next_generation(slot as usize),
-        )?;
+        let entry = match self.store.entry(self.next as usize) {
+            Some(entry) if entry.free() != 0 => entry,
+            _ => self.map_open()?,
+        };
+        let slot = entry.free().trailing_zeros();
+        let generation = entry.next_generation(slot as usize)?;
+        let key = Key::new(self.next * SLOTS as u32 + slot, generation)?;
         Some(VacantEntry { slab: self, key })
     }
 
@@ -155,17 +168,17 @@ impl<T> Slab<T> {
     /// O(1). One removal in a few thousand gives chunks back to the system, at most 64 at a time.
     #[inline]
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        let (chunk_index, slot, generation) = locate(key);
-        let chunk = self.store.chunk_mut(chunk_index)?;
-        let was_full = chunk.free() == 0;
-        let value = chunk.take(slot, generation)?;
+        let (index, slot, generation) = locate(key);
+        let entry = self.store.entry_mut(index)?;
+        let was_full = entry.free() == 0;
+        let value = entry.take(slot, generation)?;
+        let (has_room, is_empty) = (entry.free() != 0, entry.live() == 0);
         self.len -= 1;
-        if generation == u32::MAX {
-            self.retired += 1;
+        if was_full && has_room {
+            self.heat(index);
         }
-        let (has_room, is_empty) = (chunk.free() != 0, chunk.live() == 0);
-        if was_full || is_empty {
-            self.note_removal(chunk_index, has_room, is_empty);
+        if is_empty || generation == u32::MAX {
+            self.note_rare_removal(index, is_empty, generation);
         }
         Some(value)
     }
@@ -175,14 +188,14 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&T> {
         let (chunk, slot, generation) = locate(key);
-        self.store.chunk(chunk)?.item(slot, generation)
+        self.store.entry(chunk)?.item(slot, generation)
     }
 
     /// Returns the item, to be changed. `None` for a stale key.
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let (chunk, slot, generation) = locate(key);
-        self.store.chunk_mut(chunk)?.item_mut(slot, generation)
+        self.store.entry_mut(chunk)?.item_mut(slot, generation)
     }
 
     /// Returns whether the key's item is still there.
@@ -205,8 +218,8 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub fn key_at(&self, index: u32) -> Option<Key> {
-        let chunk = self.store.chunk(index as usize / SLOTS)?;
-        Key::new(index, chunk.generation(index as usize % SLOTS)?)
+        let entry = self.store.entry(index as usize / SLOTS)?;
+        Key::new(index, entry.generation(index as usize % SLOTS)?)
     }
 
     /// Returns the item that lives at a slot index, whatever its generation.
@@ -214,17 +227,17 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn get_at(&self, index: u32) -> Option<&T> {
         let slot = index as usize % SLOTS;
-        let chunk = self.store.chunk(index as usize / SLOTS)?;
-        chunk.item(slot, chunk.generation(slot)?)
+        let entry = self.store.entry(index as usize / SLOTS)?;
+        entry.item(slot, entry.generation(slot)?)
     }
 
     /// Returns the item that lives at a slot index, whatever its generation, to be changed.
     #[inline]
     pub fn get_at_mut(&mut self, index: u32) -> Option<&mut T> {
         let slot = index as usize % SLOTS;
-        let chunk = self.store.chunk_mut(index as usize / SLOTS)?;
-        let generation = chunk.generation(slot)?;
-        chunk.item_mut(slot, generation)
+        let entry = self.store.entry_mut(index as usize / SLOTS)?;
+        let generation = entry.generation(slot)?;
+        entry.item_mut(slot, generation)
     }
 
     /// Returns how many items there are.
@@ -281,18 +294,18 @@ impl<T> Slab<T> {
     /// indexes.
     pub fn retain(&mut self, mut keep: impl FnMut(Key, &mut T) -> bool) {
         for index in 0..self.store.entries().len() {
-            let live = self.store.chunk(index).map_or(0, Chunk::live);
+            let live = self.store.entry(index).map_or(0, Entry::live);
             for slot in bits(live) {
-                let Some(chunk) = self.store.chunk_mut(index) else {
+                let Some(entry) = self.store.entry_mut(index) else {
                     break;
                 };
-                let Some(generation) = chunk.generation(slot) else {
+                let Some(generation) = entry.generation(slot) else {
                     continue;
                 };
                 let Some(key) = Key::new((index * SLOTS + slot) as u32, generation) else {
                     continue;
                 };
-                if chunk
+                if entry
                     .item_mut(slot, generation)
                     .is_some_and(|item| !keep(key, item))
                 {
@@ -318,25 +331,11 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Moves an item into the first free slot of a chunk, which must have one.
-    #[inline]
-    fn fill(index: usize, chunk: &mut Chunk<T>, value: T) -> (Key, Filled) {
-        let free = chunk.free();
-        let was_empty = chunk.live() == 0;
-        let slot = free.trailing_zeros() as usize;
-        let (generation, _) = chunk.fill(slot, value);
-        let key = Key::new((index * SLOTS + slot) as u32, generation);
-        let filled = Filled {
-            was_empty,
-            is_full: free.is_power_of_two(),
-        };
-        (key.expect("generations of items are odd"), filled)
-    }
-
     /// Maps the lowest chunk with room.
     #[cold]
     #[inline(never)]
-    fn map_open(&mut self) -> Option<&mut Chunk<T>> {
+    fn map_open(&mut self) -> Option<&mut Entry<T>> {
+        debug_assert!(self.hot == NONE && self.next == self.open);
         let index = self.open as usize;
         if index == self.store.entries().len() {
             if index == CHUNKS_MAX {
@@ -359,7 +358,7 @@ impl<T> Slab<T> {
         group.empty |= 1 << (index % SLOTS);
         self.mapped += 1;
         self.empty += 1;
-        self.store.chunk_mut(index)
+        self.store.entry_mut(index)
     }
 
     #[inline]
@@ -399,14 +398,35 @@ impl<T> Slab<T> {
         self.store.entries().len()
     }
 
-    /// Takes note of a removal from a chunk that was full or is empty now.
+    /// Takes note that a chunk that was full has room again.
     #[inline]
-    fn note_removal(&mut self, chunk: usize, has_room: bool, is_empty: bool) {
-        if has_room {
-            self.set_room(chunk);
-            self.open = self.open.min(chunk as u32);
+    fn heat(&mut self, chunk: usize) {
+        if self.hot != NONE {
+            self.cool();
+        }
+        self.hot = chunk as u32;
+        self.next = chunk as u32;
+    }
+
+    /// Has the groups know of the room in the hot chunk.
+    #[inline]
+    fn cool(&mut self) {
+        self.set_room(self.hot as usize);
+        self.open = self.open.min(self.hot);
+        self.hot = NONE;
+        self.next = self.open;
+    }
+
+    /// Takes note of a removal that left a chunk empty or retired a slot.
+    #[cold]
+    fn note_rare_removal(&mut self, chunk: usize, is_empty: bool, generation: u32) {
+        if generation == u32::MAX {
+            self.retired += 1;
         }
         if is_empty {
+            if self.hot as usize == chunk {
+                self.cool();
+            }
             self.groups[chunk / SLOTS].empty |= 1 << (chunk % SLOTS);
             self.empty += 1;
             if self.empty > Self::RESERVE + self.mapped / 16 {
@@ -439,8 +459,8 @@ impl<T> Slab<T> {
         group.empty &= !mask;
         group.mapped &= !mask;
         let retired_before: u32 = bits(mask)
-            .filter_map(|bit| self.store.chunk(index * SLOTS + bit))
-            .map(|chunk| chunk.retired().count_ones())
+            .filter_map(|bit| self.store.entry(index * SLOTS + bit))
+            .map(|entry| entry.retired().count_ones())
             .sum();
         self.mapped -= mask.count_ones();
         self.empty -= mask.count_ones();
@@ -449,26 +469,28 @@ impl<T> Slab<T> {
         for bit in bits(exhausted) {
             self.clear_room(index * SLOTS + bit);
         }
+        if self.hot == NONE {
+            self.next = self.open;
+        }
     }
 
-    /// Takes note that an item moved into a chunk.
+    /// Takes note that an item moved into the next chunk.
     #[inline]
-    fn note_insertion(&mut self, chunk: usize, filled: Filled) {
+    fn note_insertion(&mut self, chunk: usize, was_empty: bool, is_full: bool) {
         self.len += 1;
-        if filled.was_empty {
+        if was_empty {
             self.groups[chunk / SLOTS].empty &= !(1 << (chunk % SLOTS));
             self.empty -= 1;
         }
-        if filled.is_full {
-            self.clear_room(chunk);
+        if is_full {
+            if self.hot as usize == chunk {
+                self.hot = NONE;
+            } else {
+                self.clear_room(chunk);
+            }
+            self.next = self.open;
         }
     }
-}
-
-/// What an insertion did to its chunk.
-struct Filled {
-    was_empty: bool,
-    is_full: bool,
 }
 
 /// The chunk, slot and generation that a key names.
@@ -529,20 +551,13 @@ impl<'a, T> VacantEntry<'a, T> {
     #[inline]
     pub fn insert(self, value: T) -> &'a mut T {
         let (index, slot, _) = locate(self.key);
-        let chunk = self
-            .slab
-            .store
-            .chunk(index)
-            .expect("an entry was made from a mapped chunk");
-        let (was_empty, is_full) = (chunk.live() == 0, chunk.free().is_power_of_two());
-        self.slab
-            .note_insertion(index, Filled { was_empty, is_full });
-        let chunk = self
-            .slab
-            .store
-            .chunk_mut(index)
-            .expect("the chunk has just been there");
-        let (generation, item) = chunk.fill(slot, value);
+        let Slab { store, .. } = &mut *self.slab;
+        let entry = store.entry_mut(index).expect("the entry is in the slab");
+        let was_empty = entry.live() == 0;
+        let is_full = entry.free().is_power_of_two();
+        self.slab.note_insertion(index, was_empty, is_full);
+        let entry = self.slab.store.entry_mut(index);
+        let (generation, item) = entry.expect("the entry is in the slab").fill(slot, value);
         debug_assert_eq!(generation, self.key.raw_generation());
         item
     }

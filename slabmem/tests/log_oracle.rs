@@ -58,7 +58,7 @@ fn the_longest_record_fits_and_no_longer_one() {
 }
 
 #[test]
-fn a_record_costs_fifteen_bytes_more_than_it_has() {
+fn a_record_costs_fourteen_bytes_more_than_it_has() {
     let mut log = LogStore::with_limit(usize::MAX);
     let count = if cfg!(miri) { 10_000 } else { 1_000_000 };
     for i in 0..count as u64 {

@@ -9,14 +9,18 @@ fn check<T>(slab: &Slab<T>) {
     for (index, entry) in entries.iter().enumerate() {
         let group = slab.groups[index / SLOTS];
         let bit = |mask: u64| mask >> (index % SLOTS) & 1 == 1;
-        assert_eq!(bit(group.mapped), entry.chunk().is_some());
-        let chunk_is_empty = entry.chunk().is_some_and(|chunk| chunk.live() == 0);
+        assert_eq!(bit(group.mapped), entry.is_mapped());
+        let chunk_is_empty = entry.is_mapped() && entry.live() == 0;
         assert_eq!(bit(group.empty), chunk_is_empty);
-        if let Some(chunk) = entry.chunk() {
-            assert_eq!(bit(group.room), chunk.free() != 0);
-            live += chunk.live().count_ones();
+        if entry.is_mapped() {
+            let is_hot = index == slab.hot as usize;
+            assert_eq!(bit(group.room) || is_hot, entry.free() != 0);
+            assert!(!(bit(group.room) && is_hot));
+            live += entry.live().count_ones();
+        } else {
+            assert_eq!((entry.live(), entry.free()), (0, 0));
         }
-        mapped += u32::from(entry.chunk().is_some());
+        mapped += u32::from(entry.is_mapped());
         empty += u32::from(chunk_is_empty);
         if bit(group.room) {
             open = open.min(index);
@@ -26,6 +30,12 @@ fn check<T>(slab: &Slab<T>) {
     }
     assert_eq!((slab.len, slab.mapped, slab.empty), (live, mapped, empty));
     assert_eq!(slab.open as usize, open);
+    let next = if slab.hot == NONE {
+        slab.open
+    } else {
+        slab.hot
+    };
+    assert_eq!(slab.next, next);
 }
 
 #[test]
@@ -34,7 +44,7 @@ fn a_slot_retires_after_its_last_generation() {
     let first = slab.insert(0).unwrap();
     slab.remove(first).unwrap();
     slab.store
-        .chunk_mut(0)
+        .entry_mut(0)
         .unwrap()
         .set_vacant_generation(0, u32::MAX - 1);
     let last = slab.insert(1).unwrap();
@@ -56,7 +66,7 @@ fn a_chunk_with_a_retired_slot_is_not_mapped_again() {
     let first = slab.insert(0).unwrap();
     slab.remove(first).unwrap();
     slab.store
-        .chunk_mut(0)
+        .entry_mut(0)
         .unwrap()
         .set_vacant_generation(0, u32::MAX - 1);
     let last = slab.insert(1).unwrap();
@@ -75,8 +85,8 @@ fn a_full_chunk_of_retired_slots_leaves_the_books() {
         let key = slab.insert(0).unwrap();
         assert_eq!(key.index(), slot);
         slab.remove(key).unwrap();
-        let chunk = slab.store.chunk_mut(0).unwrap();
-        chunk.set_vacant_generation(slot as usize, u32::MAX - 1);
+        let entry = slab.store.entry_mut(0).unwrap();
+        entry.set_vacant_generation(slot as usize, u32::MAX - 1);
         let key = slab.insert(0).unwrap();
         slab.remove(key).unwrap();
     }
