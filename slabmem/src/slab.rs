@@ -121,7 +121,8 @@ impl<T> Slab<T> {
     /// # Complexity
     /// O(1): a count of trailing zeros; when the chunk runs full, one or two more to find the
     /// next. Every 64 items of growth touch fresh pages, and a few thousand map a segment.
-    #[inline]
+    // Where it is not inlined, the item goes through memory twice.
+    #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<Key, Full<T>> {
         if self.len >= self.limit {
             return Err(Full(value));
@@ -409,7 +410,7 @@ impl<T> Slab<T> {
     }
 
     /// Has the groups know of the room in the hot chunk.
-    #[inline]
+    #[inline(never)]
     fn cool(&mut self) {
         self.set_room(self.hot as usize);
         self.open = self.open.min(self.hot);
@@ -478,6 +479,17 @@ impl<T> Slab<T> {
     #[inline]
     fn note_insertion(&mut self, chunk: usize, was_empty: bool, is_full: bool) {
         self.len += 1;
+        if is_full && self.hot as usize == chunk && !was_empty {
+            self.hot = NONE;
+            self.next = self.open;
+        } else if is_full || was_empty {
+            self.note_boundary(chunk, was_empty, is_full);
+        }
+    }
+
+    /// Takes note that an item moved into an empty chunk, or filled one.
+    #[inline(never)]
+    fn note_boundary(&mut self, chunk: usize, was_empty: bool, is_full: bool) {
         if was_empty {
             self.groups[chunk / SLOTS].empty &= !(1 << (chunk % SLOTS));
             self.empty -= 1;

@@ -11,18 +11,23 @@ struct Ours(slabmem::Slab<Item>);
 impl Table for Ours {
     type Key = slabmem::Key;
     const NAME: &'static str = "slabmem";
+    #[inline(always)]
     fn new() -> Self {
         Self(slabmem::Slab::new())
     }
+    #[inline(always)]
     fn insert(&mut self, item: Item) -> Self::Key {
         self.0.insert(item).unwrap()
     }
+    #[inline(always)]
     fn remove(&mut self, key: Self::Key) -> Option<Item> {
         self.0.remove(key)
     }
+    #[inline(always)]
     fn first_word(&self, key: Self::Key) -> Option<u64> {
         self.0.get(key).map(|item| item[0])
     }
+    #[inline(always)]
     fn sum(&self) -> u64 {
         self.0.iter().map(|(_, item)| item[0]).sum()
     }
@@ -33,18 +38,23 @@ struct Slab(slab::Slab<Item>);
 impl Table for Slab {
     type Key = usize;
     const NAME: &'static str = "slab";
+    #[inline(always)]
     fn new() -> Self {
         Self(slab::Slab::new())
     }
+    #[inline(always)]
     fn insert(&mut self, item: Item) -> usize {
         self.0.insert(item)
     }
+    #[inline(always)]
     fn remove(&mut self, key: usize) -> Option<Item> {
         self.0.try_remove(key)
     }
+    #[inline(always)]
     fn first_word(&self, key: usize) -> Option<u64> {
         self.0.get(key).map(|item| item[0])
     }
+    #[inline(always)]
     fn sum(&self) -> u64 {
         self.0.iter().map(|(_, item)| item[0]).sum()
     }
@@ -55,18 +65,23 @@ struct SlotMap(slotmap::SlotMap<slotmap::DefaultKey, Item>);
 impl Table for SlotMap {
     type Key = slotmap::DefaultKey;
     const NAME: &'static str = "slotmap";
+    #[inline(always)]
     fn new() -> Self {
         Self(slotmap::SlotMap::new())
     }
+    #[inline(always)]
     fn insert(&mut self, item: Item) -> Self::Key {
         self.0.insert(item)
     }
+    #[inline(always)]
     fn remove(&mut self, key: Self::Key) -> Option<Item> {
         self.0.remove(key)
     }
+    #[inline(always)]
     fn first_word(&self, key: Self::Key) -> Option<u64> {
         self.0.get(key).map(|item| item[0])
     }
+    #[inline(always)]
     fn sum(&self) -> u64 {
         self.0.values().map(|item| item[0]).sum()
     }
@@ -77,18 +92,23 @@ struct Thunderdome(thunderdome::Arena<Item>);
 impl Table for Thunderdome {
     type Key = thunderdome::Index;
     const NAME: &'static str = "thunderdome";
+    #[inline(always)]
     fn new() -> Self {
         Self(thunderdome::Arena::new())
     }
+    #[inline(always)]
     fn insert(&mut self, item: Item) -> Self::Key {
         self.0.insert(item)
     }
+    #[inline(always)]
     fn remove(&mut self, key: Self::Key) -> Option<Item> {
         self.0.remove(key)
     }
+    #[inline(always)]
     fn first_word(&self, key: Self::Key) -> Option<u64> {
         self.0.get(key).map(|item| item[0])
     }
+    #[inline(always)]
     fn sum(&self) -> u64 {
         self.0.iter().map(|(_, item)| item[0]).sum()
     }
@@ -99,18 +119,23 @@ struct ShardedSlab(sharded_slab::Slab<Item>);
 impl Table for ShardedSlab {
     type Key = usize;
     const NAME: &'static str = "sharded-slab";
+    #[inline(always)]
     fn new() -> Self {
         Self(sharded_slab::Slab::new())
     }
+    #[inline(always)]
     fn insert(&mut self, item: Item) -> usize {
         self.0.insert(item).unwrap()
     }
+    #[inline(always)]
     fn remove(&mut self, key: usize) -> Option<Item> {
         self.0.take(key)
     }
+    #[inline(always)]
     fn first_word(&self, key: usize) -> Option<u64> {
         self.0.get(key).map(|item| item[0])
     }
+    #[inline(always)]
     fn sum(&self) -> u64 {
         unimplemented_sum()
     }
@@ -126,20 +151,25 @@ struct Boxes;
 impl Table for Boxes {
     type Key = std::ptr::NonNull<Item>;
     const NAME: &'static str = "box";
+    #[inline(always)]
     fn new() -> Self {
         Self
     }
+    #[inline(always)]
     fn insert(&mut self, item: Item) -> Self::Key {
         std::ptr::NonNull::from(Box::leak(Box::new(item)))
     }
+    #[inline(always)]
     fn remove(&mut self, key: Self::Key) -> Option<Item> {
         // SAFETY: `insert` leaked the box and the workloads remove a key once.
         Some(*unsafe { Box::from_raw(key.as_ptr()) })
     }
+    #[inline(always)]
     fn first_word(&self, key: Self::Key) -> Option<u64> {
         // SAFETY: The workloads read only keys that they have not removed.
         Some(unsafe { key.as_ref() }[0])
     }
+    #[inline(always)]
     fn sum(&self) -> u64 {
         u64::MAX
     }
