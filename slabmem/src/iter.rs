@@ -31,18 +31,22 @@ impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (Key, &'a T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.live == 0 {
-            let (index, entry) = self.chunks.next()?;
-            self.current = Some((index, entry));
-            self.live = entry.live();
+        loop {
+            while self.live == 0 {
+                let (index, entry) = self.chunks.next()?;
+                self.current = Some((index, entry));
+                self.live = entry.live();
+            }
+            let (index, entry) = self.current?;
+            let slot = self.live.trailing_zeros() as usize;
+            self.live &= self.live - 1;
+            // A slot may be reserved for an item to come.
+            if let Some(generation) = entry.generation(slot) {
+                self.left -= 1;
+                let key = Key::new((index * SLOTS + slot) as u32, generation)?;
+                return Some((key, entry.item(slot, generation)?));
+            }
         }
-        let (index, entry) = self.current?;
-        let slot = self.live.trailing_zeros() as usize;
-        self.live &= self.live - 1;
-        self.left -= 1;
-        let generation = entry.generation(slot)?;
-        let key = Key::new((index * SLOTS + slot) as u32, generation)?;
-        Some((key, entry.item(slot, generation)?))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {

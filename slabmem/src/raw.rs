@@ -12,6 +12,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::{fmt, iter, slice};
 
+use crate::Key;
 use crate::sys::{Mapping, PAGE_ALIGN};
 
 /// Slots a chunk, and chunks a group: the bits of a mask.
@@ -24,13 +25,17 @@ const SEGMENT_BYTES_MAX: usize = 2 << 20;
 /// generations.
 const EXHAUSTED: u32 = u32::MAX;
 
-/// 64 slots. The items begin on a cache line.
-#[repr(C, align(64))]
-struct Chunk<T> {
-    /// Odd where an item lives, even where the slot is vacant, zero where it is retired (or new).
-    generations: [u32; SLOTS],
-    items: [MaybeUninit<T>; SLOTS],
+/// An item beside its generation: who looks at one needs the other.
+#[repr(C)]
+struct Slot<T> {
+    /// Odd where the item lives, even where the slot is vacant, zero where it is retired (or new).
+    generation: u32,
+    item: MaybeUninit<T>,
 }
+
+/// The slots of a chunk, from a cache line on.
+#[repr(C, align(64))]
+struct Chunk<T>([Slot<T>; SLOTS]);
 
 /// An entry of the directory: where a chunk is and what is known of its slots. Two entries share a
 /// cache line, and with it all that an insertion or a removal has to look at but the slot itself.
@@ -80,7 +85,7 @@ impl<T> Entry<T> {
         self.free
     }
 
-    /// The slots where an item lives.
+    /// The slots where an item lives, or that are reserved for one.
     #[inline]
     pub(crate) fn live(&self) -> u64 {
         !(self.free | self.retired)
@@ -92,77 +97,88 @@ impl<T> Entry<T> {
     }
 
     /// The generation that the next item at `slot` gets.
+    #[inline]
     pub(crate) fn next_generation(&self, slot: usize) -> Option<u32> {
-        Some(self.chunk()?.generations[slot % SLOTS] | 1)
+        Some(self.chunk()?.0[slot % SLOTS].generation | 1)
     }
 
     /// The generation at `slot` where an item lives there.
     #[inline]
     pub(crate) fn generation(&self, slot: usize) -> Option<u32> {
-        let generation = self.chunk()?.generations[slot % SLOTS];
+        let generation = self.chunk()?.0[slot % SLOTS].generation;
         (generation & 1 == 1).then_some(generation)
     }
 
-    /// Moves an item into a free slot and returns its generation.
-    ///
-    /// # Panics
-    /// Where the chunk is not mapped, which has no free slot.
+    /// Takes a free slot out of the mask, for an item that is to come.
     #[inline]
-    pub(crate) fn fill(&mut self, slot: usize, value: T) -> (u32, &mut T) {
-        let slot = slot % SLOTS;
+    pub(crate) fn reserve(&mut self, slot: usize) {
         debug_assert!(self.free >> slot & 1 == 1);
-        self.free &= !(1 << slot);
-        let chunk = self
-            .chunk_mut()
-            .expect("a chunk with a free slot is mapped");
-        let generation = &mut chunk.generations[slot];
-        *generation |= 1;
-        (*generation, chunk.items[slot].write(value))
+        self.free &= !(1 << (slot % SLOTS));
     }
 
-    /// Moves the item of that generation out. Its slot is free afterwards, or retired.
+    /// Puts a slot into the mask in which no item lives.
     #[inline]
-    pub(crate) fn take(&mut self, slot: usize, generation: u32) -> Option<T> {
-        let slot = slot % SLOTS;
-        let chunk = self.chunk_mut()?;
-        let current = &mut chunk.generations[slot];
-        if *current != generation || generation & 1 == 0 {
+    pub(crate) fn unreserve(&mut self, slot: usize) {
+        debug_assert!(self.is_mapped() && self.live() >> slot & 1 == 1);
+        debug_assert!(self.generation(slot).is_none());
+        self.free |= 1 << (slot % SLOTS);
+    }
+
+    /// Takes a slot out of use in which no item lives.
+    pub(crate) fn retire(&mut self, slot: usize) {
+        debug_assert!(self.generation(slot).is_none());
+        self.retired |= 1 << (slot % SLOTS);
+    }
+
+    /// Moves an item into the reserved slot of the key.
+    ///
+    /// # Panics
+    /// Where the chunk is not mapped, which has no such slot.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, key: Key, value: T) -> &mut T {
+        let chunk = self.chunk_mut().expect("a reserved slot is mapped");
+        let place = &mut chunk.0[key.index() as usize % SLOTS];
+        debug_assert!(place.generation + 1 == key.raw_generation());
+        let item = place.item.write(value);
+        place.generation = key.raw_generation();
+        item
+    }
+
+    /// Moves the item of the key out. Its slot is reserved afterwards.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, key: Key) -> Option<T> {
+        let place = &mut self.chunk_mut()?.0[key.index() as usize % SLOTS];
+        if place.generation != key.raw_generation() {
             return None;
         }
-        *current = generation.wrapping_add(1);
-        // SAFETY: The generation was odd, so the item was initialised; it is even now, so nobody
-        // reads the item again.
-        let item = unsafe { chunk.items[slot].assume_init_read() };
-        if generation == u32::MAX {
-            self.retired |= 1 << slot;
-        } else {
-            self.free |= 1 << slot;
-        }
-        Some(item)
+        place.generation = key.raw_generation().wrapping_add(1);
+        // SAFETY: The generation was that of a key, which is odd, so the item was initialised; it is
+        // even now, so nobody reads the item again.
+        Some(unsafe { place.item.assume_init_read() })
     }
 
     /// The item of that generation.
     #[inline]
     pub(crate) fn item(&self, slot: usize, generation: u32) -> Option<&T> {
         let slot = slot % SLOTS;
-        let chunk = self.chunk()?;
-        if chunk.generations[slot] != generation || generation & 1 == 0 {
+        let slot = &self.chunk()?.0[slot];
+        if slot.generation != generation || generation & 1 == 0 {
             return None;
         }
         // SAFETY: The generation is odd, so the item is initialised.
-        Some(unsafe { chunk.items[slot].assume_init_ref() })
+        Some(unsafe { slot.item.assume_init_ref() })
     }
 
     /// The item of that generation, to be changed.
     #[inline]
     pub(crate) fn item_mut(&mut self, slot: usize, generation: u32) -> Option<&mut T> {
         let slot = slot % SLOTS;
-        let chunk = self.chunk_mut()?;
-        if chunk.generations[slot] != generation || generation & 1 == 0 {
+        let slot = &mut self.chunk_mut()?.0[slot];
+        if slot.generation != generation || generation & 1 == 0 {
             return None;
         }
         // SAFETY: The generation is odd, so the item is initialised.
-        Some(unsafe { chunk.items[slot].assume_init_mut() })
+        Some(unsafe { slot.item.assume_init_mut() })
     }
 
     /// Two different items of this chunk, to be changed.
@@ -171,13 +187,13 @@ impl<T> Entry<T> {
         self.item(b.0, b.1)?;
         let [a, b] = self
             .chunk_mut()?
-            .items
+            .0
             .get_disjoint_mut([a.0 % SLOTS, b.0 % SLOTS])
             .ok()?;
         // SAFETY: `item` has just found it initialised.
-        let a = unsafe { a.assume_init_mut() };
+        let a = unsafe { a.item.assume_init_mut() };
         // SAFETY: `item` has just found it initialised.
-        let b = unsafe { b.assume_init_mut() };
+        let b = unsafe { b.item.assume_init_mut() };
         Some((a, b))
     }
 
@@ -186,7 +202,7 @@ impl<T> Entry<T> {
     pub(crate) fn set_vacant_generation(&mut self, slot: usize, generation: u32) {
         assert!(self.free >> slot & 1 == 1 && generation & 1 == 0);
         let chunk = self.chunk_mut().expect("chunk is mapped");
-        chunk.generations[slot] = generation;
+        chunk.0[slot].generation = generation;
     }
 
     /// All items with slot and generation, to be changed.
@@ -196,8 +212,7 @@ impl<T> Entry<T> {
         Some(ItemsMut {
             live,
             passed: 0,
-            generations: &chunk.generations,
-            items: chunk.items.iter_mut(),
+            slots: chunk.0.iter_mut(),
         })
     }
 }
@@ -206,26 +221,24 @@ impl<T> Entry<T> {
 pub(crate) struct ItemsMut<'a, T> {
     live: u64,
     passed: usize,
-    generations: &'a [u32; SLOTS],
-    items: slice::IterMut<'a, MaybeUninit<T>>,
+    slots: slice::IterMut<'a, Slot<T>>,
 }
 
 impl<'a, T> Iterator for ItemsMut<'a, T> {
     type Item = (usize, u32, &'a mut T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.live == 0 {
-            return None;
+        while self.live != 0 {
+            let slot = self.live.trailing_zeros() as usize;
+            self.live &= self.live - 1;
+            let Slot { generation, item } = self.slots.nth(slot - self.passed)?;
+            self.passed = slot + 1;
+            if *generation & 1 == 1 {
+                // SAFETY: The generation is odd, so the item is initialised.
+                return Some((slot, *generation, unsafe { item.assume_init_mut() }));
+            }
         }
-        let slot = self.live.trailing_zeros() as usize;
-        self.live &= self.live - 1;
-        let item = self.items.nth(slot - self.passed)?;
-        self.passed = slot + 1;
-        // SAFETY: The slot was live when the iterator borrowed the chunk, so the item is
-        // initialised.
-        Some((slot, self.generations[slot % SLOTS], unsafe {
-            item.assume_init_mut()
-        }))
+        None
     }
 }
 
@@ -322,11 +335,15 @@ impl<T> Store<T> {
         let chunk = mapping.start().cast::<Chunk<T>>();
         // SAFETY: The offset is below the number of chunks that the segment was mapped for.
         let chunk = unsafe { chunk.add(index % Self::SEGMENT_CHUNKS) };
-        // SAFETY: The generations are the first field, the place is ours and aligned, and no entry
-        // points to it.
-        unsafe { chunk.cast().write([entry.base; SLOTS]) };
         entry.chunk = Some(chunk);
         (entry.free, entry.retired) = (u64::MAX, 0);
+        // A base of zero was never mapped, so its memory reads as zero and stays untouched.
+        if entry.base != 0 {
+            let base = entry.base;
+            for slot in entry.chunk_mut().into_iter().flat_map(|chunk| &mut chunk.0) {
+                slot.generation = base;
+            }
+        }
         true
     }
 
@@ -339,7 +356,7 @@ impl<T> Store<T> {
             let entry = &mut self.entries[group * SLOTS + bit];
             let Some(chunk) = entry.chunk() else { continue };
             assert!(entry.live() == 0, "a chunk with items is not released");
-            let highest = chunk.generations.iter().copied().max();
+            let highest = chunk.0.iter().map(|slot| slot.generation).max();
             let mut base = highest.unwrap_or(EXHAUSTED);
             if entry.retired != 0 {
                 base = EXHAUSTED;
@@ -391,8 +408,9 @@ impl<T> Drop for Store<T> {
         }
         for entry in &mut self.entries {
             for slot in bits(entry.live()) {
-                if let Some(generation) = entry.generation(slot) {
-                    drop(entry.take(slot, generation));
+                let generation = entry.generation(slot);
+                if let Some(key) = generation.and_then(|odd| Key::new(slot as u32, odd)) {
+                    drop(entry.take(key));
                 }
             }
         }

@@ -6,16 +6,13 @@ use core::fmt;
 use crate::raw::{Entry, SLOTS, Store, bits};
 use crate::{Full, Iter, IterMut, Key, Stats};
 
-/// Stands for no chunk.
-const NONE: u32 = u32::MAX;
-
 /// The number of chunks that 32-bit indexes reach.
 const CHUNKS_MAX: usize = 1 << 26;
 
 /// What is known of 64 chunks.
 #[derive(Clone, Copy, Debug, Default)]
 struct Group {
-    /// Chunks with a free slot, mapped or not, but for the one that is hot.
+    /// Chunks with a free slot, mapped or not.
     room: u64,
     mapped: u64,
     /// Mapped chunks without an item.
@@ -26,8 +23,8 @@ struct Group {
 ///
 /// Items live in chunks of 64 slots inside mapped segments. Nothing is ever moved or copied when
 /// the slab grows, so the millionth insertion costs what the first did (but for the directory: 32
-/// bytes for 64 items in a `Vec`). An insertion takes the slot that was freed last in a full chunk,
-/// whose memory is still in the cache, else the lowest chunk that has room, so a slab
+/// bytes for 64 items in a `Vec`). An insertion takes the slot that the last removal left in a chunk that
+/// was full, whose memory is still in the cache, else the lowest chunk that has room, so a slab
 /// that was large for a while draws back to its front; chunks that run empty are given back to the
 /// operating system in batches, beyond a reserve of a sixteenth of the mapped chunks and half a
 /// megabyte, so that a slab at the edge of a chunk does not flutter.
@@ -35,7 +32,9 @@ struct Group {
 /// The first item maps a segment, of which only the pages that are touched take memory. A slab is
 /// meant for the large tables of a server and less for many tiny collections.
 ///
-/// An item takes its own size plus 4½ bytes. Items may be aligned up to 4,096 bytes.
+/// An item and its generation, 4 bytes, lie side by side in a slot, which begins where the item's
+/// alignment wants it: 60 bytes of an alignment of 4, or 56 of 8, make a slot of a cache line.
+/// Another half a byte a slot is in the directory. Items may be aligned up to 4,096 bytes.
 ///
 /// # Generations
 /// A slot takes up to 2³¹ items one after the other; then it retires, so that no key is ever made
@@ -58,14 +57,14 @@ struct Group {
 /// ```
 pub struct Slab<T> {
     store: Store<T>,
-    /// Where the next item goes: to the hot chunk, else to the open one.
-    next: u32,
-    /// A chunk that was full until the last removal from a full chunk, or none. It has free slots,
-    /// but `groups` do not know yet: where an insertion follows a removal, they need not.
-    hot: u32,
-    /// The lowest chunk with room in `groups`, or the number of chunks where none has.
+    /// The key of the next item, where its slot is reserved: in the masks it is neither free nor
+    /// retired. A removal from a full chunk leaves its slot here, so that an insertion that follows
+    /// has nothing to look for and no mask to change.
+    hot: Option<Key>,
+    /// The lowest chunk with room, or the number of chunks where none has.
     open: u32,
-    len: u32,
+    /// How many more items there may be.
+    room: u32,
     limit: u32,
     mapped: u32,
     empty: u32,
@@ -100,10 +99,9 @@ impl<T> Slab<T> {
     pub const fn with_limit(max_items: u32) -> Self {
         Self {
             store: Store::new(),
-            next: 0,
-            hot: NONE,
+            hot: None,
             open: 0,
-            len: 0,
+            room: max_items,
             limit: max_items,
             mapped: 0,
             empty: 0,
@@ -124,24 +122,14 @@ impl<T> Slab<T> {
     // Where it is not inlined, the item goes through memory twice.
     #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<Key, Full<T>> {
-        if self.len >= self.limit {
+        if self.room == 0 {
             return Err(Full(value));
         }
-        let index = self.next as usize;
-        let entry = match self.store.entry_mut(index) {
-            Some(entry) if entry.free() != 0 => entry,
-            _ => match self.map_open() {
-                Some(entry) => entry,
-                None => return Err(Full(value)),
-            },
+        let Some(key) = self.hot.or_else(|| self.reserve()) else {
+            return Err(Full(value));
         };
-        let slot = entry.free().trailing_zeros() as usize;
-        let was_empty = entry.live() == 0;
-        let (generation, _) = entry.fill(slot, value);
-        let is_full = entry.free() == 0;
-        self.note_insertion(index, was_empty, is_full);
-        let key = Key::new((index * SLOTS + slot) as u32, generation);
-        Ok(key.expect("generations of items are odd"))
+        self.fill(key, value);
+        Ok(key)
     }
 
     /// Finds the place of the next item, so that the item can hold its own key.
@@ -150,16 +138,11 @@ impl<T> Slab<T> {
     /// nothing.
     #[inline]
     pub fn vacant_entry(&mut self) -> Option<VacantEntry<'_, T>> {
-        if self.len >= self.limit {
+        if self.room == 0 {
             return None;
         }
-        let entry = match self.store.entry(self.next as usize) {
-            Some(entry) if entry.free() != 0 => entry,
-            _ => self.map_open()?,
-        };
-        let slot = entry.free().trailing_zeros();
-        let generation = entry.next_generation(slot as usize)?;
-        let key = Key::new(self.next * SLOTS as u32 + slot, generation)?;
+        let key = self.hot.or_else(|| self.reserve())?;
+        self.hot = Some(key);
         Some(VacantEntry { slab: self, key })
     }
 
@@ -167,19 +150,17 @@ impl<T> Slab<T> {
     ///
     /// # Complexity
     /// O(1). One removal in a few thousand gives chunks back to the system, at most 64 at a time.
-    #[inline]
+    #[inline(always)]
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        let (index, slot, generation) = locate(key);
+        let (index, ..) = locate(key);
         let entry = self.store.entry_mut(index)?;
-        let was_full = entry.free() == 0;
-        let value = entry.take(slot, generation)?;
-        let (has_room, is_empty) = (entry.free() != 0, entry.live() == 0);
-        self.len -= 1;
-        if was_full && has_room {
-            self.heat(index);
-        }
-        if is_empty || generation == u32::MAX {
-            self.note_rare_removal(index, is_empty, generation);
+        let value = entry.take(key)?;
+        self.room += 1;
+        let next = key.successor();
+        if entry.free() == 0 && self.hot.is_none() && next.is_some() {
+            self.hot = next;
+        } else {
+            self.note_removal(key);
         }
         Some(value)
     }
@@ -245,14 +226,14 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len as usize
+        (self.limit - self.room) as usize
     }
 
     /// Returns whether there are no items.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.room == self.limit
     }
 
     /// Returns how many items there may be at a time.
@@ -266,7 +247,7 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
-            live: self.len,
+            live: self.limit - self.room,
             limit: self.limit,
             chunks: self.store.entries().len() as u32,
             mapped_chunks: self.mapped,
@@ -327,6 +308,7 @@ impl<T> Slab<T> {
     /// # Complexity
     /// Linear in the directory, and up to one system call an empty chunk.
     pub fn trim(&mut self) {
+        self.cool();
         while self.empty > 0 {
             self.sweep(u32::MAX);
         }
@@ -336,7 +318,6 @@ impl<T> Slab<T> {
     #[cold]
     #[inline(never)]
     fn map_open(&mut self) -> Option<&mut Entry<T>> {
-        debug_assert!(self.hot == NONE && self.next == self.open);
         let index = self.open as usize;
         if index == self.store.entries().len() {
             if index == CHUNKS_MAX {
@@ -399,40 +380,95 @@ impl<T> Slab<T> {
         self.store.entries().len()
     }
 
-    /// Takes note that a chunk that was full has room again.
-    #[inline]
-    fn heat(&mut self, chunk: usize) {
-        if self.hot != NONE {
-            self.cool();
-        }
-        self.hot = chunk as u32;
-        self.next = chunk as u32;
-    }
-
-    /// Has the groups know of the room in the hot chunk.
+    /// Reserves the first free slot of the lowest chunk with room, and returns the key of the item
+    /// that moves in.
     #[inline(never)]
-    fn cool(&mut self) {
-        self.set_room(self.hot as usize);
-        self.open = self.open.min(self.hot);
-        self.hot = NONE;
-        self.next = self.open;
+    fn reserve(&mut self) -> Option<Key> {
+        let index = self.open as usize;
+        let entry = match self.store.entry_mut(index) {
+            Some(entry) if entry.is_mapped() => entry,
+            _ => self.map_open()?,
+        };
+        let slot = entry.free().trailing_zeros() as usize;
+        let key = Key::new((index * SLOTS + slot) as u32, entry.next_generation(slot)?)?;
+        let was_empty = entry.live() == 0;
+        entry.reserve(slot);
+        let is_full = entry.free() == 0;
+        if was_empty {
+            self.groups[index / SLOTS].empty &= !(1 << (index % SLOTS));
+            self.empty -= 1;
+        }
+        if is_full {
+            self.clear_room(index);
+        }
+        Some(key)
     }
 
-    /// Takes note of a removal that left a chunk empty or retired a slot.
-    #[cold]
-    fn note_rare_removal(&mut self, chunk: usize, is_empty: bool, generation: u32) {
-        if generation == u32::MAX {
-            self.retired += 1;
+    /// Moves an item to where a slot is reserved for it.
+    #[inline(always)]
+    fn fill(&mut self, key: Key, value: T) -> &mut T {
+        self.hot = None;
+        self.room -= 1;
+        let entry = self.store.entry_mut(locate(key).0);
+        entry
+            .expect("a reserved slot is in the directory")
+            .fill(key, value)
+    }
+
+    /// Takes note of a removal that left no hot slot behind, or met one.
+    #[inline(never)]
+    fn note_removal(&mut self, key: Key) {
+        self.cool();
+        let (index, slot, _) = locate(key);
+        let Some(entry) = self.store.entry_mut(index) else {
+            return;
+        };
+        match key.successor() {
+            None => {
+                entry.retire(slot);
+                self.retired += 1;
+                if entry.live() == 0 {
+                    self.note_empty(index);
+                }
+            }
+            next if entry.free() == 0 => self.hot = next,
+            Some(_) => self.release_slot(index, slot),
+        }
+    }
+
+    /// Gives a reserved slot back to the masks.
+    #[inline]
+    fn release_slot(&mut self, index: usize, slot: usize) {
+        let Some(entry) = self.store.entry_mut(index) else {
+            return;
+        };
+        let was_full = entry.free() == 0;
+        entry.unreserve(slot);
+        let is_empty = entry.live() == 0;
+        if was_full {
+            self.set_room(index);
+            self.open = self.open.min(index as u32);
         }
         if is_empty {
-            if self.hot as usize == chunk {
-                self.cool();
-            }
-            self.groups[chunk / SLOTS].empty |= 1 << (chunk % SLOTS);
-            self.empty += 1;
-            if self.empty > Self::RESERVE + self.mapped / 16 {
-                self.sweep(Self::RESERVE);
-            }
+            self.note_empty(index);
+        }
+    }
+
+    /// Gives the hot slot back to the masks.
+    fn cool(&mut self) {
+        if let Some(hot) = self.hot.take() {
+            let (index, slot, _) = locate(hot);
+            self.release_slot(index, slot);
+        }
+    }
+
+    /// Takes note that no item is left in a mapped chunk.
+    #[cold]
+    fn note_empty(&mut self, chunk: usize) {
+        self.groups[chunk / SLOTS].empty |= 1 << (chunk % SLOTS);
+        self.empty += 1;
+        if self.empty > Self::RESERVE + self.mapped / 16 {
+            self.sweep(Self::RESERVE);
         }
     }
 
@@ -469,38 +505,6 @@ impl<T> Slab<T> {
         self.retired += u64::from(exhausted.count_ones() * SLOTS as u32 - retired_before);
         for bit in bits(exhausted) {
             self.clear_room(index * SLOTS + bit);
-        }
-        if self.hot == NONE {
-            self.next = self.open;
-        }
-    }
-
-    /// Takes note that an item moved into the next chunk.
-    #[inline]
-    fn note_insertion(&mut self, chunk: usize, was_empty: bool, is_full: bool) {
-        self.len += 1;
-        if is_full && self.hot as usize == chunk && !was_empty {
-            self.hot = NONE;
-            self.next = self.open;
-        } else if is_full || was_empty {
-            self.note_boundary(chunk, was_empty, is_full);
-        }
-    }
-
-    /// Takes note that an item moved into an empty chunk, or filled one.
-    #[inline(never)]
-    fn note_boundary(&mut self, chunk: usize, was_empty: bool, is_full: bool) {
-        if was_empty {
-            self.groups[chunk / SLOTS].empty &= !(1 << (chunk % SLOTS));
-            self.empty -= 1;
-        }
-        if is_full {
-            if self.hot as usize == chunk {
-                self.hot = NONE;
-            } else {
-                self.clear_room(chunk);
-            }
-            self.next = self.open;
         }
     }
 }
@@ -562,16 +566,7 @@ impl<'a, T> VacantEntry<'a, T> {
     /// Moves the item in.
     #[inline]
     pub fn insert(self, value: T) -> &'a mut T {
-        let (index, slot, _) = locate(self.key);
-        let Slab { store, .. } = &mut *self.slab;
-        let entry = store.entry_mut(index).expect("the entry is in the slab");
-        let was_empty = entry.live() == 0;
-        let is_full = entry.free().is_power_of_two();
-        self.slab.note_insertion(index, was_empty, is_full);
-        let entry = self.slab.store.entry_mut(index);
-        let (generation, item) = entry.expect("the entry is in the slab").fill(slot, value);
-        debug_assert_eq!(generation, self.key.raw_generation());
-        item
+        self.slab.fill(self.key, value)
     }
 }
 
