@@ -4,7 +4,7 @@
 use core::fmt;
 use std::io::IoSlice;
 
-use crate::SharedSlice;
+use crate::{Run, SharedSlice};
 
 mod blocks;
 mod cache;
@@ -190,6 +190,22 @@ impl WriteQueue {
             frame.copy(recipe.own);
             frame.give(recipe.tail);
         });
+    }
+
+    /// Queues all frames of a run by a handle of its bytes, or by copy where they are shorter than
+    /// [`GATHER_BYTES_MIN`] together.
+    ///
+    /// They are counted and dropped one by one, as if each had been pushed.
+    ///
+    /// # Panics
+    /// Where the handle is not of the run's length.
+    #[inline]
+    pub fn push_run(&mut self, run: &Run<'_>, handle: SharedSlice, class: Class) {
+        assert!(
+            handle.len() == run.bytes().len(),
+            "a handle of a run has all its bytes"
+        );
+        self.inner().push_run(run.lens(), handle, class);
     }
 
     /// Fills `out` from the front with what is to be sent next, and returns how many entries that

@@ -68,16 +68,28 @@ fn handles(criterion: &mut Criterion) {
     let image = [7_u8; 280];
     for n in [1, 100, 10_000] {
         let buf = SharedBuf::copy_from(&image);
-        fan_out(criterion, "retain_n", n, |held| held.extend(buf.retain_n(n)));
-        fan_out(criterion, "clone", n, |held| held.extend((0..n).map(|_| buf.clone())));
+        fan_out(criterion, "retain_n", n, |held| {
+            held.extend(buf.retain_n(n))
+        });
+        fan_out(criterion, "clone", n, |held| {
+            held.extend((0..n).map(|_| buf.clone()))
+        });
         let bytes = Bytes::copy_from_slice(&image);
-        fan_out(criterion, "bytes", n, |held| held.extend((0..n).map(|_| bytes.clone())));
+        fan_out(criterion, "bytes", n, |held| {
+            held.extend((0..n).map(|_| bytes.clone()))
+        });
         let arc: Arc<[u8]> = Arc::from(image);
-        fan_out(criterion, "arc", n, |held| held.extend((0..n).map(|_| arc.clone())));
+        fan_out(criterion, "arc", n, |held| {
+            held.extend((0..n).map(|_| arc.clone()))
+        });
         let thin = triomphe::ThinArc::from_header_and_slice((), &image);
-        fan_out(criterion, "triomphe", n, |held| held.extend((0..n).map(|_| Thin(thin.clone()))));
+        fan_out(criterion, "triomphe", n, |held| {
+            held.extend((0..n).map(|_| Thin(thin.clone())))
+        });
         let text = arcstr::ArcStr::from(String::from_utf8(image.to_vec()).unwrap());
-        fan_out(criterion, "arcstr", n, |held| held.extend((0..n).map(|_| Text(text.clone()))));
+        fan_out(criterion, "arcstr", n, |held| {
+            held.extend((0..n).map(|_| Text(text.clone())))
+        });
     }
     take_only(criterion);
 }

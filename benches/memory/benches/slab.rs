@@ -251,7 +251,49 @@ fn growth<T: Table>(count: usize) {
     keys.into_iter().for_each(|key| _ = table.remove(key));
 }
 
+/// Resident memory in KiB.
+fn resident_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// How much memory stays resident where nine of ten items go, of what a million took.
+fn rss<T: Table>(order: &str) {
+    let before = resident_kib();
+    let (mut table, mut keys) = filled::<T>(1_000_000);
+    let peak = resident_kib();
+    if order == "random" {
+        let mut numbers = Numbers::new();
+        for i in (1..keys.len()).rev() {
+            keys.swap(i, numbers.below(i + 1));
+        }
+    }
+    for key in keys.drain(..900_000) {
+        table.remove(key);
+    }
+    let after = resident_kib();
+    // The keys are the bench's own: 8 or 16 bytes each.
+    let own = (1_000_000 * size_of::<T::Key>() as u64) >> 10;
+    println!(
+        "slabmem/rss/{order}/{:<14} peak {:>6} KiB   after {:>6} KiB   {:>3} %",
+        T::NAME,
+        peak - before - own,
+        (after - before).saturating_sub(own),
+        (after - before).saturating_sub(own) * 100 / (peak - before - own),
+    );
+    keys.into_iter().for_each(|key| _ = table.remove(key));
+}
+
 fn all(criterion: &mut Criterion) {
+    // First, while the heap is small.
+    for order in ["insertion", "random"] {
+        rss::<Ours>(order);
+        rss::<Slab>(order);
+    }
     for (count, size) in [(10_000, "10k"), (1_000_000, "1m")] {
         contender::<Ours>(criterion, count, size);
         contender::<Slab>(criterion, count, size);

@@ -97,7 +97,6 @@ pub fn churn_batches<T: Table>(
     sum
 }
 
-
 /// Reads items at random.
 #[inline(never)]
 pub fn look_up<T: Table>(table: &T, keys: &[T::Key], numbers: &mut Numbers, turns: u64) -> u64 {

@@ -115,10 +115,15 @@ impl Blocks {
 
     /// Forgets all bytes and keeps the memory of one block.
     pub(super) fn reset(&mut self) {
-        self.older = VecDeque::new();
+        // Looked at before they are written: mostly there is nothing to forget.
+        if self.older.capacity() > 0 {
+            self.older = VecDeque::new();
+        }
+        if self.spare.capacity() > 0 {
+            self.spare = Vec::new();
+        }
         self.last.bytes.clear();
         self.last.live = 0;
-        self.spare = Vec::new();
     }
 
     fn last_number(&self) -> u16 {
