@@ -152,8 +152,8 @@ impl<T> Entry<T> {
             return None;
         }
         place.generation = key.raw_generation().wrapping_add(1);
-        // SAFETY: The generation was that of a key, which is odd, so the item was initialised; it is
-        // even now, so nobody reads the item again.
+        // SAFETY: The generation was that of a key, which is odd, so the item was initialised; it
+        // is even now, so nobody reads the item again.
         Some(unsafe { place.item.assume_init_read() })
     }
 

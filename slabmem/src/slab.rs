@@ -23,11 +23,11 @@ struct Group {
 ///
 /// Items live in chunks of 64 slots inside mapped segments. Nothing is ever moved or copied when
 /// the slab grows, so the millionth insertion costs what the first did (but for the directory: 32
-/// bytes for 64 items in a `Vec`). An insertion takes the slot that the last removal left in a chunk that
-/// was full, whose memory is still in the cache, else the lowest chunk that has room, so a slab
-/// that was large for a while draws back to its front; chunks that run empty are given back to the
-/// operating system in batches, beyond a reserve of a sixteenth of the mapped chunks and half a
-/// megabyte, so that a slab at the edge of a chunk does not flutter.
+/// bytes for 64 items in a `Vec`). An insertion takes the slot that the last removal left in a
+/// chunk that was full, whose memory is still in the cache, else the lowest chunk that has room,
+/// so a slab that was large for a while draws back to its front; chunks that run empty are given
+/// back to the operating system in batches, beyond a reserve of a sixteenth of the mapped chunks
+/// and half a megabyte, so that a slab at the edge of a chunk does not flutter.
 ///
 /// The first item maps a segment, of which only the pages that are touched take memory. A slab is
 /// meant for the large tables of a server and less for many tiny collections.
