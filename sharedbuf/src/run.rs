@@ -195,6 +195,7 @@ mod tests {
         let run = builder.seal().unwrap();
         assert_eq!((run.frames(), run.lens()), (1, &[40][..]));
         assert!(run.bytes().same_buffer(&first));
+        drop(run);
         assert!(builder.push(&[5; 100]));
         let second = builder.seal().unwrap().bytes().clone();
         assert!(!second.same_buffer(&first));
