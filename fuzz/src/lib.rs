@@ -1,6 +1,8 @@
 //! What the targets do. The code is that of the codec's own tests, which replay the seeds.
 #![allow(dead_code, reason = "each target uses a part of it")]
 
+mod memory;
+
 #[path = "../../mqtt-codec/tests/support/reencode.rs"]
 mod reencode;
 
@@ -29,5 +31,15 @@ pub mod exercise {
     /// However a stream is cut, it is scanned the same in the end.
     pub fn split(data: &[u8]) {
         shared::split(data);
+    }
+
+    /// A write queue answers as a list of byte vectors does.
+    pub fn memory_queue(data: &[u8]) {
+        crate::memory::run_queue(data);
+    }
+
+    /// A slab answers as a hash map does.
+    pub fn memory_slab(data: &[u8]) {
+        crate::memory::run_slab(data);
     }
 }

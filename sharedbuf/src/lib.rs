@@ -3,7 +3,7 @@
 //! [`SharedBuf`] is a thin pointer to a counted buffer, [`SharedSlice`] a 16-byte view of one, and
 //! a fan-out to n receivers is one atomic addition ([`SharedBuf::retain_n`]). [`ReadBlock`] is the
 //! block that a socket is read into while parts of it are already on their way out. [`WriteQueue`]
-//! is what a connection still has to send.
+//! is what a connection still has to send; [`RunBuilder`] gathers what many connections are sent.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
@@ -19,6 +19,7 @@ mod queue;
     reason = "the counted buffer itself; its ground rules open the file"
 )]
 mod raw;
+mod run;
 mod slice;
 mod sync;
 
@@ -29,6 +30,7 @@ pub use pooled::POOL_OVERHEAD_BYTES;
 pub use queue::{
     BlockCache, Class, Dropped, FRAME_BYTES_MAX, GATHER_BYTES_MIN, Recipe, WriteQueue,
 };
+pub use run::{Run, RunBuilder};
 pub use slice::{RetainedSlices, SharedSlice};
 
 /// What a buffer holds at most, in bytes.

@@ -4,7 +4,7 @@
 use core::fmt;
 use std::io::IoSlice;
 
-use crate::SharedSlice;
+use crate::{Run, SharedSlice};
 
 mod blocks;
 mod cache;
@@ -18,8 +18,9 @@ use inner::Inner;
 
 /// From this length on, in bytes, a slice is referenced by the queue; shorter ones are copied.
 ///
-/// A copy of that length costs about what an entry of the `writev` vector and two atomic
-/// operations do.
+/// A reference costs an entry of the `writev` vector and two atomic operations, and pins its
+/// buffer; a copy takes memory of the queue. On socket pairs a copy was no dearer at twice this
+/// length and dearer at eight times (`sharedbuf/gather` of the benches).
 pub const GATHER_BYTES_MIN: usize = 512;
 
 /// What a single frame may have at most, in bytes.
@@ -190,6 +191,22 @@ impl WriteQueue {
             frame.copy(recipe.own);
             frame.give(recipe.tail);
         });
+    }
+
+    /// Queues all frames of a run by a handle of its bytes, or by copy where they are shorter than
+    /// [`GATHER_BYTES_MIN`] together.
+    ///
+    /// They are counted and dropped one by one, as if each had been pushed.
+    ///
+    /// # Panics
+    /// Where the handle is not of the run's length.
+    #[inline]
+    pub fn push_run(&mut self, run: &Run<'_>, handle: SharedSlice, class: Class) {
+        assert!(
+            handle.len() == run.bytes().len(),
+            "a handle of a run has all its bytes"
+        );
+        self.inner().push_run(run.lens(), handle, class);
     }
 
     /// Fills `out` from the front with what is to be sent next, and returns how many entries that

@@ -26,6 +26,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (short(), length(), class()).prop_map(|(head, tail, c)| Op::Pieces(head, tail, c)),
         4 => (length(), short(), length(), class())
             .prop_map(|(head, own, tail, class)| Op::Recipe(head, own, tail, class)),
+        3 => (any::<u8>(), length(), class()).prop_map(|(count, len, c)| Op::Run(count, len, c)),
         6 => (0..5_usize, length()).prop_map(|(entries, most)| Op::Send(entries, most)),
         1 => Just(Op::SendAll),
         6 => Just(Op::DropOldest),

@@ -5,12 +5,12 @@ use core::iter::Enumerate;
 use core::{fmt, slice};
 
 use crate::Key;
-use crate::raw::{Chunk, Entry, ItemsMut, SLOTS};
+use crate::raw::{Entry, ItemsMut, SLOTS};
 
 /// All items of a [`Slab`](crate::Slab) with their keys.
 pub struct Iter<'a, T> {
     chunks: Enumerate<slice::Iter<'a, Entry<T>>>,
-    current: Option<(usize, &'a Chunk<T>)>,
+    current: Option<(usize, &'a Entry<T>)>,
     live: u64,
     left: usize,
 }
@@ -31,20 +31,22 @@ impl<'a, T> Iterator for Iter<'a, T> {
     type Item = (Key, &'a T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        while self.live == 0 {
-            let (index, entry) = self.chunks.next()?;
-            if let Some(chunk) = entry.chunk() {
-                self.current = Some((index, chunk));
-                self.live = chunk.live();
+        loop {
+            while self.live == 0 {
+                let (index, entry) = self.chunks.next()?;
+                self.current = Some((index, entry));
+                self.live = entry.live();
+            }
+            let (index, entry) = self.current?;
+            let slot = self.live.trailing_zeros() as usize;
+            self.live &= self.live - 1;
+            // A slot may be reserved for an item to come.
+            if let Some(generation) = entry.generation(slot) {
+                self.left -= 1;
+                let key = Key::new((index * SLOTS + slot) as u32, generation)?;
+                return Some((key, entry.item(slot, generation)?));
             }
         }
-        let (index, chunk) = self.current?;
-        let slot = self.live.trailing_zeros() as usize;
-        self.live &= self.live - 1;
-        self.left -= 1;
-        let generation = chunk.generation(slot)?;
-        let key = Key::new((index * SLOTS + slot) as u32, generation)?;
-        Some((key, chunk.item(slot, generation)?))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -93,7 +95,7 @@ impl<'a, T> Iterator for IterMut<'a, T> {
                 return Some((Key::new((*index * SLOTS + slot) as u32, generation)?, item));
             }
             let (index, entry) = self.chunks.next()?;
-            self.current = entry.chunk_mut().map(|chunk| (index, chunk.items_mut()));
+            self.current = entry.items_mut().map(|items| (index, items));
         }
     }
 

@@ -77,6 +77,17 @@ impl Key {
         }
     }
 
+    /// The key of the next item at this slot, or nothing where the generations are used up.
+    #[inline]
+    pub(crate) const fn successor(self) -> Option<Self> {
+        match self.0.checked_add(2 << 32) {
+            Some(bits) => Some(Self(bits)),
+            None => None,
+        }
+    }
+
+    /// The generation, which is odd: there is no other way to make a key than the two above.
+    #[inline]
     pub(crate) const fn raw_generation(self) -> u32 {
         (self.0.get() >> 32) as u32
     }
@@ -103,6 +114,8 @@ mod tests {
         assert_eq!((key.index(), key.generation().get()), (7, 3));
         assert_eq!(Key::from_bits(key.to_bits()), Some(key));
         assert_eq!(format!("{key:?}"), "Key(7v3)");
-        assert_eq!(Key::new(u32::MAX, u32::MAX).unwrap().index(), u32::MAX);
+        let last = Key::new(u32::MAX, u32::MAX).unwrap();
+        assert_eq!((last.index(), last.successor()), (u32::MAX, None));
+        assert_eq!(key.successor(), Key::new(7, 5));
     }
 }

@@ -7,11 +7,15 @@
 //!
 //! [`Pool`] hands out blocks of bytes by size class: allocated by one owner without atomic
 //! operations, freed by any thread with one.
+//!
+//! [`LogStore`] keeps small records of bytes packed behind each other, without an allocation or a
+//! pointer for each.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
 mod iter;
 mod key;
+mod log;
 mod pool;
 #[allow(
     unsafe_code,
@@ -29,6 +33,7 @@ mod sys;
 
 pub use iter::{Iter, IterMut};
 pub use key::Key;
+pub use log::{LogError, LogStats, LogStore, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES};
 pub use pool::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Block, Pool, PoolError, PoolStats};
 pub use report::{Full, Stats};
 pub use slab::{Slab, VacantEntry};

@@ -12,6 +12,7 @@ use core::mem::MaybeUninit;
 use core::ptr::NonNull;
 use core::{fmt, iter, slice};
 
+use crate::Key;
 use crate::sys::{Mapping, PAGE_ALIGN};
 
 /// Slots a chunk, and chunks a group: the bits of a mask.
@@ -24,104 +25,160 @@ const SEGMENT_BYTES_MAX: usize = 2 << 20;
 /// generations.
 const EXHAUSTED: u32 = u32::MAX;
 
-/// What is known of the slots of a chunk: five cache lines, so that the items begin on a line.
-#[repr(C, align(64))]
-struct Header {
-    /// The slots that an item can move into.
-    free: u64,
-    /// The vacant slots that have used up their generations.
-    retired: u64,
-    /// Odd where an item lives, even where the slot is vacant, zero where it is retired (or new).
-    generations: [u32; SLOTS],
-}
-
-const _: () = assert!(size_of::<Header>() == 5 * 64);
-
-/// 64 slots.
+/// An item beside its generation: who looks at one needs the other.
 #[repr(C)]
-pub(crate) struct Chunk<T> {
-    header: Header,
-    items: [MaybeUninit<T>; SLOTS],
+struct Slot<T> {
+    /// Odd where the item lives, even where the slot is vacant, zero where it is retired (or new).
+    generation: u32,
+    item: MaybeUninit<T>,
 }
 
-impl<T> Chunk<T> {
-    /// The slots that an item can move into.
+/// The slots of a chunk, from a cache line on.
+#[repr(C, align(64))]
+struct Chunk<T>([Slot<T>; SLOTS]);
+
+/// An entry of the directory: where a chunk is and what is known of its slots. Two entries share a
+/// cache line, and with it all that an insertion or a removal has to look at but the slot itself.
+pub(crate) struct Entry<T> {
+    chunk: Option<NonNull<Chunk<T>>>,
+    /// The slots that an item can move into: none while the chunk is not mapped.
+    free: u64,
+    /// The vacant slots that have used up their generations: all while the chunk is not mapped.
+    retired: u64,
+    /// What the generations start from when the chunk is mapped again: above all that were in use.
+    base: u32,
+}
+
+#[cfg(target_pointer_width = "64")]
+const _: () = assert!(size_of::<Entry<u8>>() == 32);
+
+impl<T> Entry<T> {
+    const UNMAPPED: Self = Self {
+        chunk: None,
+        free: 0,
+        retired: u64::MAX,
+        base: 0,
+    };
+
+    #[inline]
+    fn chunk(&self) -> Option<&Chunk<T>> {
+        // SAFETY: The entry points into a live segment of its store and `map` initialised the
+        // chunk; the borrow of the entry stands for one of the chunk.
+        self.chunk.map(|chunk| unsafe { chunk.as_ref() })
+    }
+
+    #[inline]
+    fn chunk_mut(&mut self) -> Option<&mut Chunk<T>> {
+        // SAFETY: As above; the exclusive borrow of the entry stands for one of the chunk.
+        self.chunk.map(|mut chunk| unsafe { chunk.as_mut() })
+    }
+
+    /// Whether the chunk has memory.
+    #[inline]
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.chunk.is_some()
+    }
+
+    /// The slots that an item can move into: none while the chunk is not mapped.
     #[inline]
     pub(crate) fn free(&self) -> u64 {
-        self.header.free
+        self.free
     }
 
-    /// The slots where an item lives.
+    /// The slots where an item lives, or that are reserved for one.
     #[inline]
     pub(crate) fn live(&self) -> u64 {
-        !(self.header.free | self.header.retired)
+        !(self.free | self.retired)
     }
 
-    /// The slots that are out of use.
+    /// The slots of a mapped chunk that are out of use.
     pub(crate) fn retired(&self) -> u64 {
-        self.header.retired
+        if self.is_mapped() { self.retired } else { 0 }
     }
 
     /// The generation that the next item at `slot` gets.
-    pub(crate) fn next_generation(&self, slot: usize) -> u32 {
-        self.header.generations[slot % SLOTS] | 1
+    #[inline]
+    pub(crate) fn next_generation(&self, slot: usize) -> Option<u32> {
+        Some(self.chunk()?.0[slot % SLOTS].generation | 1)
     }
 
     /// The generation at `slot` where an item lives there.
+    #[inline]
     pub(crate) fn generation(&self, slot: usize) -> Option<u32> {
-        let generation = self.header.generations[slot % SLOTS];
+        let generation = self.chunk()?.0[slot % SLOTS].generation;
         (generation & 1 == 1).then_some(generation)
     }
 
-    /// Moves an item into a free slot and returns its generation.
+    /// Takes a free slot out of the mask, for an item that is to come.
     #[inline]
-    pub(crate) fn fill(&mut self, slot: usize, value: T) -> (u32, &mut T) {
-        debug_assert!(self.header.free >> slot & 1 == 1);
-        self.header.free &= !(1 << (slot % SLOTS));
-        let generation = &mut self.header.generations[slot % SLOTS];
-        *generation |= 1;
-        (*generation, self.items[slot % SLOTS].write(value))
+    pub(crate) fn reserve(&mut self, slot: usize) {
+        debug_assert!(self.free >> slot & 1 == 1);
+        self.free &= !(1 << (slot % SLOTS));
     }
 
-    /// Moves the item of that generation out. Its slot is free afterwards, or retired.
+    /// Puts a slot into the mask in which no item lives.
     #[inline]
-    pub(crate) fn take(&mut self, slot: usize, generation: u32) -> Option<T> {
-        let slot = slot % SLOTS;
-        let current = &mut self.header.generations[slot];
-        if *current != generation || generation & 1 == 0 {
+    pub(crate) fn unreserve(&mut self, slot: usize) {
+        debug_assert!(self.is_mapped() && self.live() >> slot & 1 == 1);
+        debug_assert!(self.generation(slot).is_none());
+        self.free |= 1 << (slot % SLOTS);
+    }
+
+    /// Takes a slot out of use in which no item lives.
+    pub(crate) fn retire(&mut self, slot: usize) {
+        debug_assert!(self.generation(slot).is_none());
+        self.retired |= 1 << (slot % SLOTS);
+    }
+
+    /// Moves an item into the reserved slot of the key.
+    ///
+    /// # Panics
+    /// Where the chunk is not mapped, which has no such slot.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, key: Key, value: T) -> &mut T {
+        let chunk = self.chunk_mut().expect("a reserved slot is mapped");
+        let place = &mut chunk.0[key.index() as usize % SLOTS];
+        debug_assert!(place.generation + 1 == key.raw_generation());
+        let item = place.item.write(value);
+        place.generation = key.raw_generation();
+        item
+    }
+
+    /// Moves the item of the key out. Its slot is reserved afterwards.
+    #[inline(always)]
+    pub(crate) fn take(&mut self, key: Key) -> Option<T> {
+        let place = &mut self.chunk_mut()?.0[key.index() as usize % SLOTS];
+        if place.generation != key.raw_generation() {
             return None;
         }
-        *current = generation.wrapping_add(1);
-        if *current == 0 {
-            self.header.retired |= 1 << slot;
-        } else {
-            self.header.free |= 1 << slot;
-        }
-        // SAFETY: The generation was odd, so the item was initialised; it is even now, so nobody
-        // reads the item again.
-        Some(unsafe { self.items[slot].assume_init_read() })
+        place.generation = key.raw_generation().wrapping_add(1);
+        // SAFETY: The generation was that of a key, which is odd, so the item was initialised; it
+        // is even now, so nobody reads the item again.
+        Some(unsafe { place.item.assume_init_read() })
     }
 
     /// The item of that generation.
     #[inline]
     pub(crate) fn item(&self, slot: usize, generation: u32) -> Option<&T> {
         let slot = slot % SLOTS;
-        if self.header.generations[slot] != generation || generation & 1 == 0 {
+        let slot = &self.chunk()?.0[slot];
+        if slot.generation != generation || generation & 1 == 0 {
             return None;
         }
         // SAFETY: The generation is odd, so the item is initialised.
-        Some(unsafe { self.items[slot].assume_init_ref() })
+        Some(unsafe { slot.item.assume_init_ref() })
     }
 
     /// The item of that generation, to be changed.
     #[inline]
     pub(crate) fn item_mut(&mut self, slot: usize, generation: u32) -> Option<&mut T> {
         let slot = slot % SLOTS;
-        if self.header.generations[slot] != generation || generation & 1 == 0 {
+        let slot = &mut self.chunk_mut()?.0[slot];
+        if slot.generation != generation || generation & 1 == 0 {
             return None;
         }
         // SAFETY: The generation is odd, so the item is initialised.
-        Some(unsafe { self.items[slot].assume_init_mut() })
+        Some(unsafe { slot.item.assume_init_mut() })
     }
 
     /// Two different items of this chunk, to be changed.
@@ -129,33 +186,34 @@ impl<T> Chunk<T> {
         self.item(a.0, a.1)?;
         self.item(b.0, b.1)?;
         let [a, b] = self
-            .items
+            .chunk_mut()?
+            .0
             .get_disjoint_mut([a.0 % SLOTS, b.0 % SLOTS])
             .ok()?;
         // SAFETY: `item` has just found it initialised.
-        let a = unsafe { a.assume_init_mut() };
+        let a = unsafe { a.item.assume_init_mut() };
         // SAFETY: `item` has just found it initialised.
-        let b = unsafe { b.assume_init_mut() };
+        let b = unsafe { b.item.assume_init_mut() };
         Some((a, b))
     }
 
     /// Ages a vacant slot, for tests of what happens at the end of its life.
     #[cfg(test)]
     pub(crate) fn set_vacant_generation(&mut self, slot: usize, generation: u32) {
-        assert!(self.header.free >> slot & 1 == 1 && generation & 1 == 0);
-        self.header.generations[slot] = generation;
+        assert!(self.free >> slot & 1 == 1 && generation & 1 == 0);
+        let chunk = self.chunk_mut().expect("chunk is mapped");
+        chunk.0[slot].generation = generation;
     }
 
     /// All items with slot and generation, to be changed.
-    pub(crate) fn items_mut(&mut self) -> ItemsMut<'_, T> {
+    pub(crate) fn items_mut(&mut self) -> Option<ItemsMut<'_, T>> {
         let live = self.live();
-        let generations = &self.header.generations;
-        ItemsMut {
+        let chunk = self.chunk_mut()?;
+        Some(ItemsMut {
             live,
             passed: 0,
-            generations,
-            items: self.items.iter_mut(),
-        }
+            slots: chunk.0.iter_mut(),
+        })
     }
 }
 
@@ -163,50 +221,24 @@ impl<T> Chunk<T> {
 pub(crate) struct ItemsMut<'a, T> {
     live: u64,
     passed: usize,
-    generations: &'a [u32; SLOTS],
-    items: slice::IterMut<'a, MaybeUninit<T>>,
+    slots: slice::IterMut<'a, Slot<T>>,
 }
 
 impl<'a, T> Iterator for ItemsMut<'a, T> {
     type Item = (usize, u32, &'a mut T);
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.live == 0 {
-            return None;
+        while self.live != 0 {
+            let slot = self.live.trailing_zeros() as usize;
+            self.live &= self.live - 1;
+            let Slot { generation, item } = self.slots.nth(slot - self.passed)?;
+            self.passed = slot + 1;
+            if *generation & 1 == 1 {
+                // SAFETY: The generation is odd, so the item is initialised.
+                return Some((slot, *generation, unsafe { item.assume_init_mut() }));
+            }
         }
-        let slot = self.live.trailing_zeros() as usize;
-        self.live &= self.live - 1;
-        let item = self.items.nth(slot - self.passed)?;
-        self.passed = slot + 1;
-        // SAFETY: The slot was live when the iterator borrowed the chunk, so the item is
-        // initialised.
-        Some((slot, self.generations[slot % SLOTS], unsafe {
-            item.assume_init_mut()
-        }))
-    }
-}
-
-/// An entry of the directory.
-pub(crate) struct Entry<T> {
-    chunk: Option<NonNull<Chunk<T>>>,
-    /// What the generations start from when the chunk is mapped again: above all that were in use.
-    base: u32,
-}
-
-impl<T> Entry<T> {
-    /// The chunk, while it is mapped.
-    #[inline]
-    pub(crate) fn chunk(&self) -> Option<&Chunk<T>> {
-        // SAFETY: The entry points into a live segment of its store and `map` initialised the
-        // chunk; the borrow of the entry stands for one of the chunk.
-        self.chunk.map(|chunk| unsafe { chunk.as_ref() })
-    }
-
-    /// The chunk, while it is mapped, to be changed.
-    #[inline]
-    pub(crate) fn chunk_mut(&mut self) -> Option<&mut Chunk<T>> {
-        // SAFETY: As above; the exclusive borrow of the entry stands for one of the chunk.
-        self.chunk.map(|mut chunk| unsafe { chunk.as_mut() })
+        None
     }
 }
 
@@ -255,13 +287,13 @@ impl<T> Store<T> {
     }
 
     #[inline]
-    pub(crate) fn chunk(&self, index: usize) -> Option<&Chunk<T>> {
-        self.entries.get(index)?.chunk()
+    pub(crate) fn entry(&self, index: usize) -> Option<&Entry<T>> {
+        self.entries.get(index)
     }
 
     #[inline]
-    pub(crate) fn chunk_mut(&mut self, index: usize) -> Option<&mut Chunk<T>> {
-        self.entries.get_mut(index)?.chunk_mut()
+    pub(crate) fn entry_mut(&mut self, index: usize) -> Option<&mut Entry<T>> {
+        self.entries.get_mut(index)
     }
 
     /// Two items at different slots, each given as chunk, slot and generation.
@@ -271,19 +303,15 @@ impl<T> Store<T> {
         b: (usize, usize, u32),
     ) -> Option<(&mut T, &mut T)> {
         if a.0 == b.0 {
-            return self.chunk_mut(a.0)?.pair_mut((a.1, a.2), (b.1, b.2));
+            return self.entry_mut(a.0)?.pair_mut((a.1, a.2), (b.1, b.2));
         }
         let [first, second] = self.entries.get_disjoint_mut([a.0, b.0]).ok()?;
-        let first = first.chunk_mut()?.item_mut(a.1, a.2)?;
-        Some((first, second.chunk_mut()?.item_mut(b.1, b.2)?))
+        Some((first.item_mut(a.1, a.2)?, second.item_mut(b.1, b.2)?))
     }
 
     /// Adds an entry without a chunk at the end of the directory.
     pub(crate) fn push(&mut self) {
-        self.entries.push(Entry {
-            chunk: None,
-            base: 0,
-        });
+        self.entries.push(Entry::UNMAPPED);
     }
 
     /// Maps the chunk of an entry that has none. False where the system gives no memory or the
@@ -307,15 +335,15 @@ impl<T> Store<T> {
         let chunk = mapping.start().cast::<Chunk<T>>();
         // SAFETY: The offset is below the number of chunks that the segment was mapped for.
         let chunk = unsafe { chunk.add(index % Self::SEGMENT_CHUNKS) };
-        let header = Header {
-            free: u64::MAX,
-            retired: 0,
-            generations: [entry.base; SLOTS],
-        };
-        // SAFETY: The header is the first field, the place is ours and aligned, and no entry
-        // points to it.
-        unsafe { chunk.cast::<Header>().write(header) };
         entry.chunk = Some(chunk);
+        (entry.free, entry.retired) = (u64::MAX, 0);
+        // A base of zero was never mapped, so its memory reads as zero and stays untouched.
+        if entry.base != 0 {
+            let base = entry.base;
+            for slot in entry.chunk_mut().into_iter().flat_map(|chunk| &mut chunk.0) {
+                slot.generation = base;
+            }
+        }
         true
     }
 
@@ -327,20 +355,17 @@ impl<T> Store<T> {
         for bit in bits(mask) {
             let entry = &mut self.entries[group * SLOTS + bit];
             let Some(chunk) = entry.chunk() else { continue };
-            assert!(chunk.live() == 0, "a chunk with items is not released");
-            if chunk.retired() == 0 {
-                entry.base = chunk
-                    .header
-                    .generations
-                    .iter()
-                    .copied()
-                    .max()
-                    .unwrap_or(EXHAUSTED);
-            } else {
-                entry.base = EXHAUSTED;
+            assert!(entry.live() == 0, "a chunk with items is not released");
+            let highest = chunk.0.iter().map(|slot| slot.generation).max();
+            let mut base = highest.unwrap_or(EXHAUSTED);
+            if entry.retired != 0 {
+                base = EXHAUSTED;
                 exhausted |= 1 << bit;
             }
-            entry.chunk = None;
+            *entry = Entry {
+                base,
+                ..Entry::UNMAPPED
+            };
         }
         for first in (0..SLOTS).step_by(Self::SEGMENT_CHUNKS) {
             self.discard_runs(group, first, mask, mapped);
@@ -369,7 +394,7 @@ impl<T> Store<T> {
             if released & run != 0 {
                 let from = (start - first) * Self::CHUNK_BYTES;
                 // SAFETY: No chunk of the run is mapped, so no entry points there and nobody reads
-                // what was written there; `map` writes the header anew.
+                // what was written there; `map` writes the generations anew.
                 unsafe { mapping.discard(from, from + len * Self::CHUNK_BYTES) };
             }
         }
@@ -382,12 +407,10 @@ impl<T> Drop for Store<T> {
             return;
         }
         for entry in &mut self.entries {
-            let Some(chunk) = entry.chunk_mut() else {
-                continue;
-            };
-            for slot in bits(chunk.live()) {
-                if let Some(generation) = chunk.generation(slot) {
-                    drop(chunk.take(slot, generation));
+            for slot in bits(entry.live()) {
+                let generation = entry.generation(slot);
+                if let Some(key) = generation.and_then(|odd| Key::new(slot as u32, odd)) {
+                    drop(entry.take(key));
                 }
             }
         }

@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::raw::{Chunk, SLOTS, Store, bits};
+use crate::raw::{Entry, SLOTS, Store, bits};
 use crate::{Full, Iter, IterMut, Key, Stats};
 
 /// The number of chunks that 32-bit indexes reach.
@@ -22,16 +22,19 @@ struct Group {
 /// A collection of items that stay where they are, found by keys that never resolve to a stranger.
 ///
 /// Items live in chunks of 64 slots inside mapped segments. Nothing is ever moved or copied when
-/// the slab grows, so the millionth insertion costs what the first did (but for the directory: 16
-/// bytes for 64 items in a `Vec`). An insertion takes the lowest chunk that has room, so a slab
-/// that was large for a while draws back to its front; chunks that run empty are given back to the
-/// operating system in batches, beyond a reserve of a sixteenth of the mapped chunks and half a
-/// megabyte, so that a slab at the edge of a chunk does not flutter.
+/// the slab grows, so the millionth insertion costs what the first did (but for the directory: 32
+/// bytes for 64 items in a `Vec`). An insertion takes the slot that the last removal left in a
+/// chunk that was full, whose memory is still in the cache, else the lowest chunk that has room,
+/// so a slab that was large for a while draws back to its front; chunks that run empty are given
+/// back to the operating system in batches, beyond a reserve of a sixteenth of the mapped chunks
+/// and half a megabyte, so that a slab at the edge of a chunk does not flutter.
 ///
 /// The first item maps a segment, of which only the pages that are touched take memory. A slab is
 /// meant for the large tables of a server and less for many tiny collections.
 ///
-/// An item takes its own size plus 5 bytes. Items may be aligned up to 4,096 bytes.
+/// An item and its generation, 4 bytes, lie side by side in a slot, which begins where the item's
+/// alignment wants it: 60 bytes of an alignment of 4, or 56 of 8, make a slot of a cache line.
+/// Another half a byte a slot is in the directory. Items may be aligned up to 4,096 bytes.
 ///
 /// # Generations
 /// A slot takes up to 2³¹ items one after the other; then it retires, so that no key is ever made
@@ -54,9 +57,14 @@ struct Group {
 /// ```
 pub struct Slab<T> {
     store: Store<T>,
+    /// The key of the next item, where its slot is reserved: in the masks it is neither free nor
+    /// retired. A removal from a full chunk leaves its slot here, so that an insertion that follows
+    /// has nothing to look for and no mask to change.
+    hot: Option<Key>,
     /// The lowest chunk with room, or the number of chunks where none has.
     open: u32,
-    len: u32,
+    /// How many more items there may be.
+    room: u32,
     limit: u32,
     mapped: u32,
     empty: u32,
@@ -91,8 +99,9 @@ impl<T> Slab<T> {
     pub const fn with_limit(max_items: u32) -> Self {
         Self {
             store: Store::new(),
+            hot: None,
             open: 0,
-            len: 0,
+            room: max_items,
             limit: max_items,
             mapped: 0,
             empty: 0,
@@ -110,20 +119,16 @@ impl<T> Slab<T> {
     /// # Complexity
     /// O(1): a count of trailing zeros; when the chunk runs full, one or two more to find the
     /// next. Every 64 items of growth touch fresh pages, and a few thousand map a segment.
-    #[inline]
+    // Where it is not inlined, the item goes through memory twice.
+    #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<Key, Full<T>> {
-        if self.len >= self.limit {
+        if self.room == 0 {
             return Err(Full(value));
         }
-        let open = self.open as usize;
-        let (key, state) = match self.store.chunk_mut(open) {
-            Some(chunk) => Self::fill(open, chunk, value),
-            None => match self.map_open() {
-                Some(chunk) => Self::fill(open, chunk, value),
-                None => return Err(Full(value)),
-            },
+        let Some(key) = self.hot.or_else(|| self.reserve()) else {
+            return Err(Full(value));
         };
-        self.note_insertion(open, state);
+        self.fill(key, value);
         Ok(key)
     }
 
@@ -133,19 +138,11 @@ impl<T> Slab<T> {
     /// nothing.
     #[inline]
     pub fn vacant_entry(&mut self) -> Option<VacantEntry<'_, T>> {
-        if self.len >= self.limit {
+        if self.room == 0 {
             return None;
         }
-        if self.store.chunk(self.open as usize).is_none() {
-            let _ = self.map_open()?;
-        }
-        let chunk = self.store.chunk(self.open as usize)?;
-        let slot = chunk.free().trailing_zeros();
-        debug_assert!(slot < 64);
-        let key = Key::new(
-            self.open * SLOTS as u32 + slot,
-            chunk.next_generation(slot as usize),
-        )?;
+        let key = self.hot.or_else(|| self.reserve())?;
+        self.hot = Some(key);
         Some(VacantEntry { slab: self, key })
     }
 
@@ -153,19 +150,17 @@ impl<T> Slab<T> {
     ///
     /// # Complexity
     /// O(1). One removal in a few thousand gives chunks back to the system, at most 64 at a time.
-    #[inline]
+    #[inline(always)]
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        let (chunk_index, slot, generation) = locate(key);
-        let chunk = self.store.chunk_mut(chunk_index)?;
-        let was_full = chunk.free() == 0;
-        let value = chunk.take(slot, generation)?;
-        self.len -= 1;
-        if generation == u32::MAX {
-            self.retired += 1;
-        }
-        let (has_room, is_empty) = (chunk.free() != 0, chunk.live() == 0);
-        if was_full || is_empty {
-            self.note_removal(chunk_index, has_room, is_empty);
+        let (index, ..) = locate(key);
+        let entry = self.store.entry_mut(index)?;
+        let value = entry.take(key)?;
+        self.room += 1;
+        let next = key.successor();
+        if entry.free() == 0 && self.hot.is_none() && next.is_some() {
+            self.hot = next;
+        } else {
+            self.note_removal(key);
         }
         Some(value)
     }
@@ -175,14 +170,14 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&T> {
         let (chunk, slot, generation) = locate(key);
-        self.store.chunk(chunk)?.item(slot, generation)
+        self.store.entry(chunk)?.item(slot, generation)
     }
 
     /// Returns the item, to be changed. `None` for a stale key.
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
         let (chunk, slot, generation) = locate(key);
-        self.store.chunk_mut(chunk)?.item_mut(slot, generation)
+        self.store.entry_mut(chunk)?.item_mut(slot, generation)
     }
 
     /// Returns whether the key's item is still there.
@@ -205,8 +200,8 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub fn key_at(&self, index: u32) -> Option<Key> {
-        let chunk = self.store.chunk(index as usize / SLOTS)?;
-        Key::new(index, chunk.generation(index as usize % SLOTS)?)
+        let entry = self.store.entry(index as usize / SLOTS)?;
+        Key::new(index, entry.generation(index as usize % SLOTS)?)
     }
 
     /// Returns the item that lives at a slot index, whatever its generation.
@@ -214,31 +209,31 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn get_at(&self, index: u32) -> Option<&T> {
         let slot = index as usize % SLOTS;
-        let chunk = self.store.chunk(index as usize / SLOTS)?;
-        chunk.item(slot, chunk.generation(slot)?)
+        let entry = self.store.entry(index as usize / SLOTS)?;
+        entry.item(slot, entry.generation(slot)?)
     }
 
     /// Returns the item that lives at a slot index, whatever its generation, to be changed.
     #[inline]
     pub fn get_at_mut(&mut self, index: u32) -> Option<&mut T> {
         let slot = index as usize % SLOTS;
-        let chunk = self.store.chunk_mut(index as usize / SLOTS)?;
-        let generation = chunk.generation(slot)?;
-        chunk.item_mut(slot, generation)
+        let entry = self.store.entry_mut(index as usize / SLOTS)?;
+        let generation = entry.generation(slot)?;
+        entry.item_mut(slot, generation)
     }
 
     /// Returns how many items there are.
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len as usize
+        (self.limit - self.room) as usize
     }
 
     /// Returns whether there are no items.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.len == 0
+        self.room == self.limit
     }
 
     /// Returns how many items there may be at a time.
@@ -252,7 +247,7 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
-            live: self.len,
+            live: self.limit - self.room,
             limit: self.limit,
             chunks: self.store.entries().len() as u32,
             mapped_chunks: self.mapped,
@@ -281,18 +276,18 @@ impl<T> Slab<T> {
     /// indexes.
     pub fn retain(&mut self, mut keep: impl FnMut(Key, &mut T) -> bool) {
         for index in 0..self.store.entries().len() {
-            let live = self.store.chunk(index).map_or(0, Chunk::live);
+            let live = self.store.entry(index).map_or(0, Entry::live);
             for slot in bits(live) {
-                let Some(chunk) = self.store.chunk_mut(index) else {
+                let Some(entry) = self.store.entry_mut(index) else {
                     break;
                 };
-                let Some(generation) = chunk.generation(slot) else {
+                let Some(generation) = entry.generation(slot) else {
                     continue;
                 };
                 let Some(key) = Key::new((index * SLOTS + slot) as u32, generation) else {
                     continue;
                 };
-                if chunk
+                if entry
                     .item_mut(slot, generation)
                     .is_some_and(|item| !keep(key, item))
                 {
@@ -313,30 +308,16 @@ impl<T> Slab<T> {
     /// # Complexity
     /// Linear in the directory, and up to one system call an empty chunk.
     pub fn trim(&mut self) {
+        self.cool();
         while self.empty > 0 {
             self.sweep(u32::MAX);
         }
     }
 
-    /// Moves an item into the first free slot of a chunk, which must have one.
-    #[inline]
-    fn fill(index: usize, chunk: &mut Chunk<T>, value: T) -> (Key, Filled) {
-        let free = chunk.free();
-        let was_empty = chunk.live() == 0;
-        let slot = free.trailing_zeros() as usize;
-        let (generation, _) = chunk.fill(slot, value);
-        let key = Key::new((index * SLOTS + slot) as u32, generation);
-        let filled = Filled {
-            was_empty,
-            is_full: free.is_power_of_two(),
-        };
-        (key.expect("generations of items are odd"), filled)
-    }
-
     /// Maps the lowest chunk with room.
     #[cold]
     #[inline(never)]
-    fn map_open(&mut self) -> Option<&mut Chunk<T>> {
+    fn map_open(&mut self) -> Option<&mut Entry<T>> {
         let index = self.open as usize;
         if index == self.store.entries().len() {
             if index == CHUNKS_MAX {
@@ -359,7 +340,7 @@ impl<T> Slab<T> {
         group.empty |= 1 << (index % SLOTS);
         self.mapped += 1;
         self.empty += 1;
-        self.store.chunk_mut(index)
+        self.store.entry_mut(index)
     }
 
     #[inline]
@@ -399,19 +380,95 @@ impl<T> Slab<T> {
         self.store.entries().len()
     }
 
-    /// Takes note of a removal from a chunk that was full or is empty now.
+    /// Reserves the first free slot of the lowest chunk with room, and returns the key of the item
+    /// that moves in.
+    #[inline(never)]
+    fn reserve(&mut self) -> Option<Key> {
+        let index = self.open as usize;
+        let entry = match self.store.entry_mut(index) {
+            Some(entry) if entry.is_mapped() => entry,
+            _ => self.map_open()?,
+        };
+        let slot = entry.free().trailing_zeros() as usize;
+        let key = Key::new((index * SLOTS + slot) as u32, entry.next_generation(slot)?)?;
+        let was_empty = entry.live() == 0;
+        entry.reserve(slot);
+        let is_full = entry.free() == 0;
+        if was_empty {
+            self.groups[index / SLOTS].empty &= !(1 << (index % SLOTS));
+            self.empty -= 1;
+        }
+        if is_full {
+            self.clear_room(index);
+        }
+        Some(key)
+    }
+
+    /// Moves an item to where a slot is reserved for it.
+    #[inline(always)]
+    fn fill(&mut self, key: Key, value: T) -> &mut T {
+        self.hot = None;
+        self.room -= 1;
+        let entry = self.store.entry_mut(locate(key).0);
+        entry
+            .expect("a reserved slot is in the directory")
+            .fill(key, value)
+    }
+
+    /// Takes note of a removal that left no hot slot behind, or met one.
+    #[inline(never)]
+    fn note_removal(&mut self, key: Key) {
+        self.cool();
+        let (index, slot, _) = locate(key);
+        let Some(entry) = self.store.entry_mut(index) else {
+            return;
+        };
+        match key.successor() {
+            None => {
+                entry.retire(slot);
+                self.retired += 1;
+                if entry.live() == 0 {
+                    self.note_empty(index);
+                }
+            }
+            next if entry.free() == 0 => self.hot = next,
+            Some(_) => self.release_slot(index, slot),
+        }
+    }
+
+    /// Gives a reserved slot back to the masks.
     #[inline]
-    fn note_removal(&mut self, chunk: usize, has_room: bool, is_empty: bool) {
-        if has_room {
-            self.set_room(chunk);
-            self.open = self.open.min(chunk as u32);
+    fn release_slot(&mut self, index: usize, slot: usize) {
+        let Some(entry) = self.store.entry_mut(index) else {
+            return;
+        };
+        let was_full = entry.free() == 0;
+        entry.unreserve(slot);
+        let is_empty = entry.live() == 0;
+        if was_full {
+            self.set_room(index);
+            self.open = self.open.min(index as u32);
         }
         if is_empty {
-            self.groups[chunk / SLOTS].empty |= 1 << (chunk % SLOTS);
-            self.empty += 1;
-            if self.empty > Self::RESERVE + self.mapped / 16 {
-                self.sweep(Self::RESERVE);
-            }
+            self.note_empty(index);
+        }
+    }
+
+    /// Gives the hot slot back to the masks.
+    fn cool(&mut self) {
+        if let Some(hot) = self.hot.take() {
+            let (index, slot, _) = locate(hot);
+            self.release_slot(index, slot);
+        }
+    }
+
+    /// Takes note that no item is left in a mapped chunk.
+    #[cold]
+    fn note_empty(&mut self, chunk: usize) {
+        self.groups[chunk / SLOTS].empty |= 1 << (chunk % SLOTS);
+        self.empty += 1;
+        if self.empty > Self::RESERVE + self.mapped / 16 {
+            self.sweep(Self::RESERVE);
         }
     }
 
@@ -439,8 +496,8 @@ impl<T> Slab<T> {
         group.empty &= !mask;
         group.mapped &= !mask;
         let retired_before: u32 = bits(mask)
-            .filter_map(|bit| self.store.chunk(index * SLOTS + bit))
-            .map(|chunk| chunk.retired().count_ones())
+            .filter_map(|bit| self.store.entry(index * SLOTS + bit))
+            .map(|entry| entry.retired().count_ones())
             .sum();
         self.mapped -= mask.count_ones();
         self.empty -= mask.count_ones();
@@ -450,25 +507,6 @@ impl<T> Slab<T> {
             self.clear_room(index * SLOTS + bit);
         }
     }
-
-    /// Takes note that an item moved into a chunk.
-    #[inline]
-    fn note_insertion(&mut self, chunk: usize, filled: Filled) {
-        self.len += 1;
-        if filled.was_empty {
-            self.groups[chunk / SLOTS].empty &= !(1 << (chunk % SLOTS));
-            self.empty -= 1;
-        }
-        if filled.is_full {
-            self.clear_room(chunk);
-        }
-    }
-}
-
-/// What an insertion did to its chunk.
-struct Filled {
-    was_empty: bool,
-    is_full: bool,
 }
 
 /// The chunk, slot and generation that a key names.
@@ -528,23 +566,7 @@ impl<'a, T> VacantEntry<'a, T> {
     /// Moves the item in.
     #[inline]
     pub fn insert(self, value: T) -> &'a mut T {
-        let (index, slot, _) = locate(self.key);
-        let chunk = self
-            .slab
-            .store
-            .chunk(index)
-            .expect("an entry was made from a mapped chunk");
-        let (was_empty, is_full) = (chunk.live() == 0, chunk.free().is_power_of_two());
-        self.slab
-            .note_insertion(index, Filled { was_empty, is_full });
-        let chunk = self
-            .slab
-            .store
-            .chunk_mut(index)
-            .expect("the chunk has just been there");
-        let (generation, item) = chunk.fill(slot, value);
-        debug_assert_eq!(generation, self.key.raw_generation());
-        item
+        self.slab.fill(self.key, value)
     }
 }
 

@@ -6,7 +6,9 @@
 //! comes from the allocator and `discard` leaves it as it is, which the callers must be able to
 //! live with.
 
+use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
+use core::slice;
 
 /// An anonymous private mapping, resident only where it was touched.
 #[derive(Debug)]
@@ -81,6 +83,36 @@ impl Mapping {
     /// The stand-in under Miri keeps the memory.
     #[cfg(miri)]
     pub(crate) unsafe fn discard(&self, _from: usize, _to: usize) {}
+}
+
+/// A mapping whose bytes belong to whoever holds it: readable and writable without `unsafe`.
+#[derive(Debug)]
+pub(crate) struct Pages(Mapping);
+
+impl Pages {
+    /// Maps `len` zeros, or nothing where the system refuses. `len` must not be zero.
+    pub(crate) fn map(len: usize) -> Option<Self> {
+        Mapping::map(len).map(Self)
+    }
+}
+
+impl Deref for Pages {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: The mapping lives as long as this borrow and is initialised; its address was
+        // given to nobody else, so only the exclusive borrow below writes.
+        unsafe { slice::from_raw_parts(self.0.start.as_ptr(), self.0.len) }
+    }
+}
+
+impl DerefMut for Pages {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: As above, and this borrow is exclusive.
+        unsafe { slice::from_raw_parts_mut(self.0.start.as_ptr(), self.0.len) }
+    }
 }
 
 /// What every mapping is aligned to at least, on any supported machine.

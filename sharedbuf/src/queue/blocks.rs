@@ -115,10 +115,15 @@ impl Blocks {
 
     /// Forgets all bytes and keeps the memory of one block.
     pub(super) fn reset(&mut self) {
-        self.older = VecDeque::new();
+        // Looked at before they are written: mostly there is nothing to forget.
+        if self.older.capacity() > 0 {
+            self.older = VecDeque::new();
+        }
+        if self.spare.capacity() > 0 {
+            self.spare = Vec::new();
+        }
         self.last.bytes.clear();
         self.last.live = 0;
-        self.spare = Vec::new();
     }
 
     fn last_number(&self) -> u16 {
@@ -150,10 +155,11 @@ impl Blocks {
         if len > BLOCK_BYTES_MAX || self.older.len() >= usize::from(u16::MAX) {
             return None;
         }
-        // Twice the last one, so that many bytes are in few blocks and few bytes in small ones.
-        let wanted = (self.last.bytes.capacity() * 2).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+        // Four times the last one: a burst is in few blocks, each an entry of the vector that is
+        // written, and a single frame in a small one.
+        let wanted = (self.last.bytes.capacity() * 4).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
         let wanted = wanted.max(len.next_power_of_two());
-        let fresh = if self.spare.capacity() >= len {
+        let fresh = if self.spare.capacity() >= wanted {
             core::mem::take(&mut self.spare)
         } else {
             Vec::with_capacity(wanted)

@@ -1,9 +1,9 @@
 //! The queue while there is something in it: segments to be sent, and the frames that they make up.
 //!
 //! The bytes of the frames, in order, are the bytes of the segments, in order. A segment is a run
-//! of the queue's own bytes, of any number of frames, or a slice, of a single frame. In a run no
-//! droppable frame comes after one that is not: so dropping takes from the front of a run and, but
-//! for a run that was sent in part, never cuts one in two. What is dropped leaves an empty segment
+//! of the queue's own bytes or a slice, of any number of frames. In a segment no droppable frame
+//! comes after one that is not: so dropping takes from the front of a segment and, but for one that
+//! was sent in part, never cuts one in two. What is dropped leaves an empty segment
 //! and an empty frame behind, so that nothing shifts.
 
 use std::collections::VecDeque;
@@ -133,6 +133,17 @@ impl Inner {
         self.frames.push_back(frame);
         self.bytes += len;
         self.messages += 1;
+    }
+
+    /// Queues frames of these lengths, which are the bytes of the slice.
+    pub(super) fn push_run(&mut self, lens: &[u32], slice: SharedSlice, class: Class) {
+        let (len, first) = (slice.len(), self.frames.len());
+        self.push(len, class, |frame| frame.give(slice));
+        // Not one frame of all bytes, but each.
+        self.frames.truncate(first);
+        let frames = lens.iter().map(|len| Frame::new(*len as usize, class));
+        self.frames.extend(frames);
+        self.messages += lens.len() - 1;
     }
 
     pub(super) fn fill<'a>(&'a self, out: &mut [IoSlice<'a>]) -> usize {
@@ -337,9 +348,13 @@ impl Inner {
     /// Forgets everything but some memory.
     pub(super) fn reset(&mut self) {
         self.segments.clear();
-        self.segments.shrink_to(CACHED_SEGMENTS_MAX);
+        if self.segments.capacity() > CACHED_SEGMENTS_MAX {
+            self.segments.shrink_to(CACHED_SEGMENTS_MAX);
+        }
         self.frames.clear();
-        self.frames.shrink_to(CACHED_FRAMES_MAX);
+        if self.frames.capacity() > CACHED_FRAMES_MAX {
+            self.frames.shrink_to(CACHED_FRAMES_MAX);
+        }
         self.blocks.reset();
         (self.bytes, self.messages, self.sent) = (0, 0, 0);
         self.cursor = Cursor::default();

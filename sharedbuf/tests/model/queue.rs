@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use sharedbuf::{BlockCache, Class, Recipe, SharedSlice, WriteQueue};
+use sharedbuf::{BlockCache, Class, Recipe, RunBuilder, SharedSlice, WriteQueue};
 
 /// An operation. Lengths choose how much is pushed; numbers are taken modulo what there is.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +15,8 @@ pub(crate) enum Op {
     Parts(usize, usize, u8),
     Pieces(usize, usize, u8),
     Recipe(usize, usize, usize, u8),
+    /// That many frames, each a byte longer than the last.
+    Run(u8, usize, u8),
     /// Sends up to that many bytes of up to that many entries.
     Send(usize, usize),
     SendAll,
@@ -117,6 +119,19 @@ impl World {
                 };
                 self.queue.push_recipe(recipe, class(number));
                 self.expect(&[&head, &patch, &own, &tail], number);
+            }
+            Op::Run(count, len, number) => {
+                let frames: Vec<_> = (1..=usize::from(count % 20) + 1)
+                    .map(|i| self.bytes((len + i) % 5_000 + 1))
+                    .collect();
+                let mut builder = RunBuilder::new(128 << 10);
+                assert!(frames.iter().all(|frame| builder.push(frame)));
+                let run = builder.seal().unwrap();
+                self.queue
+                    .push_run(&run, run.bytes().clone(), class(number));
+                for frame in &frames {
+                    self.expect(&[frame], number);
+                }
             }
             _ => unreachable!("only what pushes"),
         }

@@ -4,19 +4,23 @@ use super::*;
 
 /// Recounts the masks and compares them with what is kept.
 fn check<T>(slab: &Slab<T>) {
+    let hot = slab.hot.map(|key| key.index() as usize);
     let entries = slab.store.entries();
     let (mut live, mut mapped, mut empty, mut open) = (0, 0, 0, entries.len());
     for (index, entry) in entries.iter().enumerate() {
         let group = slab.groups[index / SLOTS];
         let bit = |mask: u64| mask >> (index % SLOTS) & 1 == 1;
-        assert_eq!(bit(group.mapped), entry.chunk().is_some());
-        let chunk_is_empty = entry.chunk().is_some_and(|chunk| chunk.live() == 0);
+        assert_eq!(bit(group.mapped), entry.is_mapped());
+        let chunk_is_empty = entry.is_mapped() && entry.live() == 0;
         assert_eq!(bit(group.empty), chunk_is_empty);
-        if let Some(chunk) = entry.chunk() {
-            assert_eq!(bit(group.room), chunk.free() != 0);
-            live += chunk.live().count_ones();
+        if entry.is_mapped() {
+            assert_eq!(bit(group.room), entry.free() != 0);
+            let is_hot = hot.is_some_and(|hot| hot / SLOTS == index);
+            live += entry.live().count_ones() - u32::from(is_hot);
+        } else {
+            assert_eq!((entry.live(), entry.free()), (0, 0));
         }
-        mapped += u32::from(entry.chunk().is_some());
+        mapped += u32::from(entry.is_mapped());
         empty += u32::from(chunk_is_empty);
         if bit(group.room) {
             open = open.min(index);
@@ -24,7 +28,10 @@ fn check<T>(slab: &Slab<T>) {
         let has_room = slab.summary[index / 4096] >> (index / 64 % 64) & 1 == 1;
         assert_eq!(has_room, group.room != 0);
     }
-    assert_eq!((slab.len, slab.mapped, slab.empty), (live, mapped, empty));
+    assert_eq!(
+        (slab.len(), slab.mapped, slab.empty),
+        (live as usize, mapped, empty)
+    );
     assert_eq!(slab.open as usize, open);
 }
 
@@ -34,7 +41,7 @@ fn a_slot_retires_after_its_last_generation() {
     let first = slab.insert(0).unwrap();
     slab.remove(first).unwrap();
     slab.store
-        .chunk_mut(0)
+        .entry_mut(0)
         .unwrap()
         .set_vacant_generation(0, u32::MAX - 1);
     let last = slab.insert(1).unwrap();
@@ -56,7 +63,7 @@ fn a_chunk_with_a_retired_slot_is_not_mapped_again() {
     let first = slab.insert(0).unwrap();
     slab.remove(first).unwrap();
     slab.store
-        .chunk_mut(0)
+        .entry_mut(0)
         .unwrap()
         .set_vacant_generation(0, u32::MAX - 1);
     let last = slab.insert(1).unwrap();
@@ -75,8 +82,9 @@ fn a_full_chunk_of_retired_slots_leaves_the_books() {
         let key = slab.insert(0).unwrap();
         assert_eq!(key.index(), slot);
         slab.remove(key).unwrap();
-        let chunk = slab.store.chunk_mut(0).unwrap();
-        chunk.set_vacant_generation(slot as usize, u32::MAX - 1);
+        slab.cool();
+        let entry = slab.store.entry_mut(0).unwrap();
+        entry.set_vacant_generation(slot as usize, u32::MAX - 1);
         let key = slab.insert(0).unwrap();
         slab.remove(key).unwrap();
     }
