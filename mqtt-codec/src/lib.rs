@@ -31,10 +31,13 @@ extern crate alloc;
 pub mod encode;
 mod error;
 mod frame;
+#[cfg(feature = "alloc")]
+mod owned;
 mod properties;
 mod property;
 mod reader;
 mod reason;
+mod stream;
 mod text;
 mod types;
 mod view;
@@ -44,9 +47,12 @@ pub use encode::{
 };
 pub use error::{Error, ErrorKind, Field};
 pub use frame::{FIXED_HEADER_LEN_MAX, Frame, Scan, VAR_INT_MAX, scan};
+#[cfg(feature = "alloc")]
+pub use owned::OwnedPacket;
 pub use properties::{PassThrough, SubscriptionIdentifiers, UserProperties};
 pub use property::PropertyId;
 pub use reason::{ConnectReturnCode, ReasonCode};
+pub use stream::{HeadScan, PublishStream, scan_publish_head};
 pub use types::{
     InvalidValue, PacketId, PacketType, PayloadFormat, QoS, RetainHandling, Role, Version,
 };
