@@ -18,9 +18,9 @@
 //!
 //! # Memory
 //!
-//! Decoding allocates nothing: without the feature `alloc` the crate does not link `alloc`. String
-//! getters of properties check their UTF-8 again, which costs a few nanoseconds, since the crate
-//! has no `unsafe`; topic names, client identifiers and the fields of a will are checked once.
+//! Decoding allocates nothing: without the feature `alloc` the crate does not link `alloc`. A
+//! topic name is a `str` from the start. The other strings are validated as bytes; their getters
+//! check the UTF-8 again, which costs a few nanoseconds, since the crate has no `unsafe`.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

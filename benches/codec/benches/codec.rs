@@ -10,7 +10,7 @@ use bench_codec::{Answer, rivals, samples};
 use bytes::BytesMut;
 use criterion::measurement::WallTime;
 use criterion::{BatchSize, BenchmarkGroup, Criterion, criterion_group, criterion_main};
-use mqtt_codec::{PacketId, PublishHead, QoS, Version, patch_packet_id};
+use mqtt_codec::{Packet, PacketId, PublishHead, QoS, Version, patch_packet_id};
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
 
@@ -201,6 +201,18 @@ fn decode(c: &mut Criterion) {
         let bytes = samples::publish(Version::V311, payload, 0);
         v311(c.benchmark_group(name), &bytes, true);
     }
+    // Our getters check the UTF-8 of strings, so reading them is measured too.
+    let mut group = c.benchmark_group("mqtt-codec/decode-connect-v311/will");
+    let bytes = samples::connect(Version::V311);
+    group.bench_function("ours-all-strings-read", |b| {
+        b.iter(|| match rivals::ours(black_box(&bytes), Version::V311) {
+            Some(Packet::Connect(view)) => {
+                black_box((view.client_id(), view.username(), view.will()));
+            }
+            _ => unreachable!(),
+        });
+    });
+    group.finish();
     let name = "mqtt-codec/decode-connect-v311/will";
     v311(
         c.benchmark_group(name),
