@@ -7,6 +7,13 @@ mod reencode;
 #[path = "../../mqtt-codec/tests/support/exercise.rs"]
 mod shared;
 
+#[path = "../../topicmap/tests/model/mod.rs"]
+mod model;
+
+mod configuration;
+mod structured;
+mod topics;
+
 /// The targets, a function each.
 pub mod exercise {
     use crate::shared;
@@ -29,5 +36,24 @@ pub mod exercise {
     /// However a stream is cut, it is scanned the same in the end.
     pub fn split(data: &[u8]) {
         shared::split(data);
+    }
+    /// A packet built field by field.
+    pub fn structured(data: &[u8]) {
+        crate::structured::packet(data);
+    }
+
+    /// Operations on a `TopicMap`.
+    pub fn topic_map(data: &[u8]) {
+        crate::topics::map(data);
+    }
+
+    /// Operations on a `TopicStore`.
+    pub fn topic_store(data: &[u8]) {
+        crate::topics::store(data);
+    }
+
+    /// The broker's configuration file.
+    pub fn configuration(data: &[u8]) {
+        crate::configuration::load(data);
     }
 }
