@@ -76,9 +76,9 @@ proptest! {
     fn an_owned_packet_is_the_packet(sample in any_packet()) {
         let Sample { bytes, version, role } = sample;
         let owned = OwnedPacket::decode(bytes.clone(), version, role).expect("valid");
-        prop_assert_eq!(reencode(&owned.packet(), owned.version()), bytes.clone());
+        prop_assert_eq!(&reencode(&owned.packet(), owned.version()), &bytes);
         prop_assert_eq!(owned.as_bytes(), &bytes[..]);
-        prop_assert_eq!(owned.clone().into_bytes(), bytes.clone().into_boxed_slice());
+        prop_assert_eq!(&*owned.into_bytes(), &bytes[..]);
         let short = OwnedPacket::decode(&bytes[..bytes.len() - 1], version, role);
         prop_assert_eq!(short.unwrap_err().kind(), ErrorKind::Truncated);
         let long = OwnedPacket::decode([&bytes[..], b"\0"].concat(), version, role);
