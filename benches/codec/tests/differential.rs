@@ -84,7 +84,9 @@ fn compare(bytes: &[u8], version: Version, notes: &mut BTreeMap<String, String>)
             (Verdict::Takes(our), Verdict::Takes(their)) if our == their => continue,
             (Verdict::Refuses(_), Verdict::Refuses(why)) if why == "refuses" => continue,
             (Verdict::Takes(_), Verdict::Takes(_)) => "reads something else".to_owned(),
-            (Verdict::Takes(_), Verdict::Refuses(why)) => format!("we take it, it {why}"),
+            (Verdict::Takes(_), Verdict::Refuses(why)) => {
+                format!("we take it, it {why}{}", password(packet, version))
+            }
             (Verdict::Refuses(kind), Verdict::Takes(_)) => format!("we refuse it, {kind}"),
             (Verdict::Refuses(kind), Verdict::Refuses(_)) => format!("it panics; {kind}"),
         };
@@ -97,6 +99,18 @@ fn compare(bytes: &[u8], version: Version, notes: &mut BTreeMap<String, String>)
                 .collect()
         };
         notes.entry(key).or_insert_with(shown);
+    }
+}
+
+/// What is special about the password of a CONNECT.
+fn password(packet: &[u8], version: Version) -> &'static str {
+    match rivals::ours(packet, version) {
+        Some(mqtt_codec::Packet::Connect(view)) => match (view.username(), view.password()) {
+            (None, Some(_)) => " a password alone",
+            (_, Some(bytes)) if std::str::from_utf8(bytes).is_err() => " a binary password",
+            _ => "",
+        },
+        _ => "",
     }
 }
 
