@@ -9,6 +9,13 @@ mod reencode;
 #[path = "../../mqtt-codec/tests/support/exercise.rs"]
 mod shared;
 
+#[path = "../../topicmap/tests/model/mod.rs"]
+mod model;
+
+mod configuration;
+mod structured;
+mod topics;
+
 /// The targets, a function each.
 pub mod exercise {
     use crate::shared;
@@ -41,5 +48,25 @@ pub mod exercise {
     /// A slab answers as a hash map does.
     pub fn memory_slab(data: &[u8]) {
         crate::memory::run_slab(data);
+    }
+
+    /// A packet built field by field.
+    pub fn structured(data: &[u8]) {
+        crate::structured::packet(data);
+    }
+
+    /// Operations on a `TopicMap`.
+    pub fn topic_map(data: &[u8]) {
+        crate::topics::map(data);
+    }
+
+    /// Operations on a `TopicStore`.
+    pub fn topic_store(data: &[u8]) {
+        crate::topics::store(data);
+    }
+
+    /// The broker's configuration file.
+    pub fn configuration(data: &[u8]) {
+        crate::configuration::load(data);
     }
 }

@@ -18,9 +18,9 @@
 //!
 //! # Memory
 //!
-//! Decoding allocates nothing: without the feature `alloc` the crate does not link `alloc`. String
-//! getters of properties check their UTF-8 again, which costs a few nanoseconds, since the crate
-//! has no `unsafe`; topic names, client identifiers and the fields of a will are checked once.
+//! Decoding allocates nothing: without the feature `alloc` the crate does not link `alloc`. A
+//! topic name is a `str` from the start. The other strings are validated as bytes; their getters
+//! check the UTF-8 again, which costs a few nanoseconds, since the crate has no `unsafe`.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
@@ -31,10 +31,13 @@ extern crate alloc;
 pub mod encode;
 mod error;
 mod frame;
+#[cfg(feature = "alloc")]
+mod owned;
 mod properties;
 mod property;
 mod reader;
 mod reason;
+mod stream;
 mod text;
 mod types;
 mod view;
@@ -44,9 +47,12 @@ pub use encode::{
 };
 pub use error::{Error, ErrorKind, Field};
 pub use frame::{FIXED_HEADER_LEN_MAX, Frame, Scan, VAR_INT_MAX, scan};
+#[cfg(feature = "alloc")]
+pub use owned::OwnedPacket;
 pub use properties::{PassThrough, SubscriptionIdentifiers, UserProperties};
 pub use property::PropertyId;
 pub use reason::{ConnectReturnCode, ReasonCode};
+pub use stream::{HeadScan, PublishStream, scan_publish_head};
 pub use types::{
     InvalidValue, PacketId, PacketType, PayloadFormat, QoS, RetainHandling, Role, Version,
 };

@@ -36,6 +36,16 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Starts behind the fixed header of a packet of which only the beginning is there.
+    pub(crate) fn part(beginning: &'a [u8], frame: &Frame, version: Version) -> Self {
+        Self {
+            rest: beginning.get(frame.header_len..).unwrap_or_default(),
+            end: beginning.len(),
+            packet_type: frame.packet_type,
+            version: Some(version),
+        }
+    }
+
     /// Holds what follows against that version.
     pub(crate) fn set_version(&mut self, version: Version) {
         self.version = Some(version);

@@ -7,6 +7,7 @@ use crate::frame::Frame;
 use crate::properties::{PassThrough, Properties, UserProperties};
 use crate::property::{PropertyId, set};
 use crate::reader::Reader;
+use crate::text;
 use crate::types::{PacketType, PayloadFormat, QoS, Version};
 use crate::view::check_header;
 use crate::view::publish::payload_format;
@@ -83,6 +84,16 @@ pub fn decode_connect<'a>(
     frame: &Frame,
     options: &DecodeOptions,
 ) -> Result<Connect<'a>, Error> {
+    read_connect(packet, frame, options)
+}
+
+/// Decodes a CONNECT packet, inlined so that what is made is made in its place.
+#[inline]
+pub(super) fn read_connect<'a>(
+    packet: &'a [u8],
+    frame: &Frame,
+    options: &DecodeOptions,
+) -> Result<Connect<'a>, Error> {
     let mut reader = Reader::new(packet, frame, None)?;
     if frame.packet_type != PacketType::Connect {
         return Err(reader.error_at(ErrorKind::ConnectExpected, Field::FixedHeader, 0));
@@ -116,7 +127,7 @@ pub fn decode_connect<'a>(
     let is_there =
         |flag: u8, reader: &Reader<'_>| flags & flag != 0 && !(may_miss && reader.is_empty());
     let username = match is_there(FLAG_USER_NAME, &reader) {
-        true => Some(reader.string(Field::UserName)?),
+        true => Some(reader.string_bytes(Field::UserName)?),
         false => None,
     };
     let password = match is_there(FLAG_PASSWORD, &reader) {
@@ -138,6 +149,7 @@ pub fn decode_connect<'a>(
 }
 
 /// Reads protocol name and level [MQTT-3.1.2-1, MQTT-3.1.2-2].
+#[inline]
 fn read_version(reader: &mut Reader<'_>, options: &DecodeOptions) -> Result<Version, Error> {
     let at = reader.offset();
     let name = reader.binary(Field::ProtocolName)?;
@@ -167,6 +179,7 @@ fn read_version(reader: &mut Reader<'_>, options: &DecodeOptions) -> Result<Vers
 }
 
 /// Reads the connect flags and checks what they say of each other.
+#[inline]
 fn read_flags(reader: &mut Reader<'_>, version: Version) -> Result<u8, Error> {
     let at = reader.offset();
     let flags = reader.u8(Field::ConnectFlags)?;
@@ -194,20 +207,22 @@ const fn will_qos(flags: u8) -> u8 {
 }
 
 /// Reads the client identifier, the first field of the payload [MQTT-3.1.3-3, MQTT-3.1.3-4].
+#[inline]
 fn read_client_id<'a>(
     reader: &mut Reader<'a>,
     version: Version,
     flags: u8,
     options: &DecodeOptions,
-) -> Result<&'a str, Error> {
+) -> Result<&'a [u8], Error> {
     let at = reader.offset();
-    let id = reader.string(Field::ClientId)?;
+    let id = reader.string_bytes(Field::ClientId)?;
     let valid = match version {
         Version::V5 => true,
         // [MQTT-3.1.3-7, MQTT-3.1.3-8]
         Version::V311 => !id.is_empty() || flags & FLAG_CLEAN_START != 0,
         Version::V31 => {
-            let short = || id.chars().take(V31_CLIENT_ID_CHARS_MAX + 1).count();
+            // Characters are counted by their first bytes.
+            let short = || id.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
             !id.is_empty() && (options.v31_long_client_id || short() <= V31_CLIENT_ID_CHARS_MAX)
         }
     };
@@ -218,13 +233,18 @@ fn read_client_id<'a>(
     }
 }
 
-fn read_will<'a>(reader: &mut Reader<'a>, version: Version, flags: u8) -> Result<Will<'a>, Error> {
+#[inline]
+fn read_will<'a>(
+    reader: &mut Reader<'a>,
+    version: Version,
+    flags: u8,
+) -> Result<RawWill<'a>, Error> {
     let properties = match version {
         Version::V5 => Properties::read(reader, set::WILL, PropertyId::UserProperty.bit())?,
         Version::V31 | Version::V311 => Properties::default(),
     };
     let at = reader.offset();
-    let topic = reader.string(Field::WillTopic)?;
+    let topic = reader.string_bytes(Field::WillTopic)?;
     if topic.is_empty() {
         return Err(reader.error_at(ErrorKind::TopicEmpty, Field::WillTopic, at));
     }
@@ -233,8 +253,7 @@ fn read_will<'a>(reader: &mut Reader<'a>, version: Version, flags: u8) -> Result
         return Err(reader.error(ErrorKind::WillQosInvalid, Field::ConnectFlags));
     };
     let retain = flags & FLAG_WILL_RETAIN != 0;
-    let properties = WillProperties { properties };
-    Ok(Will {
+    Ok(RawWill {
         topic,
         payload,
         qos,
@@ -259,13 +278,24 @@ pub(super) fn check_auth(
     Ok(())
 }
 
+/// A will whose topic is still bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct RawWill<'a> {
+    topic: &'a [u8],
+    payload: &'a [u8],
+    properties: Properties<'a>,
+    qos: QoS,
+    retain: bool,
+}
+
 /// A CONNECT packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Connect<'a> {
-    client_id: &'a str,
-    username: Option<&'a str>,
+    /// Strings are validated as bytes, and become `str` when asked for.
+    client_id: &'a [u8],
+    username: Option<&'a [u8]>,
     password: Option<&'a [u8]>,
-    will: Option<Will<'a>>,
+    will: Option<RawWill<'a>>,
     properties: Properties<'a>,
     keep_alive: u16,
     version: Version,
@@ -284,8 +314,8 @@ impl<'a> Connect<'a> {
     /// Empty if the server is to choose one, which implies a clean session in MQTT 3.1.1 and
     /// never happens in MQTT 3.1.
     #[must_use]
-    pub const fn client_id(&self) -> &'a str {
-        self.client_id
+    pub fn client_id(&self) -> &'a str {
+        text::checked_before(self.client_id)
     }
 
     /// Tells whether the session begins anew (called clean session before MQTT 5.0).
@@ -302,8 +332,8 @@ impl<'a> Connect<'a> {
 
     /// Returns the user name, possibly empty.
     #[must_use]
-    pub const fn username(&self) -> Option<&'a str> {
-        self.username
+    pub fn username(&self) -> Option<&'a str> {
+        self.username.map(text::checked_before)
     }
 
     /// Returns the password: any bytes, in every version.
@@ -316,8 +346,16 @@ impl<'a> Connect<'a> {
 
     /// Returns the will.
     #[must_use]
-    pub const fn will(&self) -> Option<Will<'a>> {
-        self.will
+    pub fn will(&self) -> Option<Will<'a>> {
+        self.will.map(|will| Will {
+            topic: text::checked_before(will.topic),
+            payload: will.payload,
+            qos: will.qos,
+            retain: will.retain,
+            properties: WillProperties {
+                properties: will.properties,
+            },
+        })
     }
 
     /// Returns the properties. Before MQTT 5.0 there are none.
@@ -334,12 +372,12 @@ impl fmt::Debug for Connect<'_> {
         // The password stays out of logs.
         f.debug_struct("CONNECT")
             .field("version", &self.version)
-            .field("client_id", &self.client_id)
+            .field("client_id", &self.client_id())
             .field("clean_start", &self.clean_start)
             .field("keep_alive", &self.keep_alive)
-            .field("username", &self.username)
+            .field("username", &self.username())
             .field("password", &self.password.map(|_| "***"))
-            .field("will", &self.will)
+            .field("will", &self.will())
             .field("properties", &self.properties())
             .finish()
     }

@@ -7,6 +7,8 @@ mod disconnect;
 mod publish;
 mod subscribe;
 
+use connect::read_connect;
+
 use crate::error::{Error, ErrorKind, Field};
 use crate::frame::{Frame, var_int_len};
 use crate::reader::Reader;
@@ -141,7 +143,7 @@ fn decode_other<'a>(
         return Err(Error::new(kind, field, Some(packet_type), Some(version), 0));
     }
     if packet_type == PacketType::Connect {
-        return decode_connect(packet, frame, &DecodeOptions::STRICT).map(Packet::Connect);
+        return read_connect(packet, frame, &DecodeOptions::STRICT).map(Packet::Connect);
     }
     let mut reader = open(packet, frame, version)?;
     let reader = &mut reader;

@@ -4,6 +4,7 @@ use core::fmt;
 use core::num::NonZeroU16;
 use core::ops::Range;
 
+use crate::encode::PublishHead;
 use crate::error::{Error, ErrorKind, Field};
 use crate::frame::Frame;
 use crate::properties::{PassThrough, Properties, SubscriptionIdentifiers, UserProperties};
@@ -39,7 +40,36 @@ impl<'a> Publish<'a> {
         version: Version,
         role: Role,
     ) -> Result<Self, Error> {
-        let mut reader = Reader::new(packet, frame, Some(version))?;
+        Self::read(
+            Reader::new(packet, frame, Some(version))?,
+            frame,
+            version,
+            role,
+        )
+    }
+
+    /// Decodes a packet of whose payload only the beginning is there.
+    pub(crate) fn decode_part(
+        beginning: &'a [u8],
+        frame: &Frame,
+        version: Version,
+        role: Role,
+    ) -> Result<Self, Error> {
+        Self::read(
+            Reader::part(beginning, frame, version),
+            frame,
+            version,
+            role,
+        )
+    }
+
+    #[inline]
+    fn read(
+        mut reader: Reader<'a>,
+        frame: &Frame,
+        version: Version,
+        role: Role,
+    ) -> Result<Self, Error> {
         check_header(&reader, frame, version)?;
         let (dup, retain) = (frame.flags & 0b1000 != 0, frame.flags & 0b0001 != 0);
         let Some(qos) = QoS::from_u8((frame.flags >> 1) & 0b11) else {
@@ -132,6 +162,66 @@ impl<'a> Publish<'a> {
         }
     }
 
+    /// Returns a head that forwards this message: topic and properties are borrowed from it.
+    ///
+    /// DUP is off and there is no topic alias, packet identifier or subscription identifier, since
+    /// these belong to one connection; quality, retain flag, expiry and topic are those received.
+    /// The caller sets what differs and encodes it for any version, and the payload follows
+    /// untouched. A topic that is empty, for an alias stood in its place, is for the caller to
+    /// set.
+    ///
+    /// Properties are borrowed if those that are kept lie side by side, which is so if nothing is
+    /// left out and nearly always otherwise. If not, they are copied to `scratch`.
+    ///
+    /// Returns `None` if `scratch` is too short for that copy;
+    /// `properties().pass_through().byte_len()` is always enough.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mqtt_codec::{decode, scan, Packet, PacketId, QoS, Role, Scan, Version};
+    ///
+    /// // MQTT 5.0, QoS 1, expiry 60 s, content type "j".
+    /// let bytes = b"\x32\x11\x00\x01t\x00\x07\x09\x02\x00\x00\x00\x3c\x03\x00\x01jhi";
+    /// let Ok(Scan::Frame(frame)) = scan(bytes, 1024) else { panic!() };
+    /// let Ok(Packet::Publish(publish)) = decode(bytes, &frame, Version::V5, Role::Server) else {
+    ///     panic!()
+    /// };
+    /// let mut head = publish.forward(&mut []).unwrap();
+    /// head.qos = QoS::AtMostOnce;
+    /// head.message_expiry = head.message_expiry.map(|seconds| seconds - 10);
+    /// head.subscription_ids = &[3];
+    /// let mut out = [0; 64];
+    /// let len = head.encode_head(Version::V5, &mut out);
+    /// assert_eq!(out[..len], *b"\x30\x11\x00\x01t\x0b\x02\x00\x00\x00\x32\x0b\x03\x03\x00\x01j");
+    /// let len = head.encode_head(Version::V311, &mut out);
+    /// assert_eq!(&out[..len], b"\x30\x05\x00\x01t");
+    /// ```
+    #[must_use]
+    pub fn forward<'s>(&self, scratch: &'s mut [u8]) -> Option<PublishHead<'s>>
+    where
+        'a: 's,
+    {
+        let mut spans = self.properties().pass_through();
+        let first = spans.next().unwrap_or_default();
+        let pass_through = match spans.next() {
+            None => first,
+            Some(_) => gather(self.properties().pass_through(), scratch)?,
+        };
+        Some(PublishHead {
+            dup: false,
+            qos: self.qos,
+            retain: self.retain,
+            topic: self.topic,
+            packet_id: None,
+            message_expiry: self.properties().message_expiry_interval(),
+            subscription_ids: &[],
+            topic_alias: None,
+            pass_through,
+            payload_len: self.payload.len(),
+        })
+    }
+
     /// Returns where the topic name lies in the packet, without its length.
     #[inline]
     #[must_use]
@@ -157,6 +247,17 @@ impl<'a> Publish<'a> {
         let start = self.payload_start as usize;
         start..start + self.payload.len()
     }
+}
+
+/// Copies spans side by side; `None` if there is no room.
+fn gather<'s>(spans: PassThrough<'_>, scratch: &'s mut [u8]) -> Option<&'s [u8]> {
+    let mut len = 0;
+    for span in spans {
+        let end = len + span.len();
+        scratch.get_mut(len..end)?.copy_from_slice(span);
+        len = end;
+    }
+    scratch.get(..len)
 }
 
 /// Reads the properties of a PUBLISH, apart from the fast path without any.

@@ -5,7 +5,8 @@
 use std::fmt::Write as _;
 
 use mqtt_codec::{
-    DecodeOptions, Error, Frame, Packet, Publish, Role, Scan, Version, decode, decode_connect, scan,
+    DecodeOptions, Error, Frame, HeadScan, Packet, PacketType, Publish, Role, Scan, Version,
+    decode, decode_connect, scan, scan_publish_head,
 };
 
 use super::reencode::reencode;
@@ -41,14 +42,38 @@ fn decode_stream(data: &[u8], role: Role) {
     let version = VERSIONS[usize::from(first) % VERSIONS.len()];
     while let Some((packet, frame)) = next_packet(stream) {
         stream = &stream[packet.len()..];
-        match decode(packet, &frame, version, role) {
-            Ok(view) => look_at(&view, packet),
-            Err(error) => look_at_error(&error, packet),
+        let decoded = decode(packet, &frame, version, role);
+        match &decoded {
+            Ok(view) => look_at(view, packet),
+            Err(error) => look_at_error(error, packet),
         }
+        look_at_heads(packet, version, role, decoded.is_ok());
         let mut lenient = DecodeOptions::default();
         lenient.v31_long_client_id = true;
         if let Err(error) = decode_connect(packet, &frame, &lenient) {
             look_at_error(&error, packet);
+        }
+    }
+}
+
+/// A PUBLISH of which only a part is there: its head is that of the whole, or not there yet.
+fn look_at_heads(packet: &[u8], version: Version, role: Role, valid: bool) {
+    for len in (0..packet.len().min(96)).chain([packet.len()]) {
+        let part = &packet[..len];
+        match scan_publish_head(part, version, role, PACKET_SIZE_MAX, usize::MAX) {
+            Ok(HeadScan::Head(stream)) => {
+                assert_eq!(stream.total_len(), packet.len());
+                assert_eq!(stream.remaining(), packet.len() - len);
+                assert!(valid, "a head of what is no packet");
+            }
+            Ok(HeadScan::Incomplete { missing }) => {
+                assert!(missing >= 1 && len + missing <= packet.len());
+            }
+            Ok(HeadScan::NotPublish(packet_type)) => assert_ne!(packet_type, PacketType::Publish),
+            Err(error) => {
+                assert!(!valid, "{error} in a part of what is valid");
+                look_at_error(&error, packet);
+            }
         }
     }
 }
