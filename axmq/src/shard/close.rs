@@ -313,7 +313,7 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        connection.out.advance(bytes);
+        connection.out.advance_into(bytes, &mut self.blocks);
         if bytes > 0 {
             connection.set(flag::PROGRESS);
         }

@@ -229,6 +229,7 @@ impl<S> Core<S> {
             identifiers: wanted.identifiers,
         };
         let bytes_max = connection.packet_bytes_max();
+        connection.out.prepare(&mut self.blocks);
         if self
             .images
             .push(&mut connection.out, view, look, bytes_max, self.now_ms)

@@ -29,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
+use sharedbuf::BlockCache;
 use slabmem::{Key, Slab};
 use timerwheel::{Policy, TimerWheel};
 use topicmap::{InterestMap, InterestReader, MatchCache, Stamps, TopicMap};
@@ -52,6 +53,10 @@ use crate::session::Session;
 
 /// Topics whose routes a shard remembers.
 const ROUTES_CACHED: usize = 16 * 1_024;
+
+/// Out-queues whose memory is kept for the next, under load and when timers find time to tidy up.
+const BLOCKS_CACHED: usize = 256;
+const BLOCKS_KEPT: usize = 32;
 
 /// Keep-alive may fire this much later than it is due, so that a million of them wake a thread
 /// tens of times a second (DECISIONS 5).
@@ -165,6 +170,8 @@ pub(crate) struct Core<S> {
     routes: MatchCache<Rc<Route>>,
     route_builder: RouteBuilder,
     images: Images,
+    /// Memory of out-queues that ran empty, for those that fill next.
+    blocks: BlockCache,
     text: String,
 
     keep_alive: TimerWheel<Key>,
@@ -216,6 +223,7 @@ impl<S> Core<S> {
             routes: MatchCache::new(ROUTES_CACHED),
             route_builder: RouteBuilder::default(),
             images: Images::default(),
+            blocks: BlockCache::new(BLOCKS_CACHED),
             text: String::new(),
             keep_alive: TimerWheel::new(
                 Policy::Coarse {
@@ -282,6 +290,7 @@ impl<S> Core<S> {
     /// Lets go of what only a match would let go of, for a shard that has none.
     pub(crate) fn tidy_up(&mut self) {
         self.interest.refresh();
+        self.blocks.trim(BLOCKS_KEPT);
     }
 
     pub(crate) fn take_ready(&mut self, into: &mut Vec<Key>) {
@@ -306,6 +315,7 @@ impl<S> Core<S> {
     /// Queues a control packet; such are never dropped.
     fn control(&mut self, key: Key, len: usize, write: impl FnOnce(&mut [u8])) {
         if let Some(connection) = self.connections.get_mut(key) {
+            connection.out.prepare(&mut self.blocks);
             connection
                 .out
                 .push_with(len, sharedbuf::Class::Control, write);
