@@ -248,7 +248,7 @@ impl<S> Core<S> {
         }
     }
 
-    /// Whether QoS is one that the broker takes; all are.
+    /// Whether a session has as many acknowledgements due as it may: reading then stops.
     pub(super) fn acknowledgements_are_full(&self, session: Key) -> bool {
         let limit = self.shared.receive_maximum();
         self.sessions
