@@ -34,13 +34,13 @@ fn main() {
 mod tests {
     use std::{
         io::{self, ErrorKind, Read, Write},
-        net::{Shutdown, TcpStream},
+        net::{Ipv4Addr, Shutdown, SocketAddr, SocketAddrV4, TcpStream},
         thread,
         time::Duration,
     };
 
     use rustix::{
-        net::sockopt::set_socket_linger,
+        net::{AddressFamily, SocketType, bind, connect, socket, sockopt::set_socket_linger},
         process::{Resource, Rlimit, getrlimit, setrlimit},
     };
 
@@ -74,6 +74,16 @@ mod tests {
         set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
     }
 
+    /// Connects from one of several loopback addresses, so that ports suffice also where other
+    /// tests have left some behind that wait for their time.
+    fn connect_from(n: usize, to: SocketAddr) -> io::Result<TcpStream> {
+        let from = Ipv4Addr::new(127, 0, 0, 2 + (n % 8) as u8);
+        let socket = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        bind(&socket, &SocketAddrV4::new(from, 0))?;
+        connect(&socket, &to)?;
+        Ok(TcpStream::from(socket))
+    }
+
     fn echo(stream: &mut TcpStream, bytes: &[u8]) {
         stream.write_all(bytes).unwrap();
         let mut back = vec![0; bytes.len()];
@@ -100,7 +110,7 @@ mod tests {
 
         let mut server = Process::start(None);
         let mut streams: Vec<_> = (0..count)
-            .map(|_| TcpStream::connect(server.addr).unwrap())
+            .map(|n| connect_from(n, server.addr).unwrap())
             .collect();
         for (n, stream) in streams.iter_mut().enumerate() {
             stream.write_all(&n.to_le_bytes()).unwrap();
