@@ -64,6 +64,7 @@ mod store;
 mod subscribers;
 mod subscription;
 mod sync;
+mod text;
 mod topic;
 
 pub use cache::MatchCache;

@@ -51,6 +51,8 @@ impl ShareModel {
             ShareOp::Leave(member) => {
                 let was = self.members.remove(member);
                 assert_eq!(self.group.leave(member), was.is_some());
+                // Who comes again is a new member.
+                self.last = self.last.filter(|last| last != member);
             }
             ShareOp::Online(member, online) => {
                 let known = self.members.get_mut(member);
