@@ -178,8 +178,8 @@ struct Writer<const WORDS: usize> {
 ///
 /// # Memory
 ///
-/// 8 bytes and the mask (8 bytes a word) a bucket, at most 3/4 of them in use. A reader that makes no match keeps the table of
-/// its last one; [`InterestReader::refresh`] lets go of it.
+/// 8 bytes and the mask (8 bytes a word) a bucket, at most 3/4 of them in use. A reader that makes
+/// no match keeps the table of its last one; [`InterestReader::refresh`] lets go of it.
 ///
 /// # Examples
 ///

@@ -2,11 +2,11 @@
 //!
 //! | type | question that it answers |
 //! | --- | --- |
-//! | [`Topic`], [`Filter`], [`parse_subscription`] | is this text a legal name or filter, and what are its levels? |
+//! | [`Topic`], [`Filter`], [`parse_subscription`] | is this text legal, and what are its levels? |
 //! | [`TopicMap`] | which subscriptions match this topic? (one thread) |
 //! | [`Collector`], [`Deliveries`] | who gets the message, once each, whatever filters overlap? |
 //! | [`SharedGroup`] | which member of a shared subscription gets it? |
-//! | [`InterestMap`] | which shards have any matching subscription? (all threads, readers never wait) |
+//! | [`InterestMap`] | which shards have any matching subscription? (readers never wait) |
 //! | [`Stamps`], [`MatchCache`] | is the answer that I computed a moment ago still right? |
 //! | [`TopicStore`] | which stored topics match this filter? (retained messages) |
 //! | [`oracle`] | what does the standard say? (slow and plain, for tests) |

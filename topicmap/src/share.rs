@@ -122,8 +122,8 @@ impl<M: Clone + Ord> SharedGroup<M> {
             self.swap(at, self.online);
             self.online += 1;
         } else if !is_online && at < self.online {
-            // The last one fills the gap. If the gap is among those that had their turn, it is moved
-            // behind them first, so that nobody is passed over.
+            // The last one fills the gap. If the gap is among those that had their turn, it is
+            // moved behind them first, so that nobody is passed over.
             let mut gap = at;
             if at < self.turn && self.turn <= self.online {
                 self.turn -= 1;

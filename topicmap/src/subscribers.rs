@@ -1,10 +1,11 @@
 //! The subscribers of one filter: slot → value, in slot order.
 //!
 //! Most filters have one subscriber, which needs no heap; the enum is kept small for them, so that
-//! others are one pointer further away. Up to [`RUN_MAX`] live in one sorted vector. Beyond that they live in *runs*, sorted vectors of at most [`RUN_MAX`] entries, under a
-//! vector of the runs' first slots: an insert or removal finds its run by binary search and moves
-//! at most one run's worth of entries, so its cost hardly depends on how many subscribers there
-//! are; walking them all is walking plain vectors.
+//! others are one pointer further away. Up to [`RUN_MAX`] live in one sorted vector. Beyond that
+//! they live in *runs*, sorted vectors of at most [`RUN_MAX`] entries, under a vector of the runs'
+//! first slots: an insert or removal finds its run by binary search and moves at most one run's
+//! worth of entries, so its cost hardly depends on how many subscribers there are; walking them all
+//! is walking plain vectors.
 
 /// Most entries of a run; a full one is cut in two.
 const RUN_MAX: usize = 128;

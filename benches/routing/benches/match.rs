@@ -4,7 +4,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use std::{hint::black_box, time::Duration};
 
 use bench_routing::{
-    LIMITS, Workload, filter, map_of, sum_of_map, sum_of_trie, topic, trie_of,
+    LIMITS, Random, Workload, filter, map_of, sum_of_map, sum_of_trie, topic, trie_of,
     workload::{dense, fleet, hostile, per_device, zipf},
 };
 use topicmap::{MatchCache, Stamps, Topic};
@@ -145,6 +145,26 @@ fn cached(c: &mut Criterion) {
     assert!(rumqttc::matches("a/b", "a/+") && filter("a/+").matches(&topic("a/b")));
 }
 
+/// What the memory alone costs: two reads, the second where the first says, in as much memory as
+/// a million filters take. A hit among them can't cost less.
+fn floor(c: &mut Criterion) {
+    const WORDS: usize = 64 << 20 >> 3;
+    let mut random = Random(29);
+    let table: Vec<u64> = (0..WORDS).map(|_| random.below(WORDS) as u64).collect();
+    let mut group = c.benchmark_group("topicmap/floor/64_mib");
+    for reads in [1, 2, 3] {
+        let mut at = 0_usize;
+        group.bench_function(format!("{reads}_dependent_reads"), |b| {
+            b.iter(|| {
+                let first = random.below(WORDS);
+                at = (0..reads).fold(first, |at, _| table[at % WORDS] as usize);
+                at
+            });
+        });
+    }
+    group.finish();
+}
+
 fn config() -> Criterion {
     Criterion::default()
         .sample_size(20)
@@ -152,5 +172,5 @@ fn config() -> Criterion {
         .measurement_time(Duration::from_millis(1500))
 }
 
-criterion_group! { name = benches; config = config(); targets = matches, cached }
+criterion_group! { name = benches; config = config(); targets = floor, matches, cached }
 criterion_main!(benches);
