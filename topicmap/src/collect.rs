@@ -1,7 +1,9 @@
 //! From the matches of a topic to what is delivered: each subscriber once, in the order of slots.
 //!
 //! Matches come filter by filter, each filter's subscribers in rising order. One filter alone
-//! needs no work. Few matches are sorted. Many are *counted* into place: the slots are bits of
+//! needs no work. Few matches, and those of few filters, are sorted by merging: a sort that finds
+//! the runs costs little more than a comparison a match for each doubling of the filters. Many
+//! matches of many filters are *counted* into place: the slots are bits of
 //! chunks, the chunks are ORed together by the filters, and the rank of a bit (a population count
 //! in its word, a running sum before it) is the place of its subscriber. So the cost is linear in
 //! the matches and in the chunks touched, and nothing is compared.
@@ -12,6 +14,8 @@ use crate::{FilterId, Topic, TopicMap, shape::bits};
 
 /// Matches up to which a sort is quicker than bitmaps.
 const SORT_MAX: usize = 48;
+/// Rising runs, which is about filters, up to which it is however many matches there are.
+const RUNS_MAX: usize = 32;
 /// Words of a chunk.
 const WORDS: usize = 64;
 /// Slots of a chunk.
@@ -112,12 +116,12 @@ impl SlotSet {
 ///
 /// # Complexity
 ///
-/// O(n) for n matches, and 4,096 slots at a time for what they are spread over; O(1) more if the
-/// slots come in rising order, as those of a single filter do.
+/// O(n) for n matches, and 4,096 slots at a time for what they are spread over; nothing more than
+/// the copy if the slots come in rising order, as those of a single filter do.
 ///
 /// # Memory
 ///
-/// Keeps its scratch space for the next use: the matches twice, and for more than 48 matches about
+/// Keeps its scratch space for the next use: the matches twice, and for matches of more than 32 filters about
 /// 780 bytes for each 4,096 slots that ever had one. So slots should be small numbers: one match
 /// with slot `u32::MAX` costs a list of 8 MiB. [`Collector::shrink`] gives all back.
 ///
@@ -144,7 +148,8 @@ pub struct Collector<V> {
     /// The matches as they came, or in order.
     matches: Vec<(u32, V)>,
     sorted: Vec<(u32, V)>,
-    is_sorted: bool,
+    /// How often a match had a lower slot than the one before.
+    descents: usize,
     slots: SlotSet,
     /// Where the matches of the slot of each rank begin.
     starts: Vec<u32>,
@@ -157,7 +162,7 @@ impl<V: Copy> Collector<V> {
         Self {
             matches: Vec::new(),
             sorted: Vec::new(),
-            is_sorted: true,
+            descents: 0,
             slots: SlotSet::default(),
             starts: Vec::new(),
         }
@@ -166,7 +171,7 @@ impl<V: Copy> Collector<V> {
     /// Forgets all matches, but keeps the memory.
     pub fn clear(&mut self) {
         self.matches.clear();
-        self.is_sorted = true;
+        self.descents = 0;
     }
 
     /// Gives the memory back, and forgets all matches.
@@ -178,7 +183,7 @@ impl<V: Copy> Collector<V> {
     #[inline]
     pub fn push(&mut self, slot: u32, value: V) {
         if let Some((last, _)) = self.matches.last() {
-            self.is_sorted &= *last <= slot;
+            self.descents += usize::from(*last > slot);
         }
         self.matches.push((slot, value));
     }
@@ -244,15 +249,15 @@ impl<V: Copy> Collector<V> {
 
     /// Brings the matches into the order of slots; those of one slot keep theirs.
     fn order(&mut self) {
-        if self.is_sorted {
+        if self.descents == 0 {
             return;
         }
-        if self.matches.len() <= SORT_MAX {
+        if self.matches.len() <= SORT_MAX || self.descents < RUNS_MAX {
             self.matches.sort_by_key(|(slot, _)| *slot);
         } else {
             self.count_into_place();
         }
-        self.is_sorted = true;
+        self.descents = 0;
     }
 
     fn count_into_place(&mut self) {

@@ -170,6 +170,23 @@ fn push_targets<V: DeliveryOptions>(
     identifiers: &mut Vec<u32>,
     group: &[(u32, V)],
 ) {
+    if let [(slot, own)] = group {
+        let ids_at = identifiers.len() as u32;
+        identifiers.extend((own.identifier() != 0).then(|| own.identifier()));
+        targets.push(Target {
+            slot: *slot,
+            ids_at,
+            ids_len: u16::from(own.identifier() != 0),
+            qos: own.qos(),
+            retain_as_published: own.retains_as_published(),
+            audience: if own.is_no_local() {
+                Audience::NotThePublisher
+            } else {
+                Audience::Everybody
+            },
+        });
+        return;
+    }
     let no_local = group.iter().filter(|(_, own)| own.is_no_local()).count();
     let audience = if no_local == 0 {
         Audience::Everybody

@@ -39,17 +39,21 @@ fn by_sort(matches: &mut Vec<(u32, Options)>, map: &TopicMap<Options>, topic: &T
     matches.clear();
     map.for_each_match(topic, |_, slot, options| matches.push((slot, *options)));
     matches.sort_by_key(|(slot, _)| *slot);
-    let groups = matches.chunk_by(|one, other| one.0 == other.0);
-    groups
-        .map(|group| {
-            let qos = group.iter().map(|(_, options)| options.qos).max();
-            let ids: u64 = group
-                .iter()
-                .map(|(_, options)| u64::from(options.identifier))
-                .sum();
-            u64::from(qos.unwrap_or_default()) + ids + u64::from(group[0].0)
-        })
-        .sum()
+    let (mut targets, mut identifiers) = (Vec::new(), Vec::new());
+    for group in matches.chunk_by(|one, other| one.0 == other.0) {
+        let at = identifiers.len() as u32;
+        let mut target = (group[0].0, at, group.len() as u16, 0);
+        for (_, options) in group {
+            target.3 = options.qos.max(target.3);
+            identifiers.push(options.identifier);
+        }
+        targets.push(target);
+    }
+    let each = |(slot, at, len, qos): &(u32, u32, u16, u8)| {
+        let ids = &identifiers[*at as usize..][..usize::from(*len)];
+        u64::from(*slot) + u64::from(*qos) + ids.iter().copied().map(u64::from).sum::<u64>()
+    };
+    targets.iter().map(each).sum()
 }
 
 fn sum(deliveries: &Deliveries<Options>) -> u64 {
@@ -67,27 +71,25 @@ fn sum(deliveries: &Deliveries<Options>) -> u64 {
 }
 
 fn overlaps(c: &mut Criterion) {
+    let four = ["news/#", "news/+", "+/today", "news/today"].map(str::to_owned);
+    // Ten levels with one topic, and as many filters as wanted that match it.
+    let deep = |count: usize| -> Vec<_> {
+        let level = |n: usize, at: usize| if n >> at & 1 == 1 { "+" } else { "a" };
+        let text = |n| (0..10).map(|at| level(n, at)).collect::<Vec<_>>().join("/");
+        (0..count).map(text).collect()
+    };
     for (name, filters, each) in [
-        ("1_filter_of_100k", &["news/#"][..], 100_000),
-        (
-            "4_filters_of_25k",
-            &["news/#", "news/+", "+/today", "news/today"],
-            25_000,
-        ),
-        (
-            "4_filters_of_100",
-            &["news/#", "news/+", "+/today", "news/today"],
-            100,
-        ),
-        (
-            "4_filters_of_4",
-            &["news/#", "news/+", "+/today", "news/today"],
-            4,
-        ),
+        ("1_filter_of_100k", vec!["news/#".to_owned()], 100_000),
+        ("4_filters_of_25k", four.to_vec(), 25_000),
+        ("4_filters_of_100", four.to_vec(), 100),
+        ("4_filters_of_4", four.to_vec(), 4),
+        ("16_filters_of_6k", deep(16), 6_000),
+        ("64_filters_of_1500", deep(64), 1_500),
+        ("1000_filters_of_100", deep(1000), 100),
     ] {
         let mut random = Random(5);
         let mut map = TopicMap::new(LIMITS.seed);
-        for text in filters {
+        for text in &filters {
             for _ in 0..each {
                 let options = Options {
                     identifier: 7,
@@ -96,7 +98,12 @@ fn overlaps(c: &mut Criterion) {
                 map.insert(&filter(text), random.below(200_000) as u32, options);
             }
         }
-        let today = topic("news/today");
+        let name_of_all = if filters.len() > 4 {
+            "a/a/a/a/a/a/a/a/a/a"
+        } else {
+            "news/today"
+        };
+        let today = topic(name_of_all);
         let mut deliveries = Deliveries::new();
         deliveries.compute(&map, &today);
         let mut matches = Vec::new();
