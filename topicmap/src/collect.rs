@@ -121,9 +121,10 @@ impl SlotSet {
 ///
 /// # Memory
 ///
-/// Keeps its scratch space for the next use: the matches twice, and for matches of more than 32 filters about
-/// 780 bytes for each 4,096 slots that ever had one. So slots should be small numbers: one match
-/// with slot `u32::MAX` costs a list of 8 MiB. [`Collector::shrink`] gives all back.
+/// Keeps its scratch space for the next use: the matches twice, and for matches of more than 32
+/// filters about 780 bytes for each 4,096 slots that ever had one. So slots should be small
+/// numbers: one match with slot `u32::MAX` costs a list of 8 MiB. [`Collector::shrink`] gives all
+/// back.
 ///
 /// # Examples
 ///
