@@ -62,7 +62,7 @@ fn subscribe(c: &mut Criterion) {
     let mut group = c.benchmark_group("topicmap/subscribe/1_filter_of_100k");
     group.bench_function("insert_and_remove", |b| {
         b.iter(|| {
-            slot = (slot + 7_778) % 200_000 | 1;
+            slot = ((slot + 7_778) % 200_000) | 1;
             crowd.insert(&news, slot, 1);
             crowd.remove(&news, slot)
         });
