@@ -1,15 +1,24 @@
 //! A hash index: 64-bit hash to `u32` ids whose keys live elsewhere.
 //!
 //! Open addressing by cache lines. A line has room for seven entries, each an id and the upper half
-//! of its hash, and counts the entries that passed it by because it was full. So a probe that finds
-//! nothing, which is what most probes of a match do, compares seven tags without a branch, sees that
-//! nothing passed by, and is done: one cache line and one branch that is nearly always foreseen.
-//! Growing never looks at the keys; removal leaves no tombstone. The load is at most 4/5.
+//! of its hash, and counts the entries that passed it by because it was full. So a probe that
+//! finds nothing, which is what most probes of a match do, compares seven tags without a branch,
+//! sees that nothing passed by, and is done: one cache line and one branch that is nearly always
+//! foreseen. Growing never looks at the keys; removal leaves no tombstone. The load is at most 4/5.
+//!
+//! The lines are in *segments* of at most 32 KiB, found through a directory by the first bits of
+//! the tag (extendible hashing). A segment grows by a quarter; one that is at its largest is cut
+//! in two. So an insert moves the entries of one segment at most, fewer than 3,000, however many
+//! there are in all, and the load stays between 16/25 and 4/5.
 
 /// Entries to a line.
 const WAYS: usize = 7;
 /// The id of an entry that holds nothing; so it is no id.
 const VACANT: u32 = u32::MAX;
+/// Most lines of a segment, but for segments of `DEPTH_MAX`.
+const LINES_MAX: usize = 512;
+/// Most bits of a tag that choose a segment. Then there are 65,536 segments.
+const DEPTH_MAX: u32 = 16;
 
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
@@ -44,11 +53,116 @@ impl Line {
     }
 }
 
+/// The entries whose tags begin with the same `depth` bits.
+#[derive(Debug)]
+struct Segment {
+    /// Never empty.
+    lines: Box<[Line]>,
+    len: u32,
+    depth: u32,
+}
+
+const _: () = assert!(size_of::<Segment>() == 24);
+
+/// The line where an entry belongs: the bits behind the segment's, as a fraction of its lines.
+#[inline(always)]
+const fn home(tag: u32, depth: u32, lines: usize) -> usize {
+    (((tag << depth) as u64 * lines as u64) >> 32) as usize
+}
+
+const fn next(at: usize, lines: usize) -> usize {
+    if at + 1 == lines { 0 } else { at + 1 }
+}
+
+/// Lines for so many entries at the lowest load.
+const fn lines_for(len: usize) -> usize {
+    len * 25 / (16 * WAYS) + 1
+}
+
+impl Segment {
+    fn new(depth: u32, lines: usize) -> Self {
+        Self {
+            lines: vec![Line::EMPTY; lines].into_boxed_slice(),
+            len: 0,
+            depth,
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        (self.len as usize + 1) * 5 > self.lines.len() * WAYS * 4
+    }
+
+    fn place(&mut self, tag: u32, id: u32) {
+        self.len += 1;
+        let mut at = home(tag, self.depth, self.lines.len());
+        loop {
+            let count = self.lines.len();
+            let line = &mut self.lines[at];
+            if let Some(way) = line.ids.iter().position(|id| *id == VACANT) {
+                line.tags[way] = tag;
+                line.ids[way] = id;
+                return;
+            }
+            line.passed += 1;
+            at = next(at, count);
+        }
+    }
+
+    /// The line and the way of an entry.
+    fn position(&self, tag: u32, id: u32) -> Option<(usize, usize)> {
+        let mut at = home(tag, self.depth, self.lines.len());
+        loop {
+            let line = self.lines.get(at)?;
+            if let Some(way) = line.position(tag, id) {
+                return Some((at, way));
+            }
+            if line.passed == 0 {
+                return None;
+            }
+            at = next(at, self.lines.len());
+        }
+    }
+
+    fn remove(&mut self, tag: u32, id: u32) -> bool {
+        let Some((found, way)) = self.position(tag, id) else {
+            return false;
+        };
+        let mut at = home(tag, self.depth, self.lines.len());
+        while at != found {
+            self.lines[at].passed -= 1;
+            at = next(at, self.lines.len());
+        }
+        self.lines[found].ids[way] = VACANT;
+        self.len -= 1;
+        if self.lines.len() > 1 && self.len as usize * 8 < self.lines.len() * WAYS {
+            self.resize(lines_for(self.len as usize * 2));
+        }
+        true
+    }
+
+    fn resize(&mut self, lines: usize) {
+        let old = core::mem::replace(self, Self::new(self.depth, lines));
+        for (tag, id) in old.entries() {
+            self.place(tag, id);
+        }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (u32, u32)> {
+        let entries = |line: &Line| line.tags.into_iter().zip(line.ids);
+        self.lines
+            .iter()
+            .flat_map(entries)
+            .filter(|(_, id)| *id != VACANT)
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub(crate) struct Index {
-    /// A power of two of them, or none.
-    lines: Box<[Line]>,
+    /// The segment for each value of a tag's first `depth` bits; empty when nothing was stored.
+    directory: Vec<u32>,
+    segments: Vec<Segment>,
+    depth: u32,
     len: usize,
 }
 
@@ -58,22 +172,46 @@ const fn tag(hash: u64) -> u32 {
 }
 
 impl Index {
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self {
-            lines: Box::default(),
+            directory: Vec::new(),
+            segments: Vec::new(),
+            depth: 0,
             len: 0,
         }
+    }
+
+    /// Where in the directory a tag's segment is.
+    #[inline(always)]
+    const fn slot(&self, tag: u32) -> usize {
+        (tag as u64 >> (32 - self.depth)) as usize
+    }
+
+    /// Whether a look at the first line leaves it open that there is an id with this hash.
+    #[inline(always)]
+    pub(crate) fn may_hold(&self, hash: u64) -> bool {
+        let tag = tag(hash);
+        let Some(segment) = self.directory.get(self.slot(tag)) else {
+            return false;
+        };
+        let Some(segment) = self.segments.get(*segment as usize) else {
+            return false;
+        };
+        let at = home(tag, segment.depth, segment.lines.len());
+        let line = segment.lines.get(at);
+        line.is_some_and(|line| line.with_tag(tag) | line.passed != 0)
     }
 
     /// The first id with this hash (or one that shares its upper half) that `wanted` accepts.
     #[inline]
     pub(crate) fn find(&self, hash: u64, mut wanted: impl FnMut(u32) -> bool) -> Option<u32> {
         let tag = tag(hash);
-        let mask = self.lines.len().wrapping_sub(1);
-        let mut at = tag as usize & mask;
+        // There is no segment if the index is empty.
+        let segment = *self.directory.get(self.slot(tag))?;
+        let segment = self.segments.get(segment as usize)?;
+        let mut at = home(tag, segment.depth, segment.lines.len());
         loop {
-            // There is no line if the index is empty.
-            let line = self.lines.get(at)?;
+            let line = segment.lines.get(at)?;
             let mut found = line.with_tag(tag);
             while found != 0 {
                 let id = line.ids[found.trailing_zeros() as usize % WAYS];
@@ -85,89 +223,87 @@ impl Index {
             if line.passed == 0 {
                 return None;
             }
-            at = (at + 1) & mask;
+            at = next(at, segment.lines.len());
         }
     }
 
     /// Adds an id that is not there yet.
     ///
-    /// Allocates when the load is reached; then all entries are moved.
+    /// Allocates when the load of a segment is reached; then that segment's entries are moved.
     pub(crate) fn insert(&mut self, hash: u64, id: u32) {
         assert!(id != VACANT, "the id is reserved");
-        if (self.len + 1) * 5 > self.lines.len() * WAYS * 4 {
-            self.resize((self.lines.len() * 2).max(1));
+        let tag = tag(hash);
+        if self.segments.is_empty() {
+            self.directory.push(0);
+            self.segments.push(Segment::new(0, 1));
         }
-        self.place(tag(hash), id);
-        self.len += 1;
-    }
-
-    fn place(&mut self, tag: u32, id: u32) {
-        let mask = self.lines.len() - 1;
-        let mut at = tag as usize & mask;
         loop {
-            let line = &mut self.lines[at];
-            if let Some(way) = line.ids.iter().position(|id| *id == VACANT) {
-                line.tags[way] = tag;
-                line.ids[way] = id;
+            let at = self.directory[self.slot(tag)] as usize;
+            let segment = &mut self.segments[at];
+            if !segment.is_full() {
+                segment.place(tag, id);
+                self.len += 1;
                 return;
             }
-            line.passed += 1;
-            at = (at + 1) & mask;
+            let lines = segment.lines.len();
+            let larger = (lines * 5 / 4).max(lines + 1);
+            if larger <= LINES_MAX || segment.depth == DEPTH_MAX {
+                segment.resize(larger);
+            } else {
+                self.cut(at);
+            }
         }
     }
 
-    /// The line and the way of an entry.
-    fn position(&self, tag: u32, id: u32) -> Option<(usize, usize)> {
-        let mask = self.lines.len().wrapping_sub(1);
-        let mut at = tag as usize & mask;
-        loop {
-            let line = self.lines.get(at)?;
-            if let Some(way) = line.position(tag, id) {
-                return Some((at, way));
-            }
-            if line.passed == 0 {
-                return None;
-            }
-            at = (at + 1) & mask;
+    /// Makes two segments of one, by the next bit of the tags.
+    fn cut(&mut self, at: usize) {
+        let depth = self.segments[at].depth;
+        if depth == self.depth {
+            self.directory = self.directory.iter().flat_map(|at| [*at; 2]).collect();
+            self.depth += 1;
         }
+        let is_upper = |tag: u32| tag << depth >> 31 == 1;
+        let old = &self.segments[at];
+        let upper = old.entries().filter(|(tag, _)| is_upper(*tag)).count();
+        let lines = [old.len as usize - upper, upper].map(lines_for);
+        let mut halves = lines.map(|lines| Segment::new(depth + 1, lines));
+        for (tag, id) in old.entries() {
+            halves[usize::from(is_upper(tag))].place(tag, id);
+        }
+        let [lower, upper] = halves;
+        let new = self.segments.len() as u32;
+        self.segments[at] = lower;
+        self.segments.push(upper);
+        // The directory's entries of one segment lie side by side; the upper half gets the new one.
+        let mut slots = self.directory.iter_mut().filter(|slot| **slot == at as u32);
+        let half = 1 << (self.depth - depth - 1);
+        slots.by_ref().take(half).for_each(drop);
+        slots.for_each(|slot| *slot = new);
     }
 
     /// Takes an id out; `false` when it isn't there.
     pub(crate) fn remove(&mut self, hash: u64, id: u32) -> bool {
         let tag = tag(hash);
-        let Some((found, way)) = self.position(tag, id) else {
+        let slot = self.slot(tag);
+        let Some(at) = self.directory.get(slot) else {
             return false;
         };
-        let mask = self.lines.len() - 1;
-        let mut at = tag as usize & mask;
-        while at != found {
-            self.lines[at].passed -= 1;
-            at = (at + 1) & mask;
+        if !self.segments[*at as usize].remove(tag, id) {
+            return false;
         }
-        self.lines[found].ids[way] = VACANT;
         self.len -= 1;
         if self.len == 0 {
-            self.lines = Box::default();
-        } else if self.len * 8 < self.lines.len() * WAYS {
-            self.resize(self.lines.len() / 2);
+            *self = Self::new();
         }
         true
     }
 
-    fn resize(&mut self, lines: usize) {
-        let new = vec![Line::EMPTY; lines].into_boxed_slice();
-        for line in core::mem::replace(&mut self.lines, new) {
-            for (tag, id) in line.tags.into_iter().zip(line.ids) {
-                if id != VACANT {
-                    self.place(tag, id);
-                }
-            }
-        }
-    }
-
     /// The heap that the index holds, in bytes.
     pub(crate) fn heap_bytes(&self) -> usize {
-        size_of_val(&*self.lines)
+        let lines = |segment: &Segment| size_of_val(&*segment.lines);
+        self.segments.iter().map(lines).sum::<usize>()
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.directory.capacity() * size_of::<u32>()
     }
 }
 
@@ -178,7 +314,7 @@ mod tests {
     use super::*;
 
     /// A generator of repeatable test input.
-    fn next(state: &mut u64) -> u64 {
+    fn draw(state: &mut u64) -> u64 {
         *state ^= *state << 13;
         *state ^= *state >> 7;
         *state ^= *state << 17;
@@ -191,7 +327,7 @@ mod tests {
         let mut model: BTreeSet<(u64, u32)> = BTreeSet::new();
         let mut state = 0x1234_5678_9ABC_DEF1;
         for _ in 0..40_000 {
-            let random = next(&mut state);
+            let random = draw(&mut state);
             // Few hashes, so that clusters and wrap-around are common.
             let hash = (random % 61) << 59 | (random % 61) << 32;
             let id = (random >> 20) as u32 % 50;
@@ -210,6 +346,50 @@ mod tests {
             assert!(index.remove(hash, id));
         }
         assert_eq!(index.len, 0);
+        assert_eq!(index.heap_bytes(), 0);
+    }
+
+    #[test]
+    fn segments_are_cut_and_an_insert_moves_one_at_most() {
+        let mut index = Index::new();
+        let mut state = 0x1234_5678_9ABC_DEF1;
+        let hashes: Vec<_> = (0..60_000).map(|_| draw(&mut state)).collect();
+        for (id, hash) in hashes.iter().enumerate() {
+            index.insert(*hash, id as u32);
+            if id > 1000 && id % 997 == 0 {
+                let each = index.heap_bytes() / (id + 1);
+                assert!(each <= 16, "{each} bytes an entry at {id}");
+            }
+        }
+        assert!(index.segments.len() > 16);
+        assert!(
+            index
+                .segments
+                .iter()
+                .all(|segment| segment.lines.len() <= LINES_MAX)
+        );
+        let wanted = |id| move |found| found == id;
+        for (id, hash) in hashes.iter().enumerate() {
+            assert_eq!(index.find(*hash, wanted(id as u32)), Some(id as u32));
+            assert_eq!(index.find(*hash, wanted(u32::MAX - 1)), None);
+        }
+        for (id, hash) in hashes.iter().enumerate().skip(100) {
+            assert!(index.remove(*hash, id as u32) && !index.remove(*hash, id as u32));
+        }
+        assert!(index.heap_bytes() < 16 << 10, "{}", index.heap_bytes());
+    }
+
+    #[test]
+    fn one_tag_for_all_still_works() {
+        let mut index = Index::new();
+        for id in 0..8000 {
+            index.insert(0xABCD_1234 << 32, id);
+        }
+        assert_eq!(index.find(0xABCD_1234 << 32, |id| id == 7777), Some(7777));
+        assert!(index.directory.len() <= 1 << DEPTH_MAX);
+        for id in 0..8000 {
+            assert!(index.remove(0xABCD_1234 << 32, id));
+        }
         assert_eq!(index.heap_bytes(), 0);
     }
 }

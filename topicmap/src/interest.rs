@@ -43,23 +43,73 @@ const FIRST_LEVEL: ShapeKey = ShapeKey {
 };
 
 #[derive(Debug)]
-struct Bucket {
+struct Bucket<const WORDS: usize> {
     key: AtomicU64,
-    mask: AtomicU64,
+    mask: Mask<WORDS>,
+}
+
+/// A mask whose words change one by one: each bit is a fact of its own.
+#[derive(Debug)]
+struct Mask<const WORDS: usize>([AtomicU64; WORDS]);
+
+impl<const WORDS: usize> Mask<WORDS> {
+    fn new() -> Self {
+        Self(core::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    #[inline]
+    fn or_into(&self, mask: &mut [u64; WORDS]) {
+        for (to, from) in mask.iter_mut().zip(&self.0) {
+            *to |= from.load(Ordering::Acquire);
+        }
+    }
+
+    /// Whether there is any bit. For the writer, who holds its mutex.
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|word| word.load(Ordering::Relaxed) == 0)
+    }
+
+    fn has(&self, shard: u8) -> bool {
+        let (word, bit) = place(shard);
+        self.0[word].load(Ordering::Relaxed) & bit != 0
+    }
+
+    /// Sets a bit; `true` when it was set already.
+    fn set(&self, shard: u8) -> bool {
+        let (word, bit) = place(shard);
+        self.0[word].fetch_or(bit, Ordering::Release) & bit != 0
+    }
+
+    fn unset(&self, shard: u8) {
+        let (word, bit) = place(shard);
+        self.0[word].fetch_and(!bit, Ordering::Release);
+    }
+
+    /// Copies a mask that nobody else looks at into one that nobody looks at yet.
+    fn copy(&self, from: &Self) {
+        for (to, from) in self.0.iter().zip(&from.0) {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The word and the bit of a shard.
+const fn place(shard: u8) -> (usize, u64) {
+    (shard as usize / 64, 1 << (shard % 64))
 }
 
 /// Open addressing with linear probing; keys come and never go.
 #[derive(Debug)]
-struct Table {
-    buckets: Box<[Bucket]>,
+struct Table<const WORDS: usize> {
+    buckets: Box<[Bucket<WORDS>]>,
 }
 
-impl Table {
+impl<const WORDS: usize> Table<WORDS> {
     fn with_buckets(count: usize) -> Self {
         debug_assert!(count.is_power_of_two());
         let bucket = |_| Bucket {
             key: AtomicU64::new(VACANT),
-            mask: AtomicU64::new(0),
+            mask: Mask::new(),
         };
         Self {
             buckets: (0..count).map(bucket).collect(),
@@ -68,7 +118,7 @@ impl Table {
 
     /// The bucket with this key, or the vacant one where it would be. There is always one.
     #[inline]
-    fn bucket(&self, key: u64) -> (&Bucket, bool) {
+    fn bucket(&self, key: u64) -> (&Bucket<WORDS>, bool) {
         let last = self.buckets.len() - 1;
         let mut at = (key >> 32) as usize & last;
         loop {
@@ -81,28 +131,25 @@ impl Table {
         }
     }
 
-    /// The mask under this key. A vacant bucket's is 0, but for one that is being filled, whose
-    /// bit may be seen early: that is a superset.
+    /// Adds the bits under this key to `mask`.
     #[inline]
-    fn mask(&self, key: u64) -> u64 {
+    fn or_into(&self, key: u64, mask: &mut [u64; WORDS]) {
         let (bucket, found) = self.bucket(key);
         if found {
-            bucket.mask.load(Ordering::Acquire)
-        } else {
-            0
+            bucket.mask.or_into(mask);
         }
     }
 }
 
 #[derive(Debug)]
-struct Snapshot {
-    table: Arc<Table>,
+struct Snapshot<const WORDS: usize> {
+    table: Arc<Table<WORDS>>,
     shapes: Shapes,
 }
 
 #[derive(Debug)]
-struct Writer {
-    snapshot: Arc<Snapshot>,
+struct Writer<const WORDS: usize> {
+    snapshot: Arc<Snapshot<WORDS>>,
     /// Buckets with a key.
     used: usize,
     /// Buckets with a bit in the mask.
@@ -112,7 +159,9 @@ struct Writer {
     shapes: Registry,
 }
 
-/// For all threads: filter → mask of the up to 64 shards that have it.
+/// For all threads: filter → mask of the shards that have it.
+///
+/// A mask has `WORDS` words of 64 bits, 1 unless told otherwise and at most 4: 256 shards or nodes.
 ///
 /// Filters without wildcards are keyed by their 64-bit hash alone, so two of them that share a
 /// hash share a mask. Filters with wildcards are keyed the same way and looked for by shape (see
@@ -129,8 +178,8 @@ struct Writer {
 ///
 /// # Memory
 ///
-/// 16 bytes a bucket, at most 3/4 of them in use. A reader that makes no match keeps the table of
-/// its last one; [`InterestReader::refresh`] lets go of it.
+/// 8 bytes and the mask (8 bytes a word) a bucket, at most 3/4 of them in use. A reader that makes
+/// no match keeps the table of its last one; [`InterestReader::refresh`] lets go of it.
 ///
 /// # Examples
 ///
@@ -155,26 +204,46 @@ struct Writer {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct InterestMap {
+pub struct InterestMap<const WORDS: usize = 1> {
     seed: u64,
-    shared: CachePadded<Shared>,
+    shared: CachePadded<Shared<WORDS>>,
     /// The newest snapshot; held for the copy of the pointer only.
-    current: Mutex<Arc<Snapshot>>,
-    writer: Mutex<Writer>,
+    current: Mutex<Arc<Snapshot<WORDS>>>,
+    writer: Mutex<Writer<WORDS>>,
 }
 
 /// What every match reads.
 #[derive(Debug)]
-struct Shared {
+struct Shared<const WORDS: usize> {
     version: AtomicU64,
-    catch_all: AtomicU64,
+    catch_all: Mask<WORDS>,
 }
 
 impl InterestMap {
-    /// An empty map; `seed` is the [`Limits::seed`](crate::Limits::seed) that topics and filters
-    /// are parsed with.
+    /// An empty map with masks of 64 bits; `seed` is the [`Limits::seed`](crate::Limits::seed)
+    /// that topics and filters are parsed with.
     #[must_use]
     pub fn new(seed: u64) -> Self {
+        Self::with_words(seed)
+    }
+}
+
+impl<const WORDS: usize> InterestMap<WORDS> {
+    /// As [`InterestMap::new`], with masks of `WORDS` words. No words and more than 4 don't
+    /// compile.
+    ///
+    /// ```
+    /// use topicmap::{Filter, InterestMap, Limits, Topic};
+    ///
+    /// let limits = Limits::default();
+    /// let map = std::sync::Arc::new(InterestMap::<2>::with_words(limits.seed));
+    /// map.add(&Filter::parse("a/+", &limits).unwrap(), 70);
+    /// let topic = Topic::parse("a/b", &limits).unwrap();
+    /// assert_eq!(map.reader().mask_words(&topic), [0, 1 << 6]);
+    /// ```
+    #[must_use]
+    pub fn with_words(seed: u64) -> Self {
+        const { assert!(WORDS > 0 && WORDS <= 4, "a mask has 1 to 4 words") };
         let table = Arc::new(Table::with_buckets(BUCKETS_MIN));
         let snapshot = Arc::new(Snapshot {
             table,
@@ -189,7 +258,7 @@ impl InterestMap {
         };
         let shared = Shared {
             version: AtomicU64::new(0),
-            catch_all: AtomicU64::new(0),
+            catch_all: Mask::new(),
         };
         Self {
             seed,
@@ -205,9 +274,9 @@ impl InterestMap {
     ///
     /// # Panics
     ///
-    /// When `shard` is 64 or more.
+    /// When the mask has no bit for `shard`: with the default of one word, at 64 or more.
     pub fn add(&self, filter: &Filter<'_>, shard: u8) {
-        assert!(shard < 64, "a mask has 64 bits");
+        assert!(usize::from(shard) < WORDS * 64, "the mask has no such bit");
         let filter = filter.under(self.seed);
         let mut writer = lock(&self.writer);
         let (key, changed) = writer.acquire(&filter);
@@ -216,24 +285,21 @@ impl InterestMap {
             self.publish(&mut writer, table);
         }
         if key == CATCH_ALL {
-            let before = self
-                .shared
-                .catch_all
-                .fetch_or(1 << shard, Ordering::Release);
-            writer.count(key, shard, before);
+            let again = self.shared.catch_all.set(shard);
+            writer.count(key, shard, again);
             return;
         }
         let table = Arc::clone(&writer.snapshot.table);
         let (bucket, found) = table.bucket(key);
         if found {
-            let before = bucket.mask.fetch_or(1 << shard, Ordering::Release);
-            writer.live += usize::from(before == 0);
-            writer.count(key, shard, before);
+            writer.live += usize::from(bucket.mask.is_empty());
+            let again = bucket.mask.set(shard);
+            writer.count(key, shard, again);
             return;
         }
         self.make_room(&mut writer);
         let (bucket, _) = writer.snapshot.table.bucket(key);
-        bucket.mask.store(1 << shard, Ordering::Relaxed);
+        bucket.mask.set(shard);
         bucket.key.store(key, Ordering::Release);
         writer.used += 1;
         writer.live += 1;
@@ -246,9 +312,9 @@ impl InterestMap {
     ///
     /// # Panics
     ///
-    /// When `shard` is 64 or more.
+    /// When the mask has no bit for `shard`: with the default of one word, at 64 or more.
     pub fn remove(&self, filter: &Filter<'_>, shard: u8) {
-        assert!(shard < 64, "a mask has 64 bits");
+        assert!(usize::from(shard) < WORDS * 64, "the mask has no such bit");
         let filter = filter.under(self.seed);
         let mut writer = lock(&self.writer);
         let Some(key) = writer.key(&filter) else {
@@ -264,12 +330,12 @@ impl InterestMap {
             }
             &bucket.mask
         };
-        if mask.load(Ordering::Relaxed) & 1 << shard == 0 {
+        if !mask.has(shard) {
             return;
         }
         if writer.is_last(key, shard) {
-            let before = mask.fetch_and(!(1 << shard), Ordering::Release);
-            let gone = key != CATCH_ALL && before == 1 << shard;
+            mask.unset(shard);
+            let gone = key != CATCH_ALL && mask.is_empty();
             writer.live -= usize::from(gone);
         }
         writer.release(&filter);
@@ -281,7 +347,7 @@ impl InterestMap {
 
     /// A reader for one thread.
     #[must_use]
-    pub fn reader(self: &StdArc<Self>) -> InterestReader {
+    pub fn reader(self: &StdArc<Self>) -> InterestReader<WORDS> {
         let version = self.shared.version.load(Ordering::Acquire);
         let snapshot = Arc::clone(&lock(&self.current));
         InterestReader {
@@ -292,22 +358,21 @@ impl InterestMap {
     }
 
     /// Rebuilds the table when one more key would overfill it.
-    fn make_room(&self, writer: &mut Writer) {
+    fn make_room(&self, writer: &mut Writer<WORDS>) {
         if (writer.used + 1) * 4 > writer.snapshot.table.buckets.len() * 3 {
             self.rebuild(writer);
         }
     }
 
     /// Replaces the table by one that fits the keys in use.
-    fn rebuild(&self, writer: &mut Writer) {
+    fn rebuild(&self, writer: &mut Writer<WORDS>) {
         let count = ((writer.live + 1) * 2).next_power_of_two().max(BUCKETS_MIN);
         let table = Table::with_buckets(count);
         for old in &writer.snapshot.table.buckets {
-            let mask = old.mask.load(Ordering::Relaxed);
-            if mask != 0 {
+            if !old.mask.is_empty() {
                 let key = old.key.load(Ordering::Relaxed);
                 let (bucket, _) = table.bucket(key);
-                bucket.mask.store(mask, Ordering::Relaxed);
+                bucket.mask.copy(&old.mask);
                 bucket.key.store(key, Ordering::Relaxed);
             }
         }
@@ -317,7 +382,7 @@ impl InterestMap {
     }
 
     /// Makes a new snapshot the current one.
-    fn publish(&self, writer: &mut Writer, table: Arc<Table>) {
+    fn publish(&self, writer: &mut Writer<WORDS>, table: Arc<Table<WORDS>>) {
         let shapes = writer.shapes.live().clone();
         writer.snapshot = Arc::new(Snapshot { table, shapes });
         *lock(&self.current) = Arc::clone(&writer.snapshot);
@@ -325,7 +390,7 @@ impl InterestMap {
     }
 }
 
-impl Writer {
+impl<const WORDS: usize> Writer<WORDS> {
     /// Where a filter's bits are, and whether the list of shapes changed.
     fn acquire(&mut self, filter: &Filter<'_>) -> (u64, bool) {
         if filter.is_exact() {
@@ -381,8 +446,8 @@ impl Writer {
     }
 
     /// Counts a bit that was set already when it was set again.
-    fn count(&mut self, key: u64, shard: u8, before: u64) {
-        if before & 1 << shard != 0 {
+    fn count(&mut self, key: u64, shard: u8, again: bool) {
+        if again {
             *self.more.entry((key, shard)).or_insert(0) += 1;
         }
     }
@@ -410,9 +475,9 @@ fn first_level_key(filter: &Filter<'_>) -> u64 {
 
 /// A thread's view of an [`InterestMap`].
 #[derive(Debug)]
-pub struct InterestReader {
-    map: StdArc<InterestMap>,
-    snapshot: Arc<Snapshot>,
+pub struct InterestReader<const WORDS: usize = 1> {
+    map: StdArc<InterestMap<WORDS>>,
+    snapshot: Arc<Snapshot<WORDS>>,
     version: u64,
 }
 
@@ -424,12 +489,23 @@ impl InterestReader {
     /// One probe, and one a live shape that fits the topic: at most 129. Allocates nothing.
     #[inline]
     pub fn mask(&mut self, topic: &Topic<'_>) -> u64 {
+        let [mask] = self.mask_words(topic);
+        mask
+    }
+}
+
+impl<const WORDS: usize> InterestReader<WORDS> {
+    /// As [`InterestReader::mask`], for masks of any number of words: shard `n` is bit `n % 64` of
+    /// word `n / 64`.
+    #[inline]
+    pub fn mask_words(&mut self, topic: &Topic<'_>) -> [u64; WORDS] {
         self.refresh();
         let Snapshot { table, shapes } = &*self.snapshot;
-        let mut mask = self.map.shared.catch_all.load(Ordering::Acquire);
+        let mut mask = [0; WORDS];
+        self.map.shared.catch_all.or_into(&mut mask);
         topic.with_view(self.map.seed, |view| {
-            mask |= table.mask(view.hash().max(1));
-            shapes.for_each(&view, |_, hash| mask |= table.mask(hash.max(1)));
+            table.or_into(view.hash().max(1), &mut mask);
+            shapes.for_each(&view, |_, hash| table.or_into(hash.max(1), &mut mask));
         });
         mask
     }
@@ -450,7 +526,7 @@ impl InterestReader {
     }
 }
 
-impl Clone for InterestReader {
+impl<const WORDS: usize> Clone for InterestReader<WORDS> {
     fn clone(&self) -> Self {
         self.map.reader()
     }

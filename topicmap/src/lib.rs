@@ -2,9 +2,11 @@
 //!
 //! | type | question that it answers |
 //! | --- | --- |
-//! | [`Topic`], [`Filter`], [`parse_subscription`] | is this text a legal name or filter, and what are its levels? |
+//! | [`Topic`], [`Filter`], [`parse_subscription`] | is this text legal, and what are its levels? |
 //! | [`TopicMap`] | which subscriptions match this topic? (one thread) |
-//! | [`InterestMap`] | which shards have any matching subscription? (all threads, readers never wait) |
+//! | [`Collector`], [`Deliveries`] | who gets the message, once each, whatever filters overlap? |
+//! | [`SharedGroup`] | which member of a shared subscription gets it? |
+//! | [`InterestMap`] | which shards have any matching subscription? (readers never wait) |
 //! | [`Stamps`], [`MatchCache`] | is the answer that I computed a moment ago still right? |
 //! | [`TopicStore`] | which stored topics match this filter? (retained messages) |
 //! | [`oracle`] | what does the standard say? (slow and plain, for tests) |
@@ -43,6 +45,8 @@
 #![deny(missing_docs)]
 
 mod cache;
+mod collect;
+mod deliver;
 mod error;
 mod filter;
 mod hash;
@@ -53,22 +57,27 @@ mod map;
 pub mod oracle;
 mod prefix;
 mod shape;
+mod share;
 mod slab;
 mod stamps;
 mod store;
 mod subscribers;
 mod subscription;
 mod sync;
+mod text;
 mod topic;
 
 pub use cache::MatchCache;
+pub use collect::Collector;
+pub use deliver::{Audience, Deliveries, DeliveryOptions, Target};
 pub use error::{FilterError, TopicError};
 pub use filter::Filter;
 pub use interest::{InterestMap, InterestReader};
 pub use limits::Limits;
 pub use map::{FilterId, Inserted, Iter, Removed, TopicMap};
+pub use share::{SharedGroup, Strategy};
 pub use stamps::{Stamp, Stamps};
-pub use store::{Cursor, TopicStore};
+pub use store::{Cursor, Scanned, TopicStore};
 pub use subscription::{SharedFilter, Subscription, parse_subscription};
 pub use topic::Topic;
 

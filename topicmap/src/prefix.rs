@@ -4,10 +4,17 @@
 //! A node is the hash of a filter's prefix, so that a child is one addition and one probe away and
 //! no level needs a name of its own. Each node counts how many filters go on from it by a literal
 //! level, by `+`, by `#`, or end there; a count of zero saves the probe. From each node reached, a
-//! topic leads to at most two others, so the walk for a topic of `n` levels looks at fewer than
-//! 2^(n+1) nodes and never at more than there are filters × levels; branches whose literal levels
-//! differ from the topic's are never entered. Two prefixes with one hash share a node, which costs
-//! a wasted probe; what is found in the end is verified by its text.
+//! topic leads to at most two others, so the walk for a topic of `n` levels in a tree of `f`
+//! filters looks at no more than
+//!
+//! ```text
+//! 1 + the sum over d = 1 ..= n of min(2^d, 2 f)
+//! ```
+//!
+//! places: at each depth every place is one of the two that lead on from one above, and above it
+//! there are no more nodes than filters. Branches whose literal levels differ from the topic's are
+//! never entered, so only who publishes such topics pays for them. Two prefixes with one hash share
+//! a node, which costs a wasted probe; what is found in the end is verified by its text.
 
 use std::{
     collections::HashMap,
@@ -263,6 +270,41 @@ mod tests {
         assert!(looked_at(&prefixes, "b/b/b/b/b/b/b/b/b/b/z").0 <= 2 * 11);
         assert_eq!(looked_at(&prefixes, "a/a/z"), (15, 0));
         assert_eq!(looked_at(&prefixes, "$SYS/a/a/a/a/a/a/a/a/a/z").0, 2);
+    }
+
+    /// The bound of the module's documentation.
+    fn bound(levels: usize, filters: usize) -> usize {
+        let at = |depth: usize| {
+            let all = u32::try_from(depth)
+                .ok()
+                .and_then(|d| 1_usize.checked_shl(d));
+            all.unwrap_or(usize::MAX).min(2 * filters)
+        };
+        1 + (1..=levels).map(at).sum::<usize>()
+    }
+
+    #[test]
+    fn no_set_of_filters_makes_a_walk_exceed_the_bound() {
+        let mut state = 0x1234_5678_9ABC_DEF1_u64;
+        for (levels, filters) in [(4, 10), (17, 500), (17, 3000), (40, 200), (120, 50)] {
+            let mut prefixes = Prefixes::default();
+            for n in 0..filters {
+                let level = |_| {
+                    state ^= state << 13;
+                    state ^= state >> 7;
+                    state ^= state << 17;
+                    if state >> 40 & 1 == 0 { "+/" } else { "a/" }
+                };
+                let text: String = (0..levels).map(level).collect();
+                let end = ["#".to_owned(), format!("z{n}")][n % 2].clone();
+                prefixes.insert(&Filter::parse(&(text + &end), &LIMITS).unwrap());
+            }
+            let topic = "a/".repeat(levels) + "y";
+            let (looked, found) = looked_at(&prefixes, &topic);
+            let most = bound(levels + 1, filters);
+            assert!(looked <= most && found <= filters, "{looked} of {most}");
+            assert!(looked > filters, "{looked}: the set is no hostile one");
+        }
     }
 
     #[test]

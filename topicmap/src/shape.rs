@@ -242,7 +242,7 @@ impl Registry {
 /// that two filters share can't make one appear twice.
 #[inline]
 pub(crate) fn verify(
-    filter: &str,
+    filter: &[u8],
     topic: &View<'_>,
     plus: impl Iterator<Item = usize>,
     len: usize,
@@ -250,7 +250,7 @@ pub(crate) fn verify(
 ) -> bool {
     let name = topic.text.as_bytes();
     let run = |from: usize, to: usize| name.get(from..to).unwrap_or_default();
-    let mut rest = filter.as_bytes();
+    let mut rest = filter;
     let mut from = 0;
     for position in plus {
         let literal = run(from, topic.start(position));

@@ -10,9 +10,14 @@
 //! comes and goes: what was there all the time is still in its place, either before the position
 //! or behind it.
 
+mod expiry;
+
 use core::fmt;
 
 use crate::{Filter, Topic, hash::level_hash, index::Index, slab::Slab, topic::View};
+
+pub use expiry::Scanned;
+use expiry::{Deadlines, NEVER};
 
 /// The place of no child.
 const HOLE: u32 = u32::MAX;
@@ -110,6 +115,8 @@ struct Node<V> {
     place: u32,
     children: Children,
     value: Option<V>,
+    /// When the value expires; `NEVER` without a value.
+    deadline: u64,
 }
 
 /// Where a scan goes on; valid for the filter that it was made with, however the store changes.
@@ -137,8 +144,8 @@ impl Cursor {
 ///
 /// # Memory
 ///
-/// About 70 bytes, the value and the path's text for each topic, and the same for each prefix that
-/// is no stored topic itself.
+/// About 80 bytes, the value and the path's text for each topic, and the same for each prefix that
+/// is no stored topic itself; 16 to 30 bytes more for a topic with a deadline.
 ///
 /// # Examples
 ///
@@ -166,6 +173,7 @@ pub struct TopicStore<V> {
     nodes: Slab<Node<V>>,
     index: Index,
     roots: Children,
+    deadlines: Deadlines,
     len: usize,
 }
 
@@ -180,6 +188,7 @@ impl<V> TopicStore<V> {
             nodes,
             index,
             roots: Children::None,
+            deadlines: Deadlines::default(),
             len: 0,
         }
     }
@@ -210,12 +219,27 @@ impl<V> TopicStore<V> {
         self.nodes.get_mut(id)?.value.as_mut()
     }
 
-    /// Stores a value and gives back the one that it replaces.
+    /// Stores a value without a deadline and gives back the one that it replaces, whose deadline is
+    /// forgotten.
     ///
     /// # Panics
     ///
     /// At 2^32 − 512 topics and prefixes.
     pub fn insert(&mut self, topic: &Topic<'_>, value: V) -> Option<V> {
+        self.insert_until(topic, value, NEVER)
+    }
+
+    /// Stores a value that expires at `deadline`, in a unit of the caller's; `u64::MAX` is never.
+    /// Gives back the value that it replaces, expired or not.
+    ///
+    /// # Complexity
+    ///
+    /// O(levels), and with a deadline O(log topics).
+    ///
+    /// # Panics
+    ///
+    /// At 2^32 − 512 topics and prefixes.
+    pub fn insert_until(&mut self, topic: &Topic<'_>, value: V, deadline: u64) -> Option<V> {
         let id = match self.find(topic.hash_under(self.seed), topic.as_str()) {
             Some(id) => id,
             None => topic.with_view(self.seed, |view| self.add_path(&view)),
@@ -224,6 +248,8 @@ impl<V> TopicStore<V> {
             unreachable!("the index names nodes that are there");
         };
         let replaced = node.value.replace(value);
+        let before = core::mem::replace(&mut node.deadline, deadline);
+        self.deadlines.change(id, before, deadline);
         self.len += usize::from(replaced.is_none());
         replaced
     }
@@ -231,7 +257,10 @@ impl<V> TopicStore<V> {
     /// Takes a topic out.
     pub fn remove(&mut self, topic: &Topic<'_>) -> Option<V> {
         let id = self.find(topic.hash_under(self.seed), topic.as_str())?;
-        let value = self.nodes.get_mut(id)?.value.take()?;
+        let node = self.nodes.get_mut(id)?;
+        let value = node.value.take()?;
+        let before = core::mem::replace(&mut node.deadline, NEVER);
+        self.deadlines.change(id, before, NEVER);
         self.len -= 1;
         self.drop_unused(id);
         Some(value)
@@ -256,11 +285,23 @@ impl<V> TopicStore<V> {
         budget: usize,
         mut visit: impl FnMut(&str, &V),
     ) -> Option<Cursor> {
+        self.scan_nodes(filter, from, budget, &mut |node, value| {
+            visit(&node.text, value);
+        })
+    }
+
+    fn scan_nodes(
+        &self,
+        filter: &Filter<'_>,
+        from: Cursor,
+        budget: usize,
+        visit: &mut impl FnMut(&Node<V>, &V),
+    ) -> Option<Cursor> {
         if filter.is_exact() {
             let id = self.find(filter.under(self.seed).hash(), filter.as_str())?;
             let node = self.nodes.get(id)?;
             if let Some(value) = &node.value {
-                visit(&node.text, value);
+                visit(node, value);
             }
             return None;
         }
@@ -271,7 +312,7 @@ impl<V> TopicStore<V> {
             filter.ends_in_hash(),
             from,
         )
-        .run(budget.max(1), &mut visit)
+        .run(budget.max(1), visit)
     }
 
     /// All topics, in no specified order.
@@ -285,7 +326,7 @@ impl<V> TopicStore<V> {
     /// own.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        self.nodes.heap_bytes() + self.index.heap_bytes()
+        self.nodes.heap_bytes() + self.index.heap_bytes() + self.deadlines.heap_bytes()
     }
 
     #[inline]
@@ -330,6 +371,7 @@ impl<V> TopicStore<V> {
             place: 0,
             children: Children::None,
             value: None,
+            deadline: NEVER,
         };
         let id = self.nodes.insert(node);
         self.index.insert(sum, id);
@@ -460,7 +502,7 @@ impl<'s, V> Scan<'s, V> {
         }
     }
 
-    fn run(mut self, mut budget: usize, visit: &mut impl FnMut(&str, &V)) -> Option<Cursor> {
+    fn run(mut self, mut budget: usize, visit: &mut impl FnMut(&Node<V>, &V)) -> Option<Cursor> {
         while let Some(depth) = self.stack.len().checked_sub(1) {
             if budget == 0 {
                 return Some(Cursor {
@@ -492,13 +534,13 @@ impl<'s, V> Scan<'s, V> {
     }
 
     /// Visits a node at `depth` if the filter matches it.
-    fn look(&self, id: u32, depth: usize, visit: &mut impl FnMut(&str, &V)) {
+    fn look(&self, id: u32, depth: usize, visit: &mut impl FnMut(&Node<V>, &V)) {
         let matches = depth == self.fixed || (self.tail && depth > self.fixed);
         if matches
             && let Some(node) = self.store.nodes.get(id)
             && let Some(value) = &node.value
         {
-            visit(&node.text, value);
+            visit(node, value);
         }
     }
 }

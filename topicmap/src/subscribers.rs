@@ -1,10 +1,11 @@
 //! The subscribers of one filter: slot → value, in slot order.
 //!
-//! Most filters have one subscriber, which needs no heap. Up to [`RUN_MAX`] live in one sorted
-//! vector. Beyond that they live in *runs*, sorted vectors of at most [`RUN_MAX`] entries, under a
-//! vector of the runs' first slots: an insert or removal finds its run by binary search and moves
-//! at most one run's worth of entries, so its cost hardly depends on how many subscribers there
-//! are; walking them all is walking plain vectors.
+//! Most filters have one subscriber, which needs no heap; the enum is kept small for them, so that
+//! others are one pointer further away. Up to [`RUN_MAX`] live in one sorted vector. Beyond that
+//! they live in *runs*, sorted vectors of at most [`RUN_MAX`] entries, under a vector of the runs'
+//! first slots: an insert or removal finds its run by binary search and moves at most one run's
+//! worth of entries, so its cost hardly depends on how many subscribers there are; walking them all
+//! is walking plain vectors.
 
 /// Most entries of a run; a full one is cut in two.
 const RUN_MAX: usize = 128;
@@ -17,9 +18,17 @@ type Run<V> = Vec<(u32, V)>;
 #[derive(Debug)]
 pub(crate) enum Subscribers<V> {
     One((u32, V)),
-    Few(Run<V>),
+    Few(Box<Few<V>>),
     Many(Box<Runs<V>>),
 }
+
+/// One sorted run.
+#[derive(Debug)]
+pub(crate) struct Few<V> {
+    run: Run<V>,
+}
+
+const _: () = assert!(size_of::<Subscribers<[u32; 2]>>() == 16);
 
 /// Sorted runs, none of them empty.
 #[derive(Debug)]
@@ -53,7 +62,7 @@ impl<V> Subscribers<V> {
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::One(_) => 1,
-            Self::Few(run) => run.len(),
+            Self::Few(few) => few.run.len(),
             Self::Many(runs) => runs.len,
         }
     }
@@ -65,17 +74,17 @@ impl<V> Subscribers<V> {
             Self::One(_) => {
                 let mut run = Vec::with_capacity(2);
                 run.push((slot, value));
-                if let Self::One(first) = core::mem::replace(self, Self::Few(Vec::new())) {
+                let few = Self::Few(Box::new(Few { run }));
+                if let (Self::One(first), Self::Few(few)) = (core::mem::replace(self, few), self) {
                     let at = usize::from(first.0 > slot);
-                    run.insert(at, first);
+                    few.run.insert(at, first);
                 }
-                *self = Self::Few(run);
                 None
             }
-            Self::Few(run) => {
-                let replaced = put(run, slot, value);
-                if run.len() > RUN_MAX {
-                    let run = core::mem::take(run);
+            Self::Few(few) => {
+                let replaced = put(&mut few.run, slot, value);
+                if few.run.len() > RUN_MAX {
+                    let run = core::mem::take(&mut few.run);
                     *self = Self::Many(Box::new(Runs::from_run(run)));
                 }
                 replaced
@@ -95,7 +104,7 @@ impl<V> Subscribers<V> {
                     Removal::Absent
                 };
             }
-            Self::Few(run) => take(run, slot),
+            Self::Few(few) => take(&mut few.run, slot),
             Self::Many(runs) => runs.remove(slot),
         };
         let Some(value) = value else {
@@ -107,15 +116,17 @@ impl<V> Subscribers<V> {
 
     fn shrink(&mut self) {
         match self {
-            Self::Few(run) if run.len() == 1 => {
-                if let Some(entry) = run.pop() {
+            Self::Few(few) if few.run.len() == 1 => {
+                if let Some(entry) = few.run.pop() {
                     *self = Self::One(entry);
                 }
             }
-            Self::Few(run) if run.len() * 4 <= run.capacity() => run.shrink_to(run.len() * 2),
+            Self::Few(few) if few.run.len() * 4 <= few.run.capacity() => {
+                few.run.shrink_to(few.run.len() * 2);
+            }
             Self::Many(runs) if runs.runs.len() == 1 && runs.len <= RUN_MAX / 2 => {
                 if let Some(run) = runs.runs.pop() {
-                    *self = Self::Few(run);
+                    *self = Self::Few(Box::new(Few { run }));
                 }
             }
             _ => {}
@@ -134,7 +145,7 @@ impl<V> Subscribers<V> {
     pub(crate) fn get(&self, slot: u32) -> Option<&V> {
         let run = match self {
             Self::One(entry) => return (entry.0 == slot).then_some(&entry.1),
-            Self::Few(run) => run,
+            Self::Few(few) => &few.run,
             Self::Many(runs) => runs.runs.get(runs.at(slot))?,
         };
         let at = run.binary_search_by_key(&slot, |entry| entry.0).ok()?;
@@ -145,7 +156,7 @@ impl<V> Subscribers<V> {
     pub(crate) fn get_mut(&mut self, slot: u32) -> Option<&mut V> {
         let run = match self {
             Self::One(entry) => return (entry.0 == slot).then_some(&mut entry.1),
-            Self::Few(run) => run,
+            Self::Few(few) => &mut few.run,
             Self::Many(runs) => {
                 let at = runs.at(slot);
                 runs.runs.get_mut(at)?
@@ -160,7 +171,7 @@ impl<V> Subscribers<V> {
     fn runs(&self) -> (&[(u32, V)], &[Run<V>]) {
         match self {
             Self::One(entry) => (core::slice::from_ref(entry), &[]),
-            Self::Few(run) => (run, &[]),
+            Self::Few(few) => (&few.run, &[]),
             Self::Many(runs) => (&[], &runs.runs),
         }
     }
@@ -191,7 +202,7 @@ impl<V> Subscribers<V> {
         let entry = size_of::<(u32, V)>();
         match self {
             Self::One(_) => 0,
-            Self::Few(run) => run.capacity() * entry,
+            Self::Few(few) => few.run.capacity() * entry + size_of::<Few<V>>(),
             Self::Many(runs) => {
                 let entries: usize = runs.runs.iter().map(|run| run.capacity() * entry).sum();
                 entries

@@ -114,6 +114,50 @@ fn masks_stamps_and_cached_answers_allocate_nothing() {
     assert_eq!(allocations, 0);
 }
 
+#[derive(Clone, Copy)]
+struct Qos(u8);
+
+impl topicmap::DeliveryOptions for Qos {
+    fn qos(&self) -> u8 {
+        self.0
+    }
+
+    fn identifier(&self) -> u32 {
+        u32::from(self.0)
+    }
+}
+
+#[test]
+fn deliveries_and_picks_allocate_nothing_after_warm_up() {
+    let mut map = TopicMap::new(LIMITS.seed);
+    for shape in 0..64_u32 {
+        let level = |at: u32| if shape >> at & 1 == 1 { "+" } else { "a" };
+        let text: Vec<_> = (0..6).map(level).collect();
+        for slot in 0..50 {
+            map.insert(&filter(&text.join("/")), slot * 7 + shape, Qos(1));
+        }
+    }
+    let all = topic("a/a/a/a/a/a");
+    let mut deliveries = topicmap::Deliveries::new();
+    let mut group = topicmap::SharedGroup::new(topicmap::Strategy::Random, 1);
+    for member in 0..100_u32 {
+        group.join(member, member % 2 == 0);
+    }
+    // A sort may take scratch space of its own; counting, which many filters lead to, must not.
+    deliveries.compute(&map, &all);
+    let allocations = calls(|| {
+        deliveries.compute(&map, &all);
+        assert!(group.pick(9, |_| 0).is_some_and(|member| member % 2 == 0));
+    });
+    assert_eq!(allocations, 0);
+    let identifiers: usize = deliveries
+        .targets()
+        .iter()
+        .map(|target| deliveries.identifiers(target).len())
+        .sum();
+    assert_eq!(identifiers, 64 * 50);
+}
+
 #[test]
 fn an_exact_scan_allocates_nothing() {
     let mut store = TopicStore::new(LIMITS.seed);

@@ -12,7 +12,11 @@ use topicmap::{Filter, InterestMap, MatchCache, Stamps, Topic, TopicMap, TopicSt
 /// Names over an alphabet so small that they overlap all the time, with empty levels.
 fn topic_text() -> impl Strategy<Value = String> {
     let level = prop_oneof![
-        4 => Just("a"), 3 => Just("b"), 1 => Just(""), 1 => Just("é"), 1 => Just("a-longer-level-name"),
+        4 => Just("a"),
+        3 => Just("b"),
+        1 => Just(""),
+        1 => Just("é"),
+        1 => Just("a-longer-level-name"),
     ];
     let shallow = vec(level.clone(), 1..6);
     let deep = prop_oneof![5 => vec(level.clone(), 15..20), 1 => vec(level, 60..80)];
@@ -95,7 +99,11 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 300 }))]
 
     #[test]
-    fn map_agrees_with_the_oracle(shapes in prop_oneof![Just(0), Just(2), Just(64)], seed in any::<bool>(), ops in vec(map_op(), 1..120)) {
+    fn map_agrees_with_the_oracle(
+        shapes in prop_oneof![Just(0), Just(2), Just(64)],
+        seed in any::<bool>(),
+        ops in vec(map_op(), 1..120),
+    ) {
         // With another seed than the texts are parsed with, the answers must be the same.
         let seed = if seed { LIMITS.seed } else { 1 };
         let mut model = MapModel::new(TopicMap::with_shapes_max(seed, shapes));
@@ -130,7 +138,11 @@ proptest! {
     }
 
     #[test]
-    fn cache_is_never_stale(ops in vec(cache_op(), 1..200), places in 1..20_usize, own_seed in any::<bool>()) {
+    fn cache_is_never_stale(
+        ops in vec(cache_op(), 1..200),
+        places in 1..20_usize,
+        own_seed in any::<bool>(),
+    ) {
         let stamps = if own_seed { Stamps::with_seed(7) } else { Stamps::with_seed(LIMITS.seed) };
         let mut model = CacheModel::new(stamps, MatchCache::new(places));
         for op in &ops {

@@ -5,13 +5,19 @@
 #![allow(dead_code, unused_imports, reason = "each user needs a part")]
 
 mod cache;
+mod deliver;
+mod expiry;
 mod interest;
 mod map;
+mod share;
 mod store;
 
 pub(crate) use cache::{CacheModel, CacheOp};
+pub(crate) use deliver::{Options, check_deliveries};
+pub(crate) use expiry::{ExpiryModel, ExpiryOp};
 pub(crate) use interest::{InterestModel, InterestOp};
 pub(crate) use map::{MapModel, MapOp};
+pub(crate) use share::{ShareModel, ShareOp};
 pub(crate) use store::{StoreModel, StoreOp};
 
 /// The limits that models parse with.
