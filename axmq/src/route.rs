@@ -1,7 +1,7 @@
 //! Where a publication goes: which other shards, and which sessions of this one.
 
 use mqtt_codec::QoS;
-use topicmap::{Topic, TopicMap};
+use topicmap::{Deliveries, DeliveryOptions, Target, Topic, TopicMap};
 
 /// What a subscription asked for, as it stands beside the session in the topic map.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -15,33 +15,31 @@ pub(crate) struct SubscriptionOptions {
 
 const _: () = assert!(size_of::<SubscriptionOptions>() <= 8);
 
-/// For whom a target stands: overlapping subscriptions of which some are no-local make two.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(crate) enum Audience {
-    Everybody,
-    /// Only where somebody else has published.
-    NotThePublisher,
-    /// Only where this session itself has published.
-    OnlyThePublisher,
+impl DeliveryOptions for SubscriptionOptions {
+    fn qos(&self) -> u8 {
+        self.qos as u8
+    }
+
+    fn identifier(&self) -> u32 {
+        self.identifier
+    }
+
+    fn is_no_local(&self) -> bool {
+        self.no_local
+    }
+
+    fn retains_as_published(&self) -> bool {
+        self.retain_as_published
+    }
 }
 
-/// One session that gets the message once, however many of its filters match (DECISIONS 17).
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Target {
-    /// The session's slot.
-    pub(crate) session: u32,
-    ids_at: u32,
-    ids_len: u16,
-    pub(crate) qos: QoS,
-    pub(crate) retain_as_published: bool,
-    pub(crate) audience: Audience,
-}
-
-/// The answer to a topic, good for as long as its stamp.
+/// The answer to a topic, good for as long as its stamp. A session gets the message once, however
+/// many of its filters match (DECISIONS 17).
 #[derive(Debug, Default)]
 pub(crate) struct Route {
     /// Shards that have a subscriber, this one among them.
     pub(crate) shards: u64,
+    /// In the order of the sessions' slots, which is that of memory.
     pub(crate) targets: Box<[Target]>,
     identifiers: Box<[u32]>,
 }
@@ -49,20 +47,13 @@ pub(crate) struct Route {
 impl Route {
     /// The subscription identifiers that go with `target`.
     pub(crate) fn identifiers(&self, target: &Target) -> &[u32] {
-        let start = target.ids_at as usize;
-        self.identifiers
-            .get(start..start + usize::from(target.ids_len))
-            .unwrap_or_default()
+        target.identifiers_in(&self.identifiers)
     }
 }
 
 /// Builds routes; keeps its scratch space between them.
 #[derive(Debug, Default)]
-pub(crate) struct RouteBuilder {
-    matches: Vec<(u32, SubscriptionOptions)>,
-    targets: Vec<Target>,
-    identifiers: Vec<u32>,
-}
+pub(crate) struct RouteBuilder(Deliveries<SubscriptionOptions>);
 
 impl RouteBuilder {
     pub(crate) fn build(
@@ -71,106 +62,18 @@ impl RouteBuilder {
         topic: &Topic<'_>,
         shards: u64,
     ) -> Route {
-        self.matches.clear();
-        self.targets.clear();
-        self.identifiers.clear();
-        let matches = &mut self.matches;
-        map.for_each_match(topic, |_, session, options| {
-            matches.push((session, *options));
-        });
-        // Slot order is memory order: the deliveries then walk the session slab forwards.
-        self.matches.sort_by_key(|(session, _)| *session);
-        let mut rest = &self.matches[..];
-        while let Some((session, _)) = rest.first().copied() {
-            let len = rest.partition_point(|(other, _)| *other == session);
-            let (of_session, others) = rest.split_at(len);
-            rest = others;
-            push_targets(
-                &mut self.targets,
-                &mut self.identifiers,
-                session,
-                of_session,
-            );
-        }
+        self.0.compute(map, topic);
         Route {
             shards,
-            targets: self.targets.as_slice().into(),
-            identifiers: self.identifiers.as_slice().into(),
+            targets: self.0.targets().into(),
+            identifiers: self.0.all_identifiers().into(),
         }
     }
-}
-
-fn push_targets(
-    targets: &mut Vec<Target>,
-    identifiers: &mut Vec<u32>,
-    session: u32,
-    subscriptions: &[(u32, SubscriptionOptions)],
-) {
-    let no_local = subscriptions
-        .iter()
-        .filter(|(_, options)| options.no_local)
-        .count();
-    if no_local == 0 {
-        targets.extend(merge(
-            identifiers,
-            session,
-            Audience::Everybody,
-            subscriptions,
-            |_| true,
-        ));
-        return;
-    }
-    targets.extend(merge(
-        identifiers,
-        session,
-        Audience::NotThePublisher,
-        subscriptions,
-        |_| true,
-    ));
-    if no_local < subscriptions.len() {
-        let echo = |options: &SubscriptionOptions| !options.no_local;
-        targets.extend(merge(
-            identifiers,
-            session,
-            Audience::OnlyThePublisher,
-            subscriptions,
-            echo,
-        ));
-    }
-}
-
-/// One delivery for all: the highest QoS, retain as published if any asks for it, every identifier
-/// [MQTT-3.3.4-2, -3, -4].
-fn merge(
-    identifiers: &mut Vec<u32>,
-    session: u32,
-    audience: Audience,
-    subscriptions: &[(u32, SubscriptionOptions)],
-    include: impl Fn(&SubscriptionOptions) -> bool,
-) -> Option<Target> {
-    let ids_at = u32::try_from(identifiers.len()).ok()?;
-    let mut target = Target {
-        session,
-        ids_at,
-        ids_len: 0,
-        qos: QoS::AtMostOnce,
-        retain_as_published: false,
-        audience,
-    };
-    for (_, options) in subscriptions.iter().filter(|(_, options)| include(options)) {
-        target.qos = target.qos.max(options.qos);
-        target.retain_as_published |= options.retain_as_published;
-        if options.identifier != 0 && target.ids_len < u16::MAX {
-            identifiers.push(options.identifier);
-            target.ids_len += 1;
-        }
-    }
-    Some(target)
 }
 
 #[cfg(test)]
 mod tests {
-    use topicmap::{Filter, Limits};
+    use topicmap::{Audience, Filter, Limits};
 
     use super::*;
 
@@ -207,8 +110,8 @@ mod tests {
         ]);
         let route = route(&map, "a/b");
         assert_eq!(route.targets.len(), 2);
-        assert_eq!(route.targets[0].session, 1);
-        assert_eq!(route.targets[1].qos, QoS::ExactlyOnce);
+        assert_eq!(route.targets[0].slot, 1);
+        assert_eq!(route.targets[1].qos, 2);
         let mut ids = route.identifiers(&route.targets[1]).to_vec();
         ids.sort_unstable();
         assert_eq!(ids, [5, 9]);
@@ -225,8 +128,8 @@ mod tests {
         assert_eq!(
             audiences,
             [
-                (Audience::NotThePublisher, QoS::ExactlyOnce),
-                (Audience::OnlyThePublisher, QoS::AtLeastOnce)
+                (Audience::NotThePublisher, 2),
+                (Audience::OnlyThePublisher, 1)
             ]
         );
         assert_eq!(route.identifiers(&route.targets[1]), [9]);

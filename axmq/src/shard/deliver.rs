@@ -2,13 +2,14 @@
 
 use mqtt_codec::{PacketId, PacketType, QoS, ReasonCode};
 use slabmem::{Key, Slab};
+use topicmap::{Audience, Target};
 
 use super::connection::{State, flag};
 use super::images::Look;
 use super::{Core, Kept, mark};
 use crate::message::{AcceptTag, Batch, Forwarded, Reply};
 use crate::publication::{Publication, SessionRef, View};
-use crate::route::{Audience, Route, Target};
+use crate::route::Route;
 use crate::session::{Queued, Resend};
 
 /// Messages that one slice of background work sends to one session.
@@ -45,8 +46,8 @@ impl<S> Core<S> {
         for target in &route.targets {
             let hears = match target.audience {
                 Audience::Everybody => true,
-                Audience::NotThePublisher => !self.is_source(view, target.session),
-                Audience::OnlyThePublisher => self.is_source(view, target.session),
+                Audience::NotThePublisher => !self.is_source(view, target.slot),
+                Audience::OnlyThePublisher => self.is_source(view, target.slot),
             };
             if hears {
                 self.deliver(view, target, route.identifiers(target), &mut kept);
@@ -62,13 +63,15 @@ impl<S> Core<S> {
         kept: &mut Option<Key>,
     ) {
         let wanted = Wanted {
-            qos: view.qos().min(target.qos),
+            qos: view
+                .qos()
+                .min(QoS::from_u8(target.qos).unwrap_or(QoS::AtMostOnce)),
             retain: view.retain() && target.retain_as_published,
             dup: false,
             packet_id: None,
             identifiers,
         };
-        let Some(key) = self.sessions.key_at(target.session) else {
+        let Some(key) = self.sessions.key_at(target.slot) else {
             return;
         };
         let Some(session) = self.sessions.get(key) else {
