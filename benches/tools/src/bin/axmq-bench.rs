@@ -1,0 +1,35 @@
+//! The load generator.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use axmq_bench::{emqtt::{self, options::Command}, fail};
+
+const USAGE: &str = "\
+Usage: axmq-bench COMMAND [options], axmq-bench COMMAND --help
+
+As emqtt_bench 0.6.1, with its options and lines:
+  conn     connect clients and keep them alive
+  sub      connect clients that subscribe
+  pub      connect clients that publish
+";
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (command, rest) = match arguments.split_first() {
+        Some((command, rest)) => (command.as_str(), rest),
+        None => ("", &[][..]),
+    };
+    let result = match command {
+        "conn" => emqtt::main(Command::Conn, rest),
+        "sub" => emqtt::main(Command::Sub, rest),
+        "pub" => emqtt::main(Command::Pub, rest),
+        "" | "help" | "--help" => {
+            print!("{USAGE}");
+            return if command.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+        other => Err(fail::Failure::usage(format!("unknown command `{other}`; see --help"))),
+    };
+    fail::exit("axmq-bench", result)
+}
