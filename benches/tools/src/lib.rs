@@ -16,4 +16,4 @@ pub mod json;
 pub mod net;
 //pub mod probe;
 pub mod process;
-//pub mod scenario;
+pub mod scenario;
