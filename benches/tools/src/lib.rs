@@ -14,6 +14,6 @@ pub mod fleet;
 pub mod hist;
 pub mod json;
 pub mod net;
-//pub mod probe;
+pub mod probe;
 pub mod process;
 pub mod scenario;

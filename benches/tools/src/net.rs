@@ -72,7 +72,7 @@ pub fn check_descriptors(connections: u64) -> Result<(), Failure> {
     let needed = connections + DESCRIPTORS_KEPT;
     Err(Failure::run(format!(
         "too few descriptors: {connections} connections need {needed} in a process, which may \
-         have {}; run `ulimit -n {needed}` before, or spread them with --processes {}",
+         have {}; run `ulimit -n {needed}` before, or spread them over {} processes (conn, sub, pub: --processes)",
         max + DESCRIPTORS_KEPT,
         connections.div_ceil(max.max(1)),
     )))

@@ -21,6 +21,8 @@ What a broker costs, with every message accounted for:
   fanout   publishers and subscribers on one topic
   pairs    pairs of a publisher and a subscriber, with a topic each
   wild     exact, + and # filters on 10,000 topics
+  idle     memory of idle connections
+  storm    clients that all come and go at once
   floor    the same bytes as fanout or pairs, through a relay that is no broker
 ";
 
@@ -37,6 +39,8 @@ fn main() -> ExitCode {
         "fanout" => scenario::fanout(rest),
         "pairs" => scenario::pairs(rest),
         "wild" => scenario::wild(rest),
+        "idle" => scenario::herd::idle(rest),
+        "storm" => scenario::herd::storm(rest),
         "floor" => scenario::floor(rest),
         "relay" => scenario::relay::main(rest),
         "" | "help" | "--help" => {

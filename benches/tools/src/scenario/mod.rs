@@ -1,5 +1,6 @@
 //! Scenarios: loads whose cost for the broker is measured, with every message accounted for.
 
+pub mod herd;
 pub mod options;
 pub mod plan;
 pub mod relay;
