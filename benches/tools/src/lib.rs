@@ -1,13 +1,13 @@
 //! The measuring tools: what the programs `axmq-bench`, `axmq-probe` and `axmq-collect` are made
 //! of. They drive any broker over the network and link none.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![deny(missing_docs)]
 
 pub mod args;
 pub mod check;
 pub mod clock;
-//pub mod collect;
+pub mod collect;
 pub mod emqtt;
 pub mod fail;
 pub mod fleet;
@@ -17,3 +17,4 @@ pub mod net;
 pub mod probe;
 pub mod process;
 pub mod scenario;
+mod sys;

@@ -186,6 +186,7 @@ impl Dialer {
         }
         sockopt::set_tcp_nodelay(&fd, true)?;
         if let Some(source) = self.source(client) {
+            crate::sys::choose_port_late(&fd)?;
             bind(&fd, &SocketAddr::new(source, 0))?;
         }
         match connect(&fd, &target) {

@@ -35,6 +35,7 @@ const IDLE: &[Opt] = &[
 const STORM: &[Opt] = &[
     value('c', "count", "clients that connect and subscribe [15000]"),
     value('\0', "parallel", "connections on their way at once [512]"),
+    value('\0', "probe-cpu", "the processor that the prober is pinned to"),
     value('\0', "probe-interval", "ms between the samples of the prober [2]"),
     value('\0', "settle", "seconds before, between and after [2]"),
 ];
@@ -277,7 +278,14 @@ pub fn storm(arguments: &[String]) -> Result<(), Failure> {
         interval_ns: (interval_ms * 1e6) as u64,
         stop: Arc::clone(&stop),
     };
-    let prober = thread::spawn(move || probe::run(probe));
+    let cpu = parsed.number_if::<usize>("probe-cpu")?;
+    let prober = thread::spawn(move || {
+        if let Some(cpu) = cpu {
+            pollio::affinity::pin_current_thread(cpu)
+                .map_err(|error| Failure::run(format!("--probe-cpu {cpu}: {error}")))?;
+        }
+        probe::run(probe)
+    });
     let result = ride(&mut field, pid, count, settle_ns);
     stop.store(true, Ordering::Relaxed);
     let probed = prober.join().map_err(|_| Failure::run("the prober failed"))?;
