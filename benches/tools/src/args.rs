@@ -32,19 +32,34 @@ pub struct Opt {
 /// An option with a value.
 #[must_use]
 pub const fn value(short: char, long: &'static str, help: &'static str) -> Opt {
-    Opt { short, long, takes: Takes::Value, help }
+    Opt {
+        short,
+        long,
+        takes: Takes::Value,
+        help,
+    }
 }
 
 /// An option that is yes or no.
 #[must_use]
 pub const fn boolean(short: char, long: &'static str, help: &'static str) -> Opt {
-    Opt { short, long, takes: Takes::Bool, help }
+    Opt {
+        short,
+        long,
+        takes: Takes::Bool,
+        help,
+    }
 }
 
 /// An option without a value.
 #[must_use]
 pub const fn flag(short: char, long: &'static str, help: &'static str) -> Opt {
-    Opt { short, long, takes: Takes::Nothing, help }
+    Opt {
+        short,
+        long,
+        takes: Takes::Nothing,
+        help,
+    }
 }
 
 /// What the command line says.
@@ -58,12 +73,17 @@ impl Parsed {
     #[must_use]
     pub fn last(&self, long: &str) -> Option<&str> {
         let mut values = self.values.iter().rev();
-        values.find(|(name, _)| *name == long).map(|(_, value)| value.as_str())
+        values
+            .find(|(name, _)| *name == long)
+            .map(|(_, value)| value.as_str())
     }
 
     /// All values of an option, in their order.
     pub fn all<'a>(&'a self, long: &'a str) -> impl Iterator<Item = &'a str> {
-        self.values.iter().filter(move |(name, _)| *name == long).map(|(_, value)| value.as_str())
+        self.values
+            .iter()
+            .filter(move |(name, _)| *name == long)
+            .map(|(_, value)| value.as_str())
     }
 
     /// Whether a yes-or-no option is on; `default` if it is not there.
@@ -115,7 +135,9 @@ impl Parsed {
     pub fn version(&self, default: u8) -> Result<mqtt_codec::Version, Failure> {
         let number = self.number("version", default)?;
         mqtt_codec::Version::from_level(number).ok_or_else(|| {
-            Failure::usage(format!("--version is 3 (MQTT 3.1), 4 (3.1.1) or 5, not {number}"))
+            Failure::usage(format!(
+                "--version is 3 (MQTT 3.1), 4 (3.1.1) or 5, not {number}"
+            ))
         })
     }
 }
@@ -135,7 +157,11 @@ fn truth(text: &str) -> Option<bool> {
 /// An unknown option, a missing or a wrong value, an option that is refused.
 pub fn parse(tables: &[&[Opt]], args: &[String]) -> Result<Parsed, Failure> {
     let find = |pick: &dyn Fn(&Opt) -> bool| {
-        tables.iter().flat_map(|table| table.iter()).find(|opt| pick(opt)).copied()
+        tables
+            .iter()
+            .flat_map(|table| table.iter())
+            .find(|opt| pick(opt))
+            .copied()
     };
     let mut parsed = Parsed::default();
     let mut args = args.iter().peekable();
@@ -152,12 +178,19 @@ pub fn parse(tables: &[&[Opt]], args: &[String]) -> Result<Parsed, Failure> {
             let rest = letters.as_str();
             let rest = rest.strip_prefix('=').unwrap_or(rest);
             let attached = Some(rest.to_owned()).filter(|rest| !rest.is_empty());
-            (letter.and_then(|letter| find(&|opt| opt.short == letter)), attached)
+            (
+                letter.and_then(|letter| find(&|opt| opt.short == letter)),
+                attached,
+            )
         } else {
-            return Err(Failure::usage(format!("`{arg}` is not an option; see --help")));
+            return Err(Failure::usage(format!(
+                "`{arg}` is not an option; see --help"
+            )));
         };
         let Some(opt) = opt else {
-            return Err(Failure::usage(format!("unknown option `{arg}`; see --help")));
+            return Err(Failure::usage(format!(
+                "unknown option `{arg}`; see --help"
+            )));
         };
         let value = match (opt.takes, attached) {
             (Takes::Nothing, None) => "true".to_owned(),
@@ -168,7 +201,9 @@ pub fn parse(tables: &[&[Opt]], args: &[String]) -> Result<Parsed, Failure> {
                 let next = || args.next_if(|next| truth(next).is_some()).cloned();
                 let text = attached.or_else(next).unwrap_or_else(|| "true".to_owned());
                 let wrong = || format!("--{} is true or false, not `{text}`", opt.long);
-                truth(&text).ok_or_else(|| Failure::usage(wrong()))?.to_string()
+                truth(&text)
+                    .ok_or_else(|| Failure::usage(wrong()))?
+                    .to_string()
             }
             (Takes::Value, Some(text)) => text,
             (Takes::Value, None) => {
@@ -179,7 +214,10 @@ pub fn parse(tables: &[&[Opt]], args: &[String]) -> Result<Parsed, Failure> {
         if let Some(why) = opt.help.strip_prefix('!') {
             // `--ssl false` asks for nothing, so there is nothing to refuse.
             if value != "false" && value != "0" {
-                return Err(Failure::usage(format!("--{} is not supported: {why}", opt.long)));
+                return Err(Failure::usage(format!(
+                    "--{} is not supported: {why}",
+                    opt.long
+                )));
             }
             continue;
         }
@@ -196,7 +234,11 @@ pub fn usage(command: &str, about: &str, tables: &[&[Opt]]) -> String {
         if opt.help.starts_with('!') {
             continue;
         }
-        let short = if opt.short == '\0' { "   ".to_owned() } else { format!("-{},", opt.short) };
+        let short = if opt.short == '\0' {
+            "   ".to_owned()
+        } else {
+            format!("-{},", opt.short)
+        };
         let _ = writeln!(text, "  {short} --{:<22} {}", opt.long, opt.help);
     }
     text
@@ -245,7 +287,16 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_said() {
-        for line in ["--nothing", "-z", "word", "-c", "-S", "--ssl=true", "-l=1", "-C=perhaps"] {
+        for line in [
+            "--nothing",
+            "-z",
+            "word",
+            "-c",
+            "-S",
+            "--ssl=true",
+            "-l=1",
+            "-C=perhaps",
+        ] {
             assert_eq!(read(line).unwrap_err().code, 2, "{line}");
         }
         assert!(read("-c many").unwrap().number("count", 1).is_err());

@@ -5,7 +5,7 @@ pub const STAMP_BYTES: usize = 32;
 
 const MAGIC: u32 = 0x6178_6d71;
 
-/// What stands at the beginning of a payload; its last eight bytes repeat stream and number.
+/// What stands at the beginning of a payload; its last eight bytes are a sum of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {
     /// The stream: all messages of one publisher on one topic.
@@ -18,7 +18,8 @@ pub struct Stamp {
 
 impl Stamp {
     fn tail(&self) -> u64 {
-        self.number.rotate_left(32) ^ u64::from(self.stream)
+        let mixed = self.sent_ns.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.number.rotate_left(32) ^ u64::from(self.stream) ^ mixed
     }
 
     /// Writes the stamp over the beginning and the end of a payload.
@@ -72,7 +73,10 @@ pub enum Seen {
 pub struct Tracker {
     next: u64,
     /// The gaps below `next`, as ranges, in order.
-    #[allow(clippy::box_collection, reason = "8 bytes instead of 24, a tracker a pair")]
+    #[allow(
+        clippy::box_collection,
+        reason = "8 bytes instead of 24, a tracker a pair"
+    )]
     gaps: Option<Box<Vec<(u64, u64)>>>,
 }
 
@@ -94,7 +98,9 @@ impl Tracker {
             self.next = number + 1;
             return Seen::InOrder;
         }
-        let Some(gaps) = &mut self.gaps else { return Seen::Again };
+        let Some(gaps) = &mut self.gaps else {
+            return Seen::Again;
+        };
         let at = gaps.partition_point(|&(_, end)| end <= number);
         match gaps.get(at).copied() {
             Some((start, end)) if start <= number => {
@@ -158,7 +164,11 @@ impl Verdict {
             .filter(|&(count, _)| count > 0)
             .map(|(count, name)| format!("{count} {name}"))
             .collect();
-        if named.is_empty() { None } else { Some(named.join(", ")) }
+        if named.is_empty() {
+            None
+        } else {
+            Some(named.join(", "))
+        }
     }
 }
 
@@ -168,12 +178,16 @@ mod tests {
 
     #[test]
     fn a_stamp_is_read_back_and_a_torn_one_is_not() {
-        let stamp = Stamp { stream: 7, number: 1 << 40, sent_ns: 99 };
+        let stamp = Stamp {
+            stream: 7,
+            number: 1 << 40,
+            sent_ns: 99,
+        };
         let mut payload = vec![b'a'; 256];
         stamp.write(&mut payload);
         assert_eq!(Stamp::read(&payload), Some(stamp));
         assert_eq!(Stamp::read(&payload[..255]), None);
-        for at in [0, 5, 9, 250] {
+        for at in [0, 5, 9, 17, 250] {
             let mut torn = payload.clone();
             torn[at] ^= 1;
             assert_eq!(Stamp::read(&torn), None, "{at}");

@@ -75,7 +75,10 @@ mod tests {
             assert_eq!(utc(seconds * 1_000_000_000), text);
             assert_eq!(from_utc(text), Some(seconds * 1_000_000_000), "{text}");
         }
-        assert_eq!(from_utc("2025-12-31T04:06:27.250Z"), Some(1_767_153_987_250_000_000));
+        assert_eq!(
+            from_utc("2025-12-31T04:06:27.250Z"),
+            Some(1_767_153_987_250_000_000)
+        );
         assert_eq!(from_utc("yesterday"), None);
     }
 }

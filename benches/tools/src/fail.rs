@@ -15,19 +15,28 @@ impl Failure {
     /// The run cannot begin or go on.
     #[must_use]
     pub fn run(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 1 }
+        Self {
+            message: message.into(),
+            code: 1,
+        }
     }
 
     /// The command line is wrong.
     #[must_use]
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 2 }
+        Self {
+            message: message.into(),
+            code: 2,
+        }
     }
 
     /// The run is complete, and what was delivered is not what was promised.
     #[must_use]
     pub fn verdict(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: 3 }
+        Self {
+            message: message.into(),
+            code: 3,
+        }
     }
 }
 

@@ -58,7 +58,11 @@ impl Client {
     pub fn subscribe(&mut self, version: Version, id: PacketId, filters: &[&str], qos: QoS) {
         let filters: Vec<_> = filters
             .iter()
-            .map(|filter| mqtt_codec::SubscribeFilter { filter, qos, ..Default::default() })
+            .map(|filter| mqtt_codec::SubscribeFilter {
+                filter,
+                qos,
+                ..Default::default()
+            })
             .collect();
         let subscribe = encode::Subscribe {
             packet_id: id,
@@ -66,7 +70,8 @@ impl Client {
             subscription_identifier: None,
             user_properties: &[],
         };
-        self.out.extend_from_slice(&subscribe.encode_to_vec(version));
+        self.out
+            .extend_from_slice(&subscribe.encode_to_vec(version));
     }
 }
 
@@ -193,14 +198,25 @@ impl Fleet {
         let token = Token(u64::from(slot.generation) << 32 | u64::from(id));
         io.add_stream(&stream, token, Interest::BOTH, Mode::Edge)?;
         let (out, rest) = (Vec::new(), Vec::new());
-        slot.client = Some(Client { stream, open: false, dirty: false, out, sent: 0, rest });
+        slot.client = Some(Client {
+            stream,
+            open: false,
+            dirty: false,
+            out,
+            sent: 0,
+            rest,
+        });
         self.open += 1;
         Ok(())
     }
 
     /// A client, if it is there and its TCP connection stands.
     pub fn client(&mut self, id: u32) -> Option<&mut Client> {
-        self.slots.get_mut(id as usize)?.client.as_mut().filter(|client| client.open)
+        self.slots
+            .get_mut(id as usize)?
+            .client
+            .as_mut()
+            .filter(|client| client.open)
     }
 
     /// Says that a client has something to send.
@@ -242,7 +258,9 @@ impl Fleet {
     fn flush(&mut self) {
         let mut dirty = std::mem::take(&mut self.dirty);
         for id in dirty.drain(..) {
-            let Some(client) = self.slots[id as usize].client.as_mut() else { continue };
+            let Some(client) = self.slots[id as usize].client.as_mut() else {
+                continue;
+            };
             client.dirty = false;
             if let Err(error) = client.send() {
                 self.fail(id, Closed::Broken(error));
@@ -255,7 +273,10 @@ impl Fleet {
 impl Client {
     fn send(&mut self) -> io::Result<()> {
         while self.open && self.sent < self.out.len() {
-            match self.stream.write_vectored(&[IoSlice::new(&self.out[self.sent..])]) {
+            match self
+                .stream
+                .write_vectored(&[IoSlice::new(&self.out[self.sent..])])
+            {
                 Ok(count) => self.sent += count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
@@ -293,8 +314,17 @@ impl<L: Load> Runner<L> {
     }
 
     fn serve(&mut self, id: u32, readiness: Readiness) -> Result<Progress, Closed> {
-        let Fleet { slots, dirty, buf, known, version, .. } = &mut self.fleet;
-        let Some(client) = slots[id as usize].client.as_mut() else { return Ok(Progress::Done) };
+        let Fleet {
+            slots,
+            dirty,
+            buf,
+            known,
+            version,
+            ..
+        } = &mut self.fleet;
+        let Some(client) = slots[id as usize].client.as_mut() else {
+            return Ok(Progress::Done);
+        };
         if !client.open {
             if let Ok(Some(error)) = client.stream.take_error() {
                 return Err(Closed::NotConnected(error));
@@ -340,8 +370,15 @@ impl<L: Load> Runner<L> {
                 }
             }
             let read_ns = clock::now_ns();
-            let mut taken = Taken { load: &mut self.load, known, version: *version, read_ns };
-            let used = taken.packets(client, id, &buf[..end]).map_err(Closed::Protocol)?;
+            let mut taken = Taken {
+                load: &mut self.load,
+                known,
+                version: *version,
+                read_ns,
+            };
+            let used = taken
+                .packets(client, id, &buf[..end])
+                .map_err(Closed::Protocol)?;
             client.rest.extend_from_slice(&buf[used..end]);
             // What came before the end has been taken.
             if let Some(why) = gone {
@@ -402,7 +439,9 @@ impl<L: Load> Taken<'_, L> {
     #[inline]
     fn known_message(&mut self, client: &mut Client, id: u32, rest: &[u8]) -> Option<usize> {
         let known = &*self.known;
-        let bytes = rest.get(..known.total_len).filter(|bytes| !bytes.is_empty())?;
+        let bytes = rest
+            .get(..known.total_len)
+            .filter(|bytes| !bytes.is_empty())?;
         let mut tail = bytes.strip_prefix(known.head.as_slice())?;
         let mut packet_id = None;
         if known.qos != QoS::AtMostOnce {
@@ -430,7 +469,9 @@ impl<L: Load> Taken<'_, L> {
         }
         let known = &mut *self.known;
         known.head.clear();
-        known.head.extend_from_slice(&bytes[..publish.topic_range().end]);
+        known
+            .head
+            .extend_from_slice(&bytes[..publish.topic_range().end]);
         known.topic.clear();
         known.topic.push_str(publish.topic());
         known.qos = publish.qos();

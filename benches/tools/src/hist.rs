@@ -14,7 +14,11 @@ pub struct Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         let octaves = (u64::BITS - STEP_BITS) as usize;
-        Self { counts: vec![0; STEPS * (octaves + 1)], total: 0, max: 0 }
+        Self {
+            counts: vec![0; STEPS * (octaves + 1)],
+            total: 0,
+            max: 0,
+        }
     }
 }
 
@@ -90,7 +94,10 @@ mod tests {
         for value in 0..100_000_u64 {
             let index = index(value);
             assert!(index == last || index == last + 1, "{value}");
-            assert!(upper(index) >= value && upper(index) - value <= value / 64, "{value}");
+            assert!(
+                upper(index) >= value && upper(index) - value <= value / 64,
+                "{value}"
+            );
             last = index;
         }
         let mut histogram = Histogram::default();
@@ -104,9 +111,17 @@ mod tests {
         for value in 1..=1_000 {
             histogram.record(value * 1_000);
         }
-        for (q, exact) in [(0.5, 500_000), (0.95, 950_000), (0.99, 990_000), (1.0, 1_000_000)] {
+        for (q, exact) in [
+            (0.5, 500_000),
+            (0.95, 950_000),
+            (0.99, 990_000),
+            (1.0, 1_000_000),
+        ] {
             let found = histogram.quantile(q);
-            assert!(found >= exact && found <= exact + exact / 64, "{q}: {found}");
+            assert!(
+                found >= exact && found <= exact + exact / 64,
+                "{q}: {found}"
+            );
         }
         assert_eq!((histogram.total(), histogram.max()), (1_000, 1_000_000));
         histogram.clear();

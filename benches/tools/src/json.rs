@@ -10,7 +10,9 @@ pub struct Object {
 
 impl Default for Object {
     fn default() -> Self {
-        Self { text: "{".to_owned() }
+        Self {
+            text: "{".to_owned(),
+        }
     }
 }
 
@@ -105,6 +107,9 @@ mod tests {
             .number("x", f64::NAN)
             .object("o", inner)
             .finish();
-        assert_eq!(text, "{\"a\\\"b\": \"line\\u000a\", \"n\": 7, \"x\": null, \"o\": {\"yes\": true}}");
+        assert_eq!(
+            text,
+            "{\"a\\\"b\": \"line\\u000a\", \"n\": 7, \"x\": null, \"o\": {\"yes\": true}}"
+        );
     }
 }

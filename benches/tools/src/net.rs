@@ -40,10 +40,17 @@ pub fn resolve(hosts: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         // A broker that listens on one family of "localhost" listens on IPv4 more often.
         let first = found.iter().find(|addr| addr.is_ipv4()).or(found.first());
         first.copied().ok_or_else(|| {
-            Failure::run(format!("unknown host `{host}`: give a name or an address with -h"))
+            Failure::run(format!(
+                "unknown host `{host}`: give a name or an address with -h"
+            ))
         })
     };
-    hosts.split(',').map(str::trim).filter(|host| !host.is_empty()).map(resolve_one).collect()
+    hosts
+        .split(',')
+        .map(str::trim)
+        .filter(|host| !host.is_empty())
+        .map(resolve_one)
+        .collect()
 }
 
 /// Raises the soft limit of descriptors to the hard one and returns how many connections fit.
@@ -51,7 +58,10 @@ pub fn resolve(hosts: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
 pub fn connections_max() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        let raised = Rlimit {
+            current: limit.maximum,
+            maximum: limit.maximum,
+        };
         // If it is refused, the soft limit holds, which is read below.
         let _ = setrlimit(Resource::Nofile, raised);
     }
@@ -72,7 +82,8 @@ pub fn check_descriptors(connections: u64) -> Result<(), Failure> {
     let needed = connections + DESCRIPTORS_KEPT;
     Err(Failure::run(format!(
         "too few descriptors: {connections} connections need {needed} in a process, which may \
-         have {}; run `ulimit -n {needed}` before, or spread them over {} processes (conn, sub, pub: --processes)",
+         have {}; run `ulimit -n {needed}` before, or spread them over {} \
+         processes (conn, sub, pub: --processes)",
         max + DESCRIPTORS_KEPT,
         connections.div_ceil(max.max(1)),
     )))
@@ -82,7 +93,9 @@ pub fn check_descriptors(connections: u64) -> Result<(), Failure> {
 #[must_use]
 pub fn ports_an_address() -> u64 {
     let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut ends = range.split_ascii_whitespace().map(|end| end.parse::<u64>().unwrap_or(0));
+    let mut ends = range
+        .split_ascii_whitespace()
+        .map(|end| end.parse::<u64>().unwrap_or(0));
     match (ends.next(), ends.next()) {
         (Some(low), Some(high)) if high > low => high - low + 1,
         _ => 28_232,
@@ -137,7 +150,11 @@ impl Dialer {
                 connections.div_ceil(ports),
             )));
         }
-        Ok(Self { targets, sources, small_buffers: false })
+        Ok(Self {
+            targets,
+            sources,
+            small_buffers: false,
+        })
     }
 
     /// Asks for the smallest socket buffers there are.
@@ -157,7 +174,9 @@ impl Dialer {
     #[must_use]
     pub fn source(&self, client: u64) -> Option<IpAddr> {
         let count = self.sources.len() as u64;
-        client.checked_rem(count).map(|at| self.sources[at as usize])
+        client
+            .checked_rem(count)
+            .map(|at| self.sources[at as usize])
     }
 
     /// The target of a client.
@@ -177,7 +196,11 @@ impl Dialer {
     /// Those of `socket(2)`, `bind(2)` and `connect(2)` that come at once.
     pub fn dial(&self, client: u64) -> io::Result<Stream> {
         let target = self.target(client);
-        let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let family = if target.is_ipv4() {
+            AddressFamily::INET
+        } else {
+            AddressFamily::INET6
+        };
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(family, SocketType::STREAM, flags, None)?;
         if self.small_buffers {
@@ -253,7 +276,10 @@ mod tests {
         assert_eq!(found[0].to_string(), "127.0.0.1:1883");
         assert_eq!(found[1].to_string(), "[::1]:1883");
         let failure = resolve("no.such.host.invalid", 1883).unwrap_err();
-        assert!(failure.message.contains("no.such.host.invalid"), "{failure}");
+        assert!(
+            failure.message.contains("no.such.host.invalid"),
+            "{failure}"
+        );
     }
 
     #[test]
@@ -264,7 +290,10 @@ mod tests {
         let failure = Dialer::new(vec![remote], None, ports * 3 + 1, 0).unwrap_err();
         assert!(failure.message.contains("4 source addresses"), "{failure}");
         let two = Some("192.0.2.7,192.0.2.8");
-        assert_eq!(Dialer::new(vec![remote], two, ports * 2, 0).unwrap().pool(), 2);
+        assert_eq!(
+            Dialer::new(vec![remote], two, ports * 2, 0).unwrap().pool(),
+            2
+        );
         assert!(Dialer::new(vec![remote], two, ports * 2 + 1, 0).is_err());
         assert!(Dialer::new(vec![remote], Some("here"), 1, 0).is_err());
         let dialer = Dialer::new(vec![local], None, ports * 3, 0).unwrap();

@@ -93,7 +93,7 @@ struct Prober {
 /// If the broker does not let the prober in, or loses it, or if samples did not come.
 pub fn run(options: Options) -> Result<Probed, Failure> {
     let now_ns = clock::now_ns();
-    let unique = format!("{}-{now_ns:x}", std::process::id());
+    let unique = format!("{}-{:x}", std::process::id(), now_ns & 0xffff_ffff);
     let version = options.version;
     let load = Prober {
         options,
@@ -108,7 +108,10 @@ pub fn run(options: Options) -> Result<Probed, Failure> {
     };
     let epoll = Epoll::new().map_err(|error| Failure::run(format!("no epoll: {error}")))?;
     let mut reactor = Reactor::new(epoll, ReactorOptions::default());
-    let mut runner = Runner { fleet: Fleet::new(1, version), load };
+    let mut runner = Runner {
+        fleet: Fleet::new(1, version),
+        load,
+    };
     reactor
         .run(&mut runner, |runner| runner.load.end.is_some())
         .map_err(|error| Failure::run(format!("waiting for events: {error}")))?;
@@ -126,7 +129,11 @@ impl Prober {
     }
 
     fn send(&mut self, client: &mut Client, due_ns: u64) {
-        let stamp = Stamp { stream: 0, number: self.probed.sent, sent_ns: due_ns };
+        let stamp = Stamp {
+            stream: 0,
+            number: self.probed.sent,
+            sent_ns: due_ns,
+        };
         stamp.write(&mut self.payload);
         let head = PublishHead {
             qos: self.options.qos,
@@ -135,7 +142,9 @@ impl Prober {
             payload_len: self.payload.len(),
             ..Default::default()
         };
-        client.out.extend_from_slice(&head.encode_to_vec(self.options.version, &self.payload));
+        client
+            .out
+            .extend_from_slice(&head.encode_to_vec(self.options.version, &self.payload));
         self.packet_id = self.packet_id.next();
         self.probed.sent += 1;
     }
@@ -147,35 +156,52 @@ impl Prober {
 
 impl Load for Prober {
     fn opened(&mut self, client: &mut Client, _: u32) {
-        let client_id = format!("axmq-probe-{}", self.topic.rsplit('/').next().unwrap_or("0"));
+        let client_id = format!(
+            "axmq-probe-{}",
+            self.topic.rsplit('/').next().unwrap_or("0")
+        );
         let connect = encode::Connect {
             client_id: &client_id,
             clean_start: true,
             keep_alive: 0,
             ..Default::default()
         };
-        client.out.extend_from_slice(&connect.encode_to_vec(self.options.version));
+        client
+            .out
+            .extend_from_slice(&connect.encode_to_vec(self.options.version));
     }
 
     fn message(&mut self, client: &mut Client, _: u32, message: &Message<'_>) {
         client.answer_publish(self.options.version, message.qos, message.id);
-        let Some(stamp) = Stamp::read(message.payload) else { return };
+        let Some(stamp) = Stamp::read(message.payload) else {
+            return;
+        };
         let latency_ns = message.read_ns.saturating_sub(stamp.sent_ns);
-        self.probed.samples.push(Sample { due_ns: stamp.sent_ns, latency_ns });
+        self.probed.samples.push(Sample {
+            due_ns: stamp.sent_ns,
+            latency_ns,
+        });
     }
 
     fn packet(&mut self, client: &mut Client, _: u32, packet: &Packet<'_>) {
         let version = self.options.version;
         match packet {
             Packet::ConnAck(ack) if ack.reason().is_error() => {
-                self.fail(format!("the broker refuses the prober: {}", ack.reason().name()));
+                self.fail(format!(
+                    "the broker refuses the prober: {}",
+                    ack.reason().name()
+                ));
             }
             Packet::ConnAck(_) => {
                 let topic = self.topic.clone();
                 client.subscribe(version, PacketId::MIN, &[&topic], self.options.qos);
             }
             Packet::SubAck(ack) => match ack.codes().find(|code| code.is_error()) {
-                Some(code) => self.fail(format!("the broker refuses {}: {}", self.topic, code.name())),
+                Some(code) => self.fail(format!(
+                    "the broker refuses {}: {}",
+                    self.topic,
+                    code.name()
+                )),
                 None => self.begin_ns = Some(clock::now_ns() + self.options.interval_ns),
             },
             Packet::PubRec(ack) if !ack.reason().is_error() => {

@@ -35,20 +35,26 @@ impl Usage {
             let mut usage = Self::default();
             for task in fs::read_dir(format!("/proc/{pid}/task"))? {
                 // A thread may end between the listing and the reading.
-                usage.add_task(&task?.path()).or_else(|error| match error.kind() {
-                    io::ErrorKind::NotFound => Ok(()),
-                    _ => Err(error),
-                })?;
+                usage
+                    .add_task(&task?.path())
+                    .or_else(|error| match error.kind() {
+                        io::ErrorKind::NotFound => Ok(()),
+                        _ => Err(error),
+                    })?;
             }
             let statm = fs::read_to_string(format!("/proc/{pid}/statm"))?;
             let page = rustix::param::page_size() as u64;
-            let mut pages = statm.split_ascii_whitespace().map(|n| n.parse().unwrap_or(0_u64));
+            let mut pages = statm
+                .split_ascii_whitespace()
+                .map(|n| n.parse().unwrap_or(0_u64));
             usage.vsz_bytes = pages.next().unwrap_or(0) * page;
             usage.rss_bytes = pages.next().unwrap_or(0) * page;
             Ok(usage)
         };
         read().map_err(|error| {
-            Failure::run(format!("cannot read /proc/{pid}: {error}; is --pid the broker's?"))
+            Failure::run(format!(
+                "cannot read /proc/{pid}: {error}; is --pid the broker's?"
+            ))
         })
     }
 
@@ -63,11 +69,15 @@ impl Usage {
 
     fn add_task(&mut self, task: &std::path::Path) -> io::Result<()> {
         let schedstat = fs::read_to_string(task.join("schedstat"))?;
-        let mut fields = schedstat.split_ascii_whitespace().map(|n| n.parse().unwrap_or(0_u64));
+        let mut fields = schedstat
+            .split_ascii_whitespace()
+            .map(|n| n.parse().unwrap_or(0_u64));
         self.cpu_ns += fields.next().unwrap_or(0);
         self.wait_ns += fields.next().unwrap_or(0);
         for line in fs::read_to_string(task.join("status"))?.lines() {
-            let Some((key, value)) = line.split_once(':') else { continue };
+            let Some((key, value)) = line.split_once(':') else {
+                continue;
+            };
             let counter = match key {
                 "voluntary_ctxt_switches" => &mut self.voluntary,
                 "nonvoluntary_ctxt_switches" => &mut self.involuntary,

@@ -3,7 +3,10 @@
 //! Ground rules: a descriptor is borrowed for the length of the call, the value lies on the stack
 //! until the call returns, and the kernel only reads it.
 
-#![allow(unsafe_code, reason = "setsockopt with an option that rustix does not know")]
+#![allow(
+    unsafe_code,
+    reason = "setsockopt with an option that rustix does not know"
+)]
 
 use std::{
     io,
@@ -11,7 +14,9 @@ use std::{
 };
 
 /// Lets `connect(2)` choose the port of a socket that is bound to an address with port 0, so that a
-/// port serves several targets and `bind(2)` need not search (`IP_BIND_ADDRESS_NO_PORT`, Linux 4.2).
+/// port serves several targets and `bind(2)` need not search.
+///
+/// This is `IP_BIND_ADDRESS_NO_PORT`, Linux 4.2.
 ///
 /// # Errors
 ///
@@ -29,5 +34,9 @@ pub fn choose_port_late(socket: impl AsFd) -> io::Result<()> {
             size_of::<libc::c_int>() as libc::socklen_t,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }

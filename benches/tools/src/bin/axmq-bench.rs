@@ -45,9 +45,15 @@ fn main() -> ExitCode {
         "relay" => scenario::relay::main(rest),
         "" | "help" | "--help" => {
             print!("{USAGE}");
-            return if command.is_empty() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+            return if command.is_empty() {
+                ExitCode::from(2)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
-        other => Err(fail::Failure::usage(format!("unknown command `{other}`; see --help"))),
+        other => Err(fail::Failure::usage(format!(
+            "unknown command `{other}`; see --help"
+        ))),
     };
     fail::exit("axmq-bench", result)
 }

@@ -28,7 +28,11 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> Result<(), Failure> {
     let (command, rest) = match arguments.split_first() {
         Some((command, rest)) => (command.as_str(), rest),
-        None => return Err(Failure::usage("broker, loadgen, prober, rates or summary? see --help")),
+        None => {
+            return Err(Failure::usage(
+                "broker, loadgen, prober, rates or summary? see --help",
+            ));
+        }
     };
     let role = match command {
         "broker" => Role::Broker,
@@ -37,12 +41,20 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
         "rates" => return each(rest, &rates),
         "summary" => return each(rest, &show),
         "help" | "--help" => return say(USAGE),
-        other => return Err(Failure::usage(format!("unknown command `{other}`; see --help"))),
+        other => {
+            return Err(Failure::usage(format!(
+                "unknown command `{other}`; see --help"
+            )));
+        }
     };
     let parsed = args::parse(&[OPTIONS], rest)?;
     if parsed.is("help", false) {
         let name = format!("axmq-collect {command}");
-        return say(&args::usage(&name, "Writes meta.txt and raw.csv to a new folder.", &[OPTIONS]));
+        return say(&args::usage(
+            &name,
+            "Writes meta.txt and raw.csv to a new folder.",
+            &[OPTIONS],
+        ));
     }
     collect::collect(role, &parsed)
 }

@@ -24,7 +24,11 @@ const OPTIONS: &[Opt] = &[
     value('q', "qos", "QoS of both directions [0]"),
     value('V', "version", "protocol: 3, 4 or 5 [4]"),
     value('\0', "ifaddr", "source address"),
-    flag('\0', "json", "the result as one JSON object, in nanoseconds"),
+    flag(
+        '\0',
+        "json",
+        "the result as one JSON object, in nanoseconds",
+    ),
 ];
 
 fn main() -> ExitCode {
@@ -41,9 +45,14 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
     let samples = parsed.number("samples", 2_000_u64)?;
     let interval_ms = parsed.number("interval", 10.0_f64)?;
     if samples == 0 || !(0.0..=3_600_000.0).contains(&interval_ms) {
-        return Err(Failure::usage("-n is at least 1 and -i between 0 and 3600000 ms"));
+        return Err(Failure::usage(
+            "-n is at least 1 and -i between 0 and 3600000 ms",
+        ));
     }
-    let targets = net::resolve(parsed.last("host").unwrap_or("localhost"), parsed.number("port", 1883)?)?;
+    let targets = net::resolve(
+        parsed.last("host").unwrap_or("localhost"),
+        parsed.number("port", 1883)?,
+    )?;
     let probed = probe::run(probe::Options {
         dialer: Dialer::new(targets, parsed.last("ifaddr"), 1, 0)?,
         version: parsed.version(4)?,
@@ -56,7 +65,11 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
     if parsed.is("json", false) {
         return say(&(latencies(&histogram).finish() + "\n"));
     }
-    let mut sorted: Vec<u64> = probed.samples.iter().map(|sample| sample.latency_ns).collect();
+    let mut sorted: Vec<u64> = probed
+        .samples
+        .iter()
+        .map(|sample| sample.latency_ns)
+        .collect();
     sorted.sort_unstable();
     let point = |percent: usize| {
         let at = (sorted.len() * percent / 100).min(sorted.len() - 1);

@@ -24,10 +24,26 @@ use crate::{
 pub const OPTIONS: &[Opt] = &[
     flag('\0', "help", "this text"),
     value('\0', "tag", "name of the experiment (EXP_TAG) [run]"),
-    value('\0', "duration", "seconds; 0: until it is killed (DURATION_SEC) [0]"),
-    value('\0', "interval", "seconds between the rows (INTERVAL_SEC) [1]"),
-    value('\0', "interface", "network interface (INTERFACE) [that of the default route]"),
-    value('p', "port", "the broker's port, for the meta data (PORT) [1883]"),
+    value(
+        '\0',
+        "duration",
+        "seconds; 0: until it is killed (DURATION_SEC) [0]",
+    ),
+    value(
+        '\0',
+        "interval",
+        "seconds between the rows (INTERVAL_SEC) [1]",
+    ),
+    value(
+        '\0',
+        "interface",
+        "network interface (INTERFACE) [that of the default route]",
+    ),
+    value(
+        'p',
+        "port",
+        "the broker's port, for the meta data (PORT) [1883]",
+    ),
     value('\0', "pid", "the broker's process (PID)"),
     value('o', "out", "folder for the runs [metrics/runs]"),
 ];
@@ -73,19 +89,30 @@ impl Role {
 
 fn setting(parsed: &Parsed, option: &str, variable: &str) -> Option<String> {
     let given = parsed.last(option).map(str::to_owned);
-    given.or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
+    given
+        .or_else(|| std::env::var(variable).ok())
+        .filter(|value| !value.is_empty())
 }
 
 fn number(parsed: &Parsed, option: &str, variable: &str, default: f64) -> Result<f64, Failure> {
-    let Some(text) = setting(parsed, option, variable) else { return Ok(default) };
-    let value = text.trim().parse::<f64>().ok().filter(|value| (0.0..=1e9).contains(value));
+    let Some(text) = setting(parsed, option, variable) else {
+        return Ok(default);
+    };
+    let value = text
+        .trim()
+        .parse::<f64>()
+        .ok()
+        .filter(|value| (0.0..=1e9).contains(value));
     value.ok_or_else(|| Failure::usage(format!("{variable} wants a number, not `{text}`")))
 }
 
 /// The interface of the default route, or the loopback one.
 fn default_interface() -> String {
     let routes = fs::read_to_string("/proc/net/route").unwrap_or_default();
-    let mut rows = routes.lines().skip(1).map(|row| row.split_ascii_whitespace());
+    let mut rows = routes
+        .lines()
+        .skip(1)
+        .map(|row| row.split_ascii_whitespace());
     let default = rows.find_map(|mut row| {
         let (name, target) = (row.next()?, row.next()?);
         (target == "00000000").then(|| name.to_owned())
@@ -94,7 +121,12 @@ fn default_interface() -> String {
 }
 
 fn meta(run: &str, interface: &str, port: f64, pid: Option<u32>, interval_s: f64) -> String {
-    let proc = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let proc = |path: &str| {
+        fs::read_to_string(path)
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
     let cpus = thread::available_parallelism().map_or(0, std::num::NonZero::get);
     let mut text = format!(
         "time_utc={}\nrun={run}\nhostname={}\nkernel={}\ncpu_count={cpus}\ninterface={interface}\n\
@@ -134,7 +166,9 @@ fn wait_until(end: Instant) {
 pub fn collect(role: Role, parsed: &Parsed) -> Result<(), Failure> {
     let tag = setting(parsed, "tag", "EXP_TAG").unwrap_or_else(|| "run".to_owned());
     if tag.contains('/') {
-        return Err(Failure::usage(format!("EXP_TAG is part of a folder's name, not `{tag}`")));
+        return Err(Failure::usage(format!(
+            "EXP_TAG is part of a folder's name, not `{tag}`"
+        )));
     }
     let duration_s = number(parsed, "duration", "DURATION_SEC", 0.0)?;
     let interval_s = number(parsed, "interval", "INTERVAL_SEC", 1.0)?;

@@ -29,9 +29,14 @@ impl Rates {
         let header = lines.next().map_or("", |(_, line)| line);
         let names: Vec<&str> = header.split(',').collect();
         if names.get(..2) != Some(&["time_utc", "iface"]) {
-            return Err(Failure::run("this is no raw.csv: its first line begins otherwise"));
+            return Err(Failure::run(
+                "this is no raw.csv: its first line begins otherwise",
+            ));
         }
-        let gauge: Vec<bool> = names[2..].iter().map(|name| GAUGES.contains(name)).collect();
+        let gauge: Vec<bool> = names[2..]
+            .iter()
+            .map(|name| GAUGES.contains(name))
+            .collect();
         let column = |(name, gauge): (&&str, &bool)| match gauge {
             true => (*name).to_owned(),
             false => format!("{name}_per_s"),
@@ -53,7 +58,11 @@ impl Rates {
             {
                 let seconds = (time_ns - then_ns) as f64 / 1e9;
                 let rate = |((now, before), gauge): ((&Option<f64>, &Option<f64>), &bool)| {
-                    if *gauge { *now } else { Some((((*now)? - (*before)?) / seconds).max(0.0)) }
+                    if *gauge {
+                        *now
+                    } else {
+                        Some((((*now)? - (*before)?) / seconds).max(0.0))
+                    }
                 };
                 let row = values.iter().zip(before).zip(&gauge).map(rate).collect();
                 rows.push((fields[0].to_owned(), time_ns, fields[1].to_owned(), row));
@@ -85,7 +94,11 @@ impl Rates {
     #[must_use]
     pub fn steady(&self) -> Vec<(String, Option<f64>)> {
         let end_ns = self.rows.last().map_or(0, |row| row.1);
-        let steady: Vec<_> = self.rows.iter().filter(|row| row.1 + STEADY_NS > end_ns).collect();
+        let steady: Vec<_> = self
+            .rows
+            .iter()
+            .filter(|row| row.1 + STEADY_NS > end_ns)
+            .collect();
         let median = |at: usize| {
             let mut values: Vec<f64> = steady.iter().filter_map(|row| row.3[at]).collect();
             values.sort_by(f64::total_cmp);
@@ -97,7 +110,9 @@ impl Rates {
             }
         };
         let columns = self.columns.iter().enumerate();
-        columns.map(|(at, name)| (name.clone(), median(at))).collect()
+        columns
+            .map(|(at, name)| (name.clone(), median(at)))
+            .collect()
     }
 }
 
@@ -106,9 +121,11 @@ impl Rates {
 pub fn summary(rates: &Rates, json: bool) -> String {
     let steady = rates.steady();
     if json {
-        let object = steady.iter().fold(Object::default(), |object, (name, value)| {
-            object.number(name, value.unwrap_or(f64::NAN))
-        });
+        let object = steady
+            .iter()
+            .fold(Object::default(), |object, (name, value)| {
+                object.number(name, value.unwrap_or(f64::NAN))
+            });
         return object.finish() + "\n";
     }
     let mut text = String::new();
@@ -116,7 +133,11 @@ pub fn summary(rates: &Rates, json: bool) -> String {
         let _ = match value {
             None => writeln!(text, "{name:24} -"),
             Some(value) if name.ends_with("bytes_per_s") => {
-                writeln!(text, "{name:24} {value:.0} ({:.1} MiB/s)", value / f64::from(1 << 20))
+                writeln!(
+                    text,
+                    "{name:24} {value:.0} ({:.1} MiB/s)",
+                    value / f64::from(1 << 20)
+                )
             }
             Some(value) if name.ends_with("_kb") => {
                 writeln!(text, "{name:24} {value:.0} ({:.1} MiB)", value / 1024.0)
@@ -155,16 +176,24 @@ mod tests {
     fn only_the_last_minute_counts() {
         let mut raw = String::from("time_utc,iface,ctxt\n");
         for minute in 0..3_u32 {
-            let _ = writeln!(raw, "2025-12-31T04:0{minute}:00Z,eth0,{}", minute * minute * 60);
+            let _ = writeln!(
+                raw,
+                "2025-12-31T04:0{minute}:00Z,eth0,{}",
+                minute * minute * 60
+            );
         }
         assert_eq!(Rates::from_raw(&raw).unwrap().steady()[0].1, Some(3.0));
     }
 
     #[test]
     fn what_is_no_raw_file_is_refused() {
-        for raw in ["", "a,b,c\n", "time_utc,iface,ctxt\nnow,eth0,3\n", "time_utc,iface,ctxt\n\
-                    2025-12-31T04:06:27Z,eth0\n"]
-        {
+        for raw in [
+            "",
+            "a,b,c\n",
+            "time_utc,iface,ctxt\nnow,eth0,3\n",
+            "time_utc,iface,ctxt\n\
+                    2025-12-31T04:06:27Z,eth0\n",
+        ] {
             assert!(Rates::from_raw(raw).is_err(), "{raw}");
         }
     }

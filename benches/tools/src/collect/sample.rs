@@ -24,7 +24,10 @@ fn read(path: &str) -> Result<String, Failure> {
 }
 
 fn field(line: &str, at: usize) -> u64 {
-    line.split_ascii_whitespace().nth(at).and_then(|field| field.parse().ok()).unwrap_or(0)
+    line.split_ascii_whitespace()
+        .nth(at)
+        .and_then(|field| field.parse().ok())
+        .unwrap_or(0)
 }
 
 /// The received and sent bytes and packets of an interface.
@@ -33,25 +36,40 @@ fn traffic(devices: &str, interface: &str) -> Option<[u64; 4]> {
         let (name, counters) = line.split_once(':')?;
         (name.trim() == interface).then_some(counters)
     })?;
-    Some([field(line, 0), field(line, 1), field(line, 8), field(line, 9)])
+    Some([
+        field(line, 0),
+        field(line, 1),
+        field(line, 8),
+        field(line, 9),
+    ])
 }
 
 fn total(stat: &str, name: &str) -> u64 {
-    let line = stat.lines().find(|line| line.split_ascii_whitespace().next() == Some(name));
+    let line = stat
+        .lines()
+        .find(|line| line.split_ascii_whitespace().next() == Some(name));
     line.map_or(0, |line| field(line, 1))
 }
 
 fn sum(softirqs: &str, name: &str) -> u64 {
-    let line = softirqs.lines().find_map(|line| line.trim_start().strip_prefix(name));
-    let counts = line.into_iter().flat_map(|line| line.split_ascii_whitespace());
+    let line = softirqs
+        .lines()
+        .find_map(|line| line.trim_start().strip_prefix(name));
+    let counts = line
+        .into_iter()
+        .flat_map(|line| line.split_ascii_whitespace());
     counts.filter_map(|count| count.parse::<u64>().ok()).sum()
 }
 
 /// A counter of the lines `Tcp:`, of which the first has the names.
 fn tcp(snmp: &str, name: &str) -> u64 {
     let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp:"));
-    let (Some(names), Some(values)) = (lines.next(), lines.next()) else { return 0 };
-    let at = names.split_ascii_whitespace().position(|found| found == name);
+    let (Some(names), Some(values)) = (lines.next(), lines.next()) else {
+        return 0;
+    };
+    let at = names
+        .split_ascii_whitespace()
+        .position(|found| found == name);
     at.map_or(0, |at| field(values, at))
 }
 
@@ -59,7 +77,11 @@ impl Sample {
     /// The first line of the file.
     #[must_use]
     pub fn header(role: Role) -> String {
-        let more = if role == Role::Broker { ",tcp_estab,proc_rss_kb,proc_vsz_kb" } else { "" };
+        let more = if role == Role::Broker {
+            ",tcp_estab,proc_rss_kb,proc_vsz_kb"
+        } else {
+            ""
+        };
         format!("time_utc,iface,{COLUMNS}{more}")
     }
 

@@ -67,7 +67,10 @@ pub fn run(options: &Options, arguments: &[String], processes: u64) -> Result<()
             .args(["--startnumber", &(options.startnumber + first).to_string()])
             .env(CHILD_VARIABLE, first.to_string());
         if options.connrate > 0 {
-            program.args(["--connrate", &(options.connrate / processes).max(1).to_string()]);
+            program.args([
+                "--connrate",
+                &(options.connrate / processes).max(1).to_string(),
+            ]);
         } else {
             program.args(["--interval", &(options.interval_ms * processes).to_string()]);
         }
@@ -83,7 +86,10 @@ pub fn run(options: &Options, arguments: &[String], processes: u64) -> Result<()
         first += count;
         let sender = sender.clone();
         thread::spawn(move || {
-            for line in lines.into_iter().flat_map(|lines| BufReader::new(lines).lines()) {
+            for line in lines
+                .into_iter()
+                .flat_map(|lines| BufReader::new(lines).lines())
+            {
                 let Ok(line) = line else { break };
                 let counters = line.strip_prefix('@').and_then(Counters::from_line);
                 let event = match counters {
@@ -106,7 +112,10 @@ fn program(arguments: &[String]) -> Result<Program, Failure> {
         .map_err(|error| Failure::run(format!("cannot find this program: {error}")))?;
     let mut program = Program::new(path);
     // The first word is the command; later options replace earlier ones.
-    program.args(std::env::args().nth(1)).args(arguments).stdout(Stdio::piped());
+    program
+        .args(std::env::args().nth(1))
+        .args(arguments)
+        .stdout(Stdio::piped());
     Ok(program)
 }
 

@@ -45,7 +45,8 @@ pub fn main(command: Command, arguments: &[String]) -> Result<(), Failure> {
         let workers = workers.max(options.connrate.div_ceil(1_000)).min(count);
         let interval_ms = options.connect_interval_ns() * workers / 1_000_000;
         println!(
-            "Start with {workers} workers, addrs pool size: {} and req interval: {interval_ms} ms \n",
+            "Start with {workers} workers, addrs pool size: {} and req interval: \
+             {interval_ms} ms \n",
             dialer.pool(),
         );
     }

@@ -14,26 +14,62 @@ const NO_ERLANG: &str = "!there is no garbage collector and no Erlang node here;
 /// Options of all three commands.
 pub const COMMON: &[Opt] = &[
     flag('\0', "help", "this text"),
-    value('h', "host", "host names or addresses, with commas [localhost]"),
+    value(
+        'h',
+        "host",
+        "host names or addresses, with commas [localhost]",
+    ),
     value('p', "port", "port [1883]"),
     value('V', "version", "protocol: 3, 4 or 5 [5]"),
     value('c', "count", "clients [200]"),
-    value('R', "connrate", "connections a second; 0: by --interval [0]"),
-    value('i', "interval", "ms between connections; 0: as fast as possible [10]"),
+    value(
+        'R',
+        "connrate",
+        "connections a second; 0: by --interval [0]",
+    ),
+    value(
+        'i',
+        "interval",
+        "ms between connections; 0: as fast as possible [10]",
+    ),
     value('\0', "ifaddr", "source addresses, with commas"),
     value('\0', "prefix", "prefix of the client identifiers"),
-    boolean('\0', "shortids", "client identifiers are prefix and number alone"),
-    value('n', "startnumber", "number before that of the first client [0]"),
-    value('\0', "num-retry-connect", "attempts after a failed one, for each client [0]"),
-    value('\0', "reconnect", "attempts after a lost connection, for each client [0]"),
+    boolean(
+        '\0',
+        "shortids",
+        "client identifiers are prefix and number alone",
+    ),
+    value(
+        'n',
+        "startnumber",
+        "number before that of the first client [0]",
+    ),
+    value(
+        '\0',
+        "num-retry-connect",
+        "attempts after a failed one, for each client [0]",
+    ),
+    value(
+        '\0',
+        "reconnect",
+        "attempts after a lost connection, for each client [0]",
+    ),
     value('u', "username", "user name"),
     value('P', "password", "password"),
     value('k', "keepalive", "keep-alive in seconds [300]"),
     boolean('C', "clean", "clean session [true]"),
-    value('x', "session-expiry", "seconds a session outlives its connection, MQTT 5 [0]"),
+    value(
+        'x',
+        "session-expiry",
+        "seconds a session outlives its connection, MQTT 5 [0]",
+    ),
     flag('l', "lowmem", "smallest socket buffers"),
     value('\0', "log_to", "console or null [console]"),
-    value('\0', "processes", "processes to spread the clients over [as many as needed]"),
+    value(
+        '\0',
+        "processes",
+        "processes to spread the clients over [as many as needed]",
+    ),
     boolean('S', "ssl", NO_TLS),
     value('\0', "ssl-version", NO_TLS),
     value('\0', "cacertfile", NO_TLS),
@@ -49,13 +85,25 @@ pub const COMMON: &[Opt] = &[
     value('\0', "force-major-gc-interval", NO_ERLANG),
     value('Q', "qoe", NO_QOE),
     value('\0', "qoelog", NO_QOE),
-    flag('\0', "prometheus", "!scrape the lines of standard output, or the broker"),
-    value('\0', "restapi", "!scrape the lines of standard output, or the broker"),
+    flag(
+        '\0',
+        "prometheus",
+        "!scrape the lines of standard output, or the broker",
+    ),
+    value(
+        '\0',
+        "restapi",
+        "!scrape the lines of standard output, or the broker",
+    ),
 ];
 
 /// Options of `sub`.
 pub const SUB: &[Opt] = &[
-    value('t', "topic", "filter, may be repeated; levels %i, %c and %u are replaced"),
+    value(
+        't',
+        "topic",
+        "filter, may be repeated; levels %i, %c and %u are replaced",
+    ),
     value('q', "qos", "QoS to subscribe with [0]"),
     value('\0', "payload-hdrs", "headers to read: cnt64, ts"),
 ];
@@ -64,18 +112,50 @@ pub const SUB: &[Opt] = &[
 pub const PUB: &[Opt] = &[
     value('t', "topic", "topic; levels %i, %c, %u and %s are replaced"),
     value('q', "qos", "QoS to publish with [0]"),
-    value('\0', "payload-hdrs", "headers to write before the payload: cnt64, ts"),
-    value('I', "interval_of_msg", "ms between the messages of a client [1000]"),
+    value(
+        '\0',
+        "payload-hdrs",
+        "headers to write before the payload: cnt64, ts",
+    ),
+    value(
+        'I',
+        "interval_of_msg",
+        "ms between the messages of a client [1000]",
+    ),
     value('s', "size", "bytes of payload [256]"),
     value('m', "message", "the payload itself"),
     boolean('r', "retain", "retain the messages"),
     value('L', "limit", "messages in all; 0: no limit [0]"),
-    value('F', "inflight", "unacknowledged messages of a client; 0: no limit [1]"),
-    boolean('w', "wait-before-publishing", "publish when all clients have tried to connect"),
-    value('\0', "min-random-wait", "ms before the first message, at least [0]"),
-    value('\0', "max-random-wait", "ms before the first message, at most [0]"),
-    value('\0', "retry-interval", "!TCP loses nothing; a lost connection is seen at once"),
-    value('\0', "topics-payload", "!one -t and -s or -m; start several for several topics"),
+    value(
+        'F',
+        "inflight",
+        "unacknowledged messages of a client; 0: no limit [1]",
+    ),
+    boolean(
+        'w',
+        "wait-before-publishing",
+        "publish when all clients have tried to connect",
+    ),
+    value(
+        '\0',
+        "min-random-wait",
+        "ms before the first message, at least [0]",
+    ),
+    value(
+        '\0',
+        "max-random-wait",
+        "ms before the first message, at most [0]",
+    ),
+    value(
+        '\0',
+        "retry-interval",
+        "!TCP loses nothing; a lost connection is seen at once",
+    ),
+    value(
+        '\0',
+        "topics-payload",
+        "!one -t and -s or -m; start several for several topics",
+    ),
 ];
 
 /// What the clients do.
@@ -171,17 +251,27 @@ impl Options {
         let text = |name| parsed.last(name).map(str::to_owned);
         let topics: Vec<String> = parsed.all("topic").map(str::to_owned).collect();
         if command != Command::Conn && topics.is_empty() {
-            return Err(Failure::usage(format!("{} needs a topic: -t TOPIC", command.name())));
+            return Err(Failure::usage(format!(
+                "{} needs a topic: -t TOPIC",
+                command.name()
+            )));
         }
         let header = |name: &str| match name {
             "cnt64" => Ok(Header::Cnt64),
             "ts" => Ok(Header::Ts),
-            _ => Err(Failure::usage(format!("--payload-hdrs knows cnt64 and ts, not `{name}`"))),
+            _ => Err(Failure::usage(format!(
+                "--payload-hdrs knows cnt64 and ts, not `{name}`"
+            ))),
         };
         let headers = parsed.last("payload-hdrs").unwrap_or_default();
-        let headers = headers.split(',').map(str::trim).filter(|name| !name.is_empty());
+        let headers = headers
+            .split(',')
+            .map(str::trim)
+            .filter(|name| !name.is_empty());
         if text("message").is_some_and(|message| message.starts_with("template://")) {
-            return Err(Failure::usage("--message template://.. is not supported: give the text"));
+            return Err(Failure::usage(
+                "--message template://.. is not supported: give the text",
+            ));
         }
         let quiet = match parsed.last("log_to").unwrap_or("console") {
             "console" => false,
@@ -247,7 +337,9 @@ impl Options {
             return Err(Failure::usage("-P needs -u before MQTT 5 (-V 5)"));
         }
         if self.command == Command::Pub && self.topics.len() > 1 {
-            return Err(Failure::usage("pub takes one -t; start several for several topics"));
+            return Err(Failure::usage(
+                "pub takes one -t; start several for several topics",
+            ));
         }
         if self.size > 16 << 20 {
             return Err(Failure::usage("--size is at most 16777216"));

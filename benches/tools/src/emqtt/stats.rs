@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 /// The counters, in the order of their lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each is the counter of that name in emqtt_bench")]
+#[allow(
+    missing_docs,
+    reason = "each is the counter of that name in emqtt_bench"
+)]
 #[repr(usize)]
 pub enum Counter {
     PublishLatency,
@@ -99,7 +102,10 @@ impl Printer {
     /// Starts to count seconds.
     #[must_use]
     pub fn new(now_ns: u64) -> Self {
-        Self { start_ns: now_ns, last: [(now_ns, 0); NAMES.len()] }
+        Self {
+            start_ns: now_ns,
+            last: [(now_ns, 0); NAMES.len()],
+        }
     }
 
     /// The lines of all counters that have changed since the last call.
@@ -152,12 +158,16 @@ mod tests {
         counters.add(Counter::Sub, 128);
         counters.add(Counter::ConnectSucc, 128);
         let lines = printer.lines(&counters, 1_004_000_000);
-        let expected = "1s sub total=128 rate=127.49/sec\n1s connect_succ total=128 rate=127.49/sec\n";
+        let expected =
+            "1s sub total=128 rate=127.49/sec\n1s connect_succ total=128 rate=127.49/sec\n";
         assert_eq!(lines, expected);
         counters.add(Counter::Recv, 10);
         counters.add(Counter::PublishLatency, 25);
         let lines = printer.lines(&counters, 61_000_000_000);
-        assert_eq!(lines, "1m1s publish_latency avg=2ms\n1m1s recv total=10 rate=0.16/sec\n");
+        assert_eq!(
+            lines,
+            "1m1s publish_latency avg=2ms\n1m1s recv total=10 rate=0.16/sec\n"
+        );
         assert_eq!(printer.lines(&counters, 62_000_000_000), "");
         assert_eq!(elapsed(90_061), "1d1h1m1s");
         assert_eq!(Counters::from_line(&counters.to_line()), Some(counters));

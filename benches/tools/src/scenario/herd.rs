@@ -28,15 +28,31 @@ use crate::{
 const IDLE: &[Opt] = &[
     value('\0', "from", "connections at the first reading [1000]"),
     value('\0', "to", "connections at the second reading [10000]"),
-    boolean('\0', "subscribe", "each client has one subscription of its own [false]"),
+    boolean(
+        '\0',
+        "subscribe",
+        "each client has one subscription of its own [false]",
+    ),
     value('\0', "settle", "seconds before each reading [2]"),
-    value('\0', "hold", "seconds whose CPU is counted after the second reading [5]"),
+    value(
+        '\0',
+        "hold",
+        "seconds whose CPU is counted after the second reading [5]",
+    ),
 ];
 const STORM: &[Opt] = &[
     value('c', "count", "clients that connect and subscribe [15000]"),
     value('\0', "parallel", "connections on their way at once [512]"),
-    value('\0', "probe-cpu", "the processor that the prober is pinned to"),
-    value('\0', "probe-interval", "ms between the samples of the prober [2]"),
+    value(
+        '\0',
+        "probe-cpu",
+        "the processor that the prober is pinned to",
+    ),
+    value(
+        '\0',
+        "probe-interval",
+        "ms between the samples of the prober [2]",
+    ),
     value('\0', "settle", "seconds before, between and after [2]"),
 ];
 const KEEP_ALIVE_S: u16 = 3_600;
@@ -78,7 +94,10 @@ impl Field {
         let epoll = Epoll::new().map_err(|error| Failure::run(format!("no epoll: {error}")))?;
         let fleet = Fleet::new(count as usize, target.version);
         let reactor = Reactor::new(epoll, ReactorOptions::default());
-        Ok(Self { reactor, runner: Runner { fleet, load: herd } })
+        Ok(Self {
+            reactor,
+            runner: Runner { fleet, load: herd },
+        })
     }
 
     /// Turns until `end` answers yes or something fails.
@@ -123,7 +142,9 @@ impl Load for Herd {
             keep_alive: KEEP_ALIVE_S,
             ..Default::default()
         };
-        client.out.extend_from_slice(&connect.encode_to_vec(self.version));
+        client
+            .out
+            .extend_from_slice(&connect.encode_to_vec(self.version));
     }
 
     fn message(&mut self, client: &mut Client, _: u32, message: &Message<'_>) {
@@ -192,10 +213,15 @@ fn needed_pid(target: &Target, name: &str) -> Result<u32, Failure> {
 /// What is wrong with the command line, the broker or the run.
 pub fn idle(arguments: &[String]) -> Result<(), Failure> {
     let about = "Memory of an idle connection: the slope of the broker's RSS between two counts.";
-    let Some(parsed) = read("idle", about, &[COMMON, IDLE], arguments)? else { return Ok(()) };
+    let Some(parsed) = read("idle", about, &[COMMON, IDLE], arguments)? else {
+        return Ok(());
+    };
     let target = Target::read(&parsed)?;
     let pid = needed_pid(&target, "idle")?;
-    let (from, to) = (parsed.number("from", 1_000_u32)?, parsed.number("to", 10_000_u32)?);
+    let (from, to) = (
+        parsed.number("from", 1_000_u32)?,
+        parsed.number("to", 10_000_u32)?,
+    );
     if to <= from {
         return Err(Failure::usage("--to is above --from"));
     }
@@ -228,7 +254,11 @@ pub fn idle(arguments: &[String]) -> Result<(), Failure> {
         return say(&(object.finish() + "\n"));
     }
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-    let subscribed = if parsed.is("subscribe", false) { ", one subscription each" } else { "" };
+    let subscribed = if parsed.is("subscribe", false) {
+        ", one subscription each"
+    } else {
+        ""
+    };
     say(&format!(
         "idle {from} -> {to} connections{subscribed}: {bytes:.0} bytes of RSS a connection\n\
          broker     RSS {:.2} MiB, then {:.2} MiB; idle for {:.1} s it used {:.3} % of a core \
@@ -258,14 +288,18 @@ struct Times {
 /// What is wrong with the command line, the broker or the run.
 pub fn storm(arguments: &[String]) -> Result<(), Failure> {
     let about = "Clients that all come at once and all go at once, with a prober beside them.";
-    let Some(parsed) = read("storm", about, &[COMMON, STORM], arguments)? else { return Ok(()) };
+    let Some(parsed) = read("storm", about, &[COMMON, STORM], arguments)? else {
+        return Ok(());
+    };
     let target = Target::read(&parsed)?;
     let pid = needed_pid(&target, "storm")?;
     let count = parsed.number("count", 15_000_u32)?;
     let parallel = parsed.number("parallel", 512_u32)?;
     let interval_ms = parsed.number("probe-interval", 2.0_f64)?;
     if count == 0 || parallel == 0 || !(0.1..=1_000.0).contains(&interval_ms) {
-        return Err(Failure::usage("-c and --parallel are above 0, --probe-interval is 0.1 to 1000"));
+        return Err(Failure::usage(
+            "-c and --parallel are above 0, --probe-interval is 0.1 to 1000",
+        ));
     }
     let settle_ns = seconds(&parsed, "settle", 2.0)?.max(STEP_NS);
     let mut field = Field::new(&target, count, parallel, true)?;
@@ -288,7 +322,9 @@ pub fn storm(arguments: &[String]) -> Result<(), Failure> {
     });
     let result = ride(&mut field, pid, count, settle_ns);
     stop.store(true, Ordering::Relaxed);
-    let probed = prober.join().map_err(|_| Failure::run("the prober failed"))?;
+    let probed = prober
+        .join()
+        .map_err(|_| Failure::run("the prober failed"))?;
     // The failure of the herd comes first: the prober's may follow from it.
     let (times, readings) = result?;
     show(&target, count, &times, &readings, &probed?)
@@ -318,7 +354,16 @@ fn ride(
     field.wait(settle_ns)?;
     let after = Usage::of(pid)?;
     let end = clock::now_ns();
-    Ok((Times { quiet, storm, stand, drop, end }, [before, stormed, full, after]))
+    Ok((
+        Times {
+            quiet,
+            storm,
+            stand,
+            drop,
+            end,
+        },
+        [before, stormed, full, after],
+    ))
 }
 
 fn show(

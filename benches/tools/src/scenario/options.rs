@@ -12,11 +12,19 @@ use crate::{
 /// Options of all scenarios.
 pub const COMMON: &[Opt] = &[
     flag('\0', "help", "this text"),
-    value('h', "host", "host names or addresses, with commas [localhost]"),
+    value(
+        'h',
+        "host",
+        "host names or addresses, with commas [localhost]",
+    ),
     value('p', "port", "port [1883]"),
     value('V', "version", "protocol: 3, 4 or 5 [4]"),
     value('\0', "ifaddr", "source addresses, with commas"),
-    value('\0', "pid", "the broker's process, for CPU, memory and context switches"),
+    value(
+        '\0',
+        "pid",
+        "the broker's process, for CPU, memory and context switches",
+    ),
     flag('\0', "json", "the result as one JSON object"),
 ];
 
@@ -25,7 +33,11 @@ pub const TRAFFIC: &[Opt] = &[
     value('q', "qos", "QoS of publishers and subscribers [0]"),
     value('s', "size", "bytes of payload, at least 32 [256]"),
     value('\0', "window", "publishes in flight end to end"),
-    value('\0', "rate", "publishes a second in all, instead of the window"),
+    value(
+        '\0',
+        "rate",
+        "publishes a second in all, instead of the window",
+    ),
     value('\0', "warmup", "seconds before the measurement [1]"),
     value('\0', "duration", "seconds of the measurement [5]"),
 ];
@@ -43,7 +55,11 @@ pub const PAIRS: &[Opt] = &[value('c', "count", "pairs, a topic each [1000]")];
 /// Options of `wild`.
 pub const WILD: &[Opt] = &[
     value('\0', "pubs", "publishers [10]"),
-    value('\0', "idle-subs", "subscriptions beside that nothing matches [0]"),
+    value(
+        '\0',
+        "idle-subs",
+        "subscriptions beside that nothing matches [0]",
+    ),
 ];
 
 /// Options of `floor`.
@@ -51,7 +67,11 @@ pub const FLOOR: &[Opt] = &[
     value('\0', "pubs", "publishers [1]"),
     value('\0', "subs", "subscribers [10]"),
     value('c', "pairs", "pairs, instead of publishers and subscribers"),
-    value('\0', "relay-cpu", "the processor that the relay is pinned to"),
+    value(
+        '\0',
+        "relay-cpu",
+        "the processor that the relay is pinned to",
+    ),
 ];
 
 /// How publishers are paced.
@@ -134,7 +154,9 @@ impl Target {
 pub fn seconds(parsed: &Parsed, name: &str, default: f64) -> Result<u64, Failure> {
     let seconds = parsed.number(name, default)?;
     if !(0.0..=86_400.0).contains(&seconds) {
-        return Err(Failure::usage(format!("--{name} is between 0 and 86400 seconds")));
+        return Err(Failure::usage(format!(
+            "--{name} is between 0 and 86400 seconds"
+        )));
     }
     Ok((seconds * 1e9) as u64)
 }

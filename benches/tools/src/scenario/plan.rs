@@ -50,9 +50,15 @@ impl Plan {
     /// `publishers` on one topic that all `subscribers` get.
     #[must_use]
     pub fn fanout(publishers: u32, subscribers: u32, topic: &str) -> Self {
-        let stream =
-            |publisher| Stream { topic: topic.to_owned(), publisher, fanout: subscribers };
-        let all = Subscriber { filter: topic.to_owned(), streams: (0..publishers).collect() };
+        let stream = |publisher| Stream {
+            topic: topic.to_owned(),
+            publisher,
+            fanout: subscribers,
+        };
+        let all = Subscriber {
+            filter: topic.to_owned(),
+            streams: (0..publishers).collect(),
+        };
         Self {
             title: format!("fanout {publishers} -> {subscribers}"),
             publishers,
@@ -67,12 +73,19 @@ impl Plan {
     #[must_use]
     pub fn pairs(count: u32) -> Self {
         let topic = |at| format!("bench/nn/{at}");
-        let subscriber = |at| Subscriber { filter: topic(at), streams: vec![at] };
+        let subscriber = |at| Subscriber {
+            filter: topic(at),
+            streams: vec![at],
+        };
         Self {
             title: format!("pairs {count}"),
             publishers: count,
             streams: (0..count)
-                .map(|at| Stream { topic: topic(at), publisher: at, fanout: 1 })
+                .map(|at| Stream {
+                    topic: topic(at),
+                    publisher: at,
+                    fanout: 1,
+                })
                 .collect(),
             subscribers: (0..count).map(subscriber).collect(),
             idle_filters: 0,
@@ -102,7 +115,11 @@ impl Plan {
             }
         };
         let mut streams: Vec<Stream> = (0..10_000)
-            .map(|n| Stream { topic: topic(n), publisher: n % publishers, fanout: 0 })
+            .map(|n| Stream {
+                topic: topic(n),
+                publisher: n % publishers,
+                fanout: 0,
+            })
             .collect();
         let mut subscribers = Vec::new();
         for n in 0..1_000 {
@@ -114,7 +131,10 @@ impl Plan {
                     wanted.push(at as u32);
                 }
             }
-            subscribers.push(Subscriber { filter, streams: wanted });
+            subscribers.push(Subscriber {
+                filter,
+                streams: wanted,
+            });
         }
         Self {
             title: format!("wild {publishers} -> 1000, {idle_filters} idle subscriptions"),
@@ -133,7 +153,11 @@ impl Plan {
     /// If a number makes no sense.
     pub fn read_fanout(parsed: &crate::args::Parsed) -> Result<Self, Failure> {
         let topic = parsed.last("topic").unwrap_or("bench/1");
-        Ok(Self::fanout(count(parsed, "pubs", 1)?, count(parsed, "subs", 10)?, topic))
+        Ok(Self::fanout(
+            count(parsed, "pubs", 1)?,
+            count(parsed, "subs", 10)?,
+            topic,
+        ))
     }
 
     /// Reads the options of `pairs`.
@@ -161,7 +185,11 @@ impl Plan {
     /// The mean of the streams' fan-outs, at least 1.
     #[must_use]
     pub fn mean_fanout(&self) -> f64 {
-        let sum: u64 = self.streams.iter().map(|stream| u64::from(stream.fanout)).sum();
+        let sum: u64 = self
+            .streams
+            .iter()
+            .map(|stream| u64::from(stream.fanout))
+            .sum();
         (sum as f64 / self.streams.len().max(1) as f64).max(1.0)
     }
 
@@ -202,10 +230,22 @@ mod tests {
     #[test]
     fn the_mean_fan_out_of_wild_is_six() {
         let plan = Plan::wild(10, 0);
-        assert!((5.9..6.1).contains(&plan.mean_fanout()), "{}", plan.mean_fanout());
+        assert!(
+            (5.9..6.1).contains(&plan.mean_fanout()),
+            "{}",
+            plan.mean_fanout()
+        );
         assert_eq!(plan.subscribers.len(), 1_000);
-        assert!(plan.subscribers.iter().all(|subscriber| !subscriber.streams.is_empty()));
-        assert!(plan.subscribers.iter().all(|subscriber| subscriber.streams.is_sorted()));
+        assert!(
+            plan.subscribers
+                .iter()
+                .all(|subscriber| !subscriber.streams.is_empty())
+        );
+        assert!(
+            plan.subscribers
+                .iter()
+                .all(|subscriber| subscriber.streams.is_sorted())
+        );
     }
 
     #[test]

@@ -27,7 +27,11 @@ use crate::{
 };
 
 const OPTIONS: &[Opt] = &[
-    value('\0', "frame", "bytes of a packet that must not be torn apart; 0: pairs"),
+    value(
+        '\0',
+        "frame",
+        "bytes of a packet that must not be torn apart; 0: pairs",
+    ),
     value('\0', "cpu", "the processor to run on"),
 ];
 const SOURCES: Token = Token(u64::MAX - 2);
@@ -53,29 +57,51 @@ impl Drop for Running {
 /// What is wrong with the command line or the run.
 pub fn run(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<(), Failure> {
     if options.qos != QoS::AtMostOnce {
-        return Err(Failure::usage("the floor has no acknowledgements: leave --qos out"));
+        return Err(Failure::usage(
+            "the floor has no acknowledgements: leave --qos out",
+        ));
     }
     let wrong = |what: &str, error: io::Error| Failure::run(format!("{what}: {error}"));
     let pairs = plan.streams.len() > 1 && plan.streams[0].fanout == 1;
-    let pairs = pairs && plan.subscribers.iter().all(|subscriber| subscriber.streams.len() == 1);
+    let pairs = pairs
+        && plan
+            .subscribers
+            .iter()
+            .all(|subscriber| subscriber.streams.len() == 1);
     let topic = &plan.streams[0].topic;
-    let head = PublishHead { topic, payload_len: options.size, ..Default::default() };
-    let frame = if pairs { 0 } else { head.total_len(options.target.version) };
+    let head = PublishHead {
+        topic,
+        payload_len: options.size,
+        ..Default::default()
+    };
+    let frame = if pairs {
+        0
+    } else {
+        head.total_len(options.target.version)
+    };
     let program = std::env::current_exe().map_err(|error| wrong("this program", error))?;
     let mut command = Command::new(program);
-    command.args(["relay", "--frame", &frame.to_string()]).stdout(Stdio::piped());
+    command
+        .args(["relay", "--frame", &frame.to_string()])
+        .stdout(Stdio::piped());
     if let Some(cpu) = cpu {
         command.args(["--cpu", &cpu.to_string()]);
     }
-    let child = command.spawn().map_err(|error| wrong("cannot start the relay", error))?;
+    let child = command
+        .spawn()
+        .map_err(|error| wrong("cannot start the relay", error))?;
     let mut relay = Running(child);
     let mut line = String::new();
     if let Some(stdout) = relay.0.stdout.take() {
-        BufReader::new(stdout).read_line(&mut line).map_err(|error| wrong("the relay", error))?;
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .map_err(|error| wrong("the relay", error))?;
     }
     let mut ports = line.split_ascii_whitespace().map(str::parse::<u16>);
     let (Some(Ok(sources)), Some(Ok(sinks))) = (ports.next(), ports.next()) else {
-        return Err(Failure::run("the relay did not start; its line above says why"));
+        return Err(Failure::run(
+            "the relay did not start; its line above says why",
+        ));
     };
     let clients = plan.subscribers.len() as u64 + u64::from(plan.publishers);
     crate::net::check_descriptors(clients)?;
@@ -86,7 +112,10 @@ pub fn run(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<(), Failu
     let dialect = Dialect::Relay(dialer(sinks)?);
     let pid = Some(relay.0.id());
     let outcome = traffic::run(plan, options, dialer(sources)?, dialect, pid)?;
-    let title = plan.title.replace("fanout", "floor").replace("pairs", "floor of pairs");
+    let title = plan
+        .title
+        .replace("fanout", "floor")
+        .replace("pairs", "floor of pairs");
     report::print(&title, options, &outcome)
 }
 
@@ -109,8 +138,15 @@ pub fn main(arguments: &[String]) -> Result<(), Failure> {
 fn serve(frame: usize) -> io::Result<()> {
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let options = ListenOptions::default();
-    let (sources, sinks) = (Listener::bind(&any, &options)?, Listener::bind(&any, &options)?);
-    let line = format!("{} {}\n", sources.local_addr()?.port(), sinks.local_addr()?.port());
+    let (sources, sinks) = (
+        Listener::bind(&any, &options)?,
+        Listener::bind(&any, &options)?,
+    );
+    let line = format!(
+        "{} {}\n",
+        sources.local_addr()?.port(),
+        sinks.local_addr()?.port()
+    );
     let mut reactor = Reactor::new(Epoll::new()?, ReactorOptions::default());
     reactor.backend().add_listener(&sources, SOURCES)?;
     reactor.backend().add_listener(&sinks, SINKS)?;
@@ -156,16 +192,31 @@ struct Relay {
 
 impl Relay {
     fn accept(&mut self, io: &mut Io<'_, Epoll>, sinks: bool) -> io::Result<()> {
-        while let Accepted::Stream(stream, _) = io.accept_next(&self.listeners[usize::from(sinks)])? {
+        while let Accepted::Stream(stream, _) =
+            io.accept_next(&self.listeners[usize::from(sinks)])?
+        {
             stream.set_nodelay(true)?;
-            let place = if sinks { self.sinks.len() } else { self.sources.len() } as u64;
+            let place = if sinks {
+                self.sinks.len()
+            } else {
+                self.sources.len()
+            } as u64;
             let token = Token(if sinks { SINK | place } else { place });
             io.add_stream(&stream, token, Interest::BOTH, Mode::Edge)?;
             if sinks {
                 let (hello, pending) = (Vec::new(), Vec::new());
-                self.sinks.push(Some(Sink { stream, hello, pending, dirty: false }));
+                self.sinks.push(Some(Sink {
+                    stream,
+                    hello,
+                    pending,
+                    dirty: false,
+                }));
             } else {
-                self.sources.push(Some(Source { stream, rest: Vec::new(), number: None }));
+                self.sources.push(Some(Source {
+                    stream,
+                    rest: Vec::new(),
+                    number: None,
+                }));
             }
         }
         Ok(())
@@ -173,7 +224,9 @@ impl Relay {
 
     /// Reads what a source has. `None` at its end; `More` if there may be more than one read took.
     fn read_source(&mut self, at: usize) -> io::Result<Option<Progress>> {
-        let Some(source) = &mut self.sources[at] else { return Ok(Some(Progress::Done)) };
+        let Some(source) = &mut self.sources[at] else {
+            return Ok(Some(Progress::Done));
+        };
         let begin = source.rest.len();
         self.buf[..begin].copy_from_slice(&source.rest);
         source.rest.clear();
@@ -183,7 +236,11 @@ impl Relay {
             Err(error) if error.kind() == ErrorKind::WouldBlock => begin,
             Err(error) => return Err(error),
         };
-        let progress = if end == self.buf.len() { Progress::More } else { Progress::Done };
+        let progress = if end == self.buf.len() {
+            Progress::More
+        } else {
+            Progress::Done
+        };
         let mut bytes = &self.buf[..end];
         if source.number.is_none()
             && let Some((number, rest)) = bytes.split_first_chunk::<4>()
@@ -213,7 +270,9 @@ impl Relay {
 
     /// Takes the number that a sink says first. `false` at its end.
     fn read_sink(&mut self, at: usize) -> io::Result<bool> {
-        let Some(sink) = &mut self.sinks[at] else { return Ok(true) };
+        let Some(sink) = &mut self.sinks[at] else {
+            return Ok(true);
+        };
         match sink.stream.read(&mut self.buf) {
             Ok(0) => return Ok(false),
             Ok(count) => sink.hello.extend_from_slice(&self.buf[..count]),
@@ -291,7 +350,9 @@ impl Server<Epoll> for Relay {
     fn flush(&mut self, _: &mut Io<'_, Epoll>) {
         if !self.batch.is_empty() {
             for sink in &mut self.sinks {
-                let failed = sink.as_mut().is_some_and(|sink| sink.send(&self.batch).is_err());
+                let failed = sink
+                    .as_mut()
+                    .is_some_and(|sink| sink.send(&self.batch).is_err());
                 if failed {
                     *sink = None;
                 }
@@ -299,7 +360,9 @@ impl Server<Epoll> for Relay {
             self.batch.clear();
         }
         for place in self.dirty.drain(..) {
-            let Some(sink) = &mut self.sinks[place] else { continue };
+            let Some(sink) = &mut self.sinks[place] else {
+                continue;
+            };
             sink.dirty = false;
             if sink.send(&[]).is_err() {
                 self.sinks[place] = None;

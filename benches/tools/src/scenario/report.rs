@@ -81,7 +81,9 @@ fn judge(qos: QoS, outcome: &Outcome) -> Result<(), Failure> {
         verdict.duplicated = 0;
     }
     match verdict.complaint() {
-        Some(what) => Err(Failure::verdict(format!("the broker broke its promise: {what}"))),
+        Some(what) => Err(Failure::verdict(format!(
+            "the broker broke its promise: {what}"
+        ))),
         None if outcome.delivered == 0 => Err(Failure::verdict("nothing was delivered")),
         None => Ok(()),
     }
@@ -112,7 +114,10 @@ fn json(title: &str, options: &Traffic, outcome: &Outcome) -> Object {
         .number("seconds", outcome.time_ns as f64 / 1e9)
         .count("published", outcome.published)
         .count("delivered", outcome.delivered)
-        .number("delivered_a_second", per(outcome.delivered, outcome.time_ns) * 1e9)
+        .number(
+            "delivered_a_second",
+            per(outcome.delivered, outcome.time_ns) * 1e9,
+        )
         .object("whole_run", verdict)
         .object("latency_ns", latencies(&outcome.latencies))
         .object("generator", generator)
@@ -141,7 +146,9 @@ fn lines(title: &str, options: &Traffic, outcome: &Outcome) -> String {
         time_ns as f64 / 1e9,
     );
     let v = &outcome.verdict;
-    let wrong = v.complaint().unwrap_or_else(|| "nothing lost, repeated or out of order".into());
+    let wrong = v
+        .complaint()
+        .unwrap_or_else(|| "nothing lost, repeated or out of order".into());
     let rate = per(delivered, time_ns) * 1e9;
     let _ = writeln!(
         text,
@@ -152,7 +159,8 @@ fn lines(title: &str, options: &Traffic, outcome: &Outcome) -> String {
         let switches = (broker.voluntary + broker.involuntary) as f64 * 1e9 / time_ns as f64;
         let _ = writeln!(
             text,
-            "broker     {:.3} µs of CPU a message, {:.1} % of a core, {switches:.0} switches/s, RSS {:.2} MiB",
+            "broker     {:.3} µs of CPU a message, {:.1} % of a core, {switches:.0} switches/s, \
+             RSS {:.2} MiB",
             per(broker.cpu_ns, delivered) / 1e3,
             share(broker.cpu_ns, time_ns) * 100.0,
             broker.rss_bytes as f64 / f64::from(1 << 20),
@@ -170,7 +178,10 @@ fn lines(title: &str, options: &Traffic, outcome: &Outcome) -> String {
     }
     if share(own.wait_ns, time_ns) >= DISTURBED {
         let percent = share(own.wait_ns, time_ns) * 100.0;
-        let _ = write!(text, ", disturbed: waited {percent:.0} % of the time for a core");
+        let _ = write!(
+            text,
+            ", disturbed: waited {percent:.0} % of the time for a core"
+        );
     }
     let h = &outcome.latencies;
     let _ = writeln!(

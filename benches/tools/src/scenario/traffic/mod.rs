@@ -1,6 +1,8 @@
 //! Publishers and subscribers of a [`Plan`], in a loop that is closed by what arrives.
 
-use mqtt_codec::{Packet, PacketId, PacketType, PublishHead, QoS, encode};
+mod produce;
+
+use mqtt_codec::{Packet, PacketId, PacketType, encode};
 use pollio::{Epoll, Io, Reactor, ReactorOptions};
 
 use super::{
@@ -218,8 +220,13 @@ impl Bench<'_> {
 
     fn idle_filters(&self, id: u32) -> Vec<String> {
         let at = u64::from(id - self.subscribers() - self.plan.publishers);
-        let (all, of) = (u64::from(self.plan.idle_filters), u64::from(self.idle_clients));
-        (all * at / of..all * (at + 1) / of).map(|n| format!("idle/{}/of/{n}", n % 97)).collect()
+        let (all, of) = (
+            u64::from(self.plan.idle_filters),
+            u64::from(self.idle_clients),
+        );
+        (all * at / of..all * (at + 1) / of)
+            .map(|n| format!("idle/{}/of/{n}", n % 97))
+            .collect()
     }
 
     /// The client is connected: subscribe, or be ready.
@@ -227,7 +234,9 @@ impl Bench<'_> {
         let (version, qos) = (self.options.target.version, self.options.qos);
         self.connecting -= 1;
         let filters = match id {
-            id if id < self.subscribers() => vec![self.plan.subscribers[id as usize].filter.clone()],
+            id if id < self.subscribers() => {
+                vec![self.plan.subscribers[id as usize].filter.clone()]
+            }
             id if id < self.subscribers() + self.plan.publishers => Vec::new(),
             id => self.idle_filters(id),
         };
@@ -262,7 +271,10 @@ impl Bench<'_> {
             delivered: end.delivered - begin.delivered,
             published: end.published - begin.published,
             time_ns: end.time_ns - begin.time_ns,
-            broker: end.broker.zip(begin.broker).map(|(end, begin)| end.since(&begin)),
+            broker: end
+                .broker
+                .zip(begin.broker)
+                .map(|(end, begin)| end.since(&begin)),
             own: end.own.since(&begin.own),
             latencies: self.latencies.clone(),
         }
@@ -331,118 +343,33 @@ impl Bench<'_> {
             self.outcome.get_or_insert(Ok(outcome));
         }
     }
-
-    fn next_stream(&mut self) -> u32 {
-        let count = self.plan.streams.len() as u64;
-        self.cursor += 1;
-        if !self.plan.shuffled {
-            return (self.cursor % count) as u32;
-        }
-        let mixed = self.cursor.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        ((mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 33) as u32 % count as u32
-    }
-
-    /// Publishes on a stream if its publisher can; `sent_ns` goes into the stamp.
-    fn publish(&mut self, fleet: &mut Fleet, stream: u32, sent_ns: u64) -> bool {
-        let plan = self.plan;
-        let line = &plan.streams[stream as usize];
-        let id = self.subscribers() + line.publisher;
-        let publisher = &mut self.publishers[line.publisher as usize];
-        let Some(client) = fleet.client(id) else { return false };
-        if client.pending() >= PENDING_BYTES_MAX || publisher.inflight >= INFLIGHT_MAX {
-            return false;
-        }
-        let mut packet_id = None;
-        if self.options.qos != QoS::AtMostOnce {
-            let next = PacketId::new(publisher.last_id).map_or(PacketId::MIN, PacketId::next);
-            publisher.last_id = next.get();
-            publisher.inflight += 1;
-            self.unacknowledged += 1;
-            packet_id = Some(next);
-        }
-        let head = PublishHead {
-            qos: self.options.qos,
-            topic: &line.topic,
-            packet_id,
-            payload_len: self.payload.len(),
-            ..Default::default()
-        };
-        let number = &mut self.sent[stream as usize];
-        Stamp { stream, number: *number, sent_ns }.write(&mut self.payload);
-        *number += 1;
-        let begin = client.out.len();
-        let version = self.options.target.version;
-        client.out.resize(begin + head.head_len(version), 0);
-        head.encode_head(version, &mut client.out[begin..]);
-        client.out.extend_from_slice(&self.payload);
-        fleet.touch(id);
-        self.outstanding += u64::from(line.fanout);
-        self.published += 1;
-        true
-    }
-
-    /// Fills the window, or does what the rate asks for. `true` if there is more to do at once.
-    fn produce(&mut self, fleet: &mut Fleet, now_ns: u64) -> bool {
-        match self.options.pace {
-            Pace::Window(_) => {
-                let mut refused = 0;
-                while self.outstanding < self.window && refused < self.plan.publishers {
-                    let stream = self.next_stream();
-                    if !self.publish(fleet, stream, now_ns) {
-                        refused += 1;
-                    }
-                }
-                false
-            }
-            Pace::Rate(rate) => {
-                let elapsed = (now_ns - self.rate_begin_ns) as f64;
-                let due = (elapsed * rate / 1e9) as u64;
-                let end = due.min(self.rate_sent + RATE_BURST);
-                while self.rate_sent < end {
-                    // The time it should have been sent: waiting here counts as latency.
-                    let offset = self.rate_sent as f64 * 1e9 / rate;
-                    let stream = self.next_stream();
-                    if !self.publish(fleet, stream, self.rate_begin_ns + offset as u64) {
-                        // Its socket is full; in a later turn it goes on from here.
-                        self.cursor -= 1;
-                        return false;
-                    }
-                    self.rate_sent += 1;
-                }
-                end < due
-            }
-        }
-    }
-
-    fn acknowledged(&mut self, id: u32) {
-        let at = id.wrapping_sub(self.subscribers()) as usize;
-        if let Some(publisher) = self.publishers.get_mut(at)
-            && publisher.inflight > 0
-        {
-            publisher.inflight -= 1;
-            self.unacknowledged -= 1;
-        }
-    }
 }
 
 impl Load for Bench<'_> {
     fn opened(&mut self, client: &mut Client, id: u32) {
         if let Dialect::Relay(_) = self.dialect {
             let subscribers = self.subscribers();
-            let number = if id < subscribers { id } else { id - subscribers };
+            let number = if id < subscribers {
+                id
+            } else {
+                id - subscribers
+            };
             client.out.extend_from_slice(&number.to_be_bytes());
             self.connecting -= 1;
             self.ready += 1;
             return;
         }
-        let client_id = format!("axmq-bench-{}-{id}", std::process::id());
+        // MQTT 3.1 allows 23 bytes.
+        let client_id = format!("ab-{}-{id}", std::process::id());
         let connect = encode::Connect {
             client_id: &client_id,
             clean_start: true,
             keep_alive: 0,
             ..Default::default()
         };
-        client.out.extend_from_slice(&connect.encode_to_vec(self.options.target.version));
+        client
+            .out
+            .extend_from_slice(&connect.encode_to_vec(self.options.target.version));
     }
 
     fn message(&mut self, client: &mut Client, id: u32, message: &Message<'_>) {
@@ -452,7 +379,11 @@ impl Load for Bench<'_> {
             return;
         };
         let number = stamp.stream as usize;
-        let known = self.plan.streams.get(number).filter(|_| stamp.number < self.sent[number]);
+        let known = self
+            .plan
+            .streams
+            .get(number)
+            .filter(|_| stamp.number < self.sent[number]);
         let Some(stream) = known.filter(|_| message.payload.len() == self.options.size) else {
             self.verdict.corrupted += 1;
             return;
@@ -482,7 +413,8 @@ impl Load for Bench<'_> {
         self.delivered += 1;
         self.outstanding = self.outstanding.saturating_sub(1);
         self.last_delivery_ns = message.read_ns;
-        self.latencies.record(message.read_ns.saturating_sub(stamp.sent_ns));
+        self.latencies
+            .record(message.read_ns.saturating_sub(stamp.sent_ns));
     }
 
     fn packet(&mut self, client: &mut Client, id: u32, packet: &Packet<'_>) {

@@ -1,8 +1,10 @@
 //! The clients of `conn`, `sub` and `pub` in one process.
 
+mod publish;
+
 use std::{collections::VecDeque, io::Write as _};
 
-use mqtt_codec::{Packet, PacketId, PacketType, PublishHead, QoS, encode};
+use mqtt_codec::{Packet, PacketId, PacketType, encode};
 use pollio::{Epoll, Io, Reactor, ReactorOptions};
 use timerwheel::{Policy, TimerWheel};
 
@@ -160,7 +162,11 @@ impl Crowd {
             return format!("{prefix}_bench_{name}_{number}");
         }
         let (host, random) = self.suffix.split_once('|').unwrap_or_default();
-        let source = self.options.ifaddr.as_ref().and(self.dialer.source(u64::from(id)));
+        let source = self
+            .options
+            .ifaddr
+            .as_ref()
+            .and(self.dialer.source(u64::from(id)));
         match source {
             Some(source) => format!("{source}_bench_{name}_{random}_{number}"),
             None => format!("{host}_bench_{name}_{random}_{number}"),
@@ -169,13 +175,20 @@ impl Crowd {
 
     fn topic(&self, template: &str, id: u32, published: u64) -> String {
         let user = self.options.username.as_deref();
-        feed(template, self.number(id), &self.client_id(id), user, published)
+        feed(
+            template,
+            self.number(id),
+            &self.client_id(id),
+            user,
+            published,
+        )
     }
 
     /// Writes to standard output; a reader who has gone is no reason to go on.
     fn say(&mut self, text: &str) {
         if !self.options.quiet && std::io::stdout().write_all(text.as_bytes()).is_err() {
-            self.end.get_or_insert(Err(Failure::run("standard output is closed")));
+            self.end
+                .get_or_insert(Err(Failure::run("standard output is closed")));
         }
     }
 
@@ -229,7 +242,10 @@ impl Crowd {
         let interval_ns = self.options.connect_interval_ns();
         let should = match (now_ns - self.start_ns).checked_div(interval_ns) {
             Some(intervals) => intervals + 1,
-            None => u64::from(self.opened) + u64::from(CONNECTING_MAX - self.connecting.min(CONNECTING_MAX)),
+            None => {
+                u64::from(self.opened)
+                    + u64::from(CONNECTING_MAX - self.connecting.min(CONNECTING_MAX))
+            }
         };
         while u64::from(self.opened) < should
             && self.opened < self.options.count
@@ -248,32 +264,13 @@ impl Crowd {
         }
         self.tried += 1;
         if self.options.wait && self.tried == self.options.count {
-            self.say(&format!("Collected {} 'go' signals, start publishing\n", self.tried));
+            self.say(&format!(
+                "Collected {} 'go' signals, start publishing\n",
+                self.tried
+            ));
             for id in 0..self.options.count {
                 self.begin_publishing(id, now_ns);
             }
-        }
-    }
-
-    fn begin_publishing(&mut self, id: u32, now_ns: u64) {
-        if self.options.command != Command::Pub || self.members[id as usize].state != State::Up {
-            return;
-        }
-        let (least, most) = self.options.random_wait_ms;
-        let wait_ms = least + self.random_below(most.saturating_sub(least));
-        let member = &mut self.members[id as usize];
-        if !member.publishing {
-            member.publishing = true;
-            member.begin_ns = now_ns + wait_ms * TICK_NS;
-            member.published = 0;
-            let tick = self.tick(now_ns) + wait_ms + 1;
-            self.time_publish(id, tick);
-        }
-    }
-
-    fn time_publish(&mut self, id: u32, tick: u64) {
-        if !std::mem::replace(&mut self.members[id as usize].timed, true) {
-            self.wheel.insert(tick, Timer::Publish(id));
         }
     }
 
@@ -283,7 +280,14 @@ impl Crowd {
         let member = &mut self.members[id as usize];
         let again = member.was_up;
         (member.state, member.attempts, member.inflight) = (State::Up, 0, 0);
-        self.counters.add(if again { Counter::ReconnectSucc } else { Counter::ConnectSucc }, 1);
+        self.counters.add(
+            if again {
+                Counter::ReconnectSucc
+            } else {
+                Counter::ConnectSucc
+            },
+            1,
+        );
         self.has_tried(id, now_ns);
         self.members[id as usize].was_up = true;
         if self.options.keepalive_s > 0 {
@@ -304,111 +308,11 @@ impl Crowd {
         }
     }
 
-    /// Publishes what is due of one client. `true` if it wants another turn at once.
-    fn publish_due(&mut self, fleet: &mut Fleet, id: u32, now_ns: u64) -> bool {
-        let interval_ns = self.options.message_interval_ms * 1_000_000;
-        for sent in 0..=BURST {
-            let member = &self.members[id as usize];
-            if member.state != State::Up || self.finish_by_ns.is_some() {
-                return false;
-            }
-            let Some(client) = fleet.client(id) else { return false };
-            let due_ns = member.begin_ns + member.published * interval_ns;
-            if due_ns > now_ns {
-                // Rounded up, so that nothing is sent before its time.
-                let tick = self.tick(due_ns + TICK_NS - 1);
-                self.time_publish(id, tick);
-                return false;
-            }
-            if self.options.qos != QoS::AtMostOnce && member.inflight >= self.options.inflight {
-                // Goes on when an acknowledgement comes.
-                return false;
-            }
-            if client.pending() >= PENDING_BYTES_MAX {
-                // With nothing sent since the last turn, the socket is full and will say so.
-                return sent > 0;
-            }
-            if sent == BURST {
-                return true;
-            }
-            if let Some(left) = &mut self.left {
-                if *left == 0 {
-                    self.finish_by_ns = Some(now_ns + FINISH_NS);
-                    return false;
-                }
-                *left -= 1;
-            }
-            if interval_ns > 0 && member.published > 0 && due_ns + interval_ns < now_ns {
-                self.counters.add(Counter::PubOverrun, 1);
-            }
-            self.publish(client, id);
-            fleet.touch(id);
-        }
-        true
-    }
-
-    fn publish(&mut self, client: &mut Client, id: u32) {
-        let template = self.options.topics.first().map_or("", |topic| topic.as_str());
-        let topic = match self.members[id as usize].topic.take() {
-            Some(topic) => topic,
-            None => {
-                let next = self.counters.count(Counter::Pub) + 1;
-                self.topic(template, id, next).into_boxed_str()
-            }
-        };
-        let member = &mut self.members[id as usize];
-        let headers = &self.options.headers;
-        let mut packet_id = None;
-        if self.options.qos != QoS::AtMostOnce {
-            let next = PacketId::new(member.last_id).map_or(PacketId::MIN, PacketId::next);
-            member.last_id = next.get();
-            member.inflight += 1;
-            self.unacknowledged += 1;
-            packet_id = Some(next);
-        }
-        let head = PublishHead {
-            qos: self.options.qos,
-            retain: self.options.retain,
-            topic: &topic,
-            packet_id,
-            payload_len: headers.len() * 8 + self.payload.len(),
-            ..Default::default()
-        };
-        let begin = client.out.len();
-        client.out.resize(begin + head.head_len(self.options.version), 0);
-        head.encode_head(self.options.version, &mut client.out[begin..]);
-        for header in headers {
-            let value = match header {
-                Header::Cnt64 => member.published,
-                Header::Ts => clock::wall_ns() / 1_000_000,
-            };
-            client.out.extend_from_slice(&value.to_be_bytes());
-        }
-        client.out.extend_from_slice(&self.payload);
-        member.published += 1;
-        member.sent_since_ping = true;
-        if !template.split('/').any(|level| level == "%s") {
-            member.topic = Some(topic);
-        }
-        self.counters.add(Counter::Pub, 1);
-    }
-
-    fn acknowledged(&mut self, id: u32, counter: Counter) {
-        let member = &mut self.members[id as usize];
-        let full = member.inflight >= self.options.inflight;
-        if member.inflight > 0 {
-            member.inflight -= 1;
-            self.unacknowledged -= 1;
-        }
-        self.counters.add(counter, 1);
-        if full {
-            self.due.push_back(id);
-        }
-    }
-
     fn ping(&mut self, fleet: &mut Fleet, id: u32, now_ns: u64) {
         let member = &mut self.members[id as usize];
-        let Some(client) = fleet.client(id).filter(|_| member.state == State::Up) else { return };
+        let Some(client) = fleet.client(id).filter(|_| member.state == State::Up) else {
+            return;
+        };
         if member.pinging {
             fleet.close(id);
             self.lost(id, "EXIT for {shutdown,pingresp_timeout}");
@@ -522,7 +426,9 @@ impl Load for Crowd {
         if self.options.session_expiry_s > 0 {
             connect.properties.session_expiry_interval = Some(self.options.session_expiry_s);
         }
-        client.out.extend_from_slice(&connect.encode_to_vec(self.options.version));
+        client
+            .out
+            .extend_from_slice(&connect.encode_to_vec(self.options.version));
     }
 
     fn message(&mut self, client: &mut Client, id: u32, message: &Message<'_>) {
@@ -531,7 +437,9 @@ impl Load for Crowd {
         let mut rest = message.payload;
         let mut broken = None;
         for header in &self.options.headers {
-            let Some((bytes, after)) = rest.split_first_chunk::<8>() else { break };
+            let Some((bytes, after)) = rest.split_first_chunk::<8>() else {
+                break;
+            };
             let value = u64::from_be_bytes(*bytes);
             rest = after;
             match header {
@@ -541,7 +449,9 @@ impl Load for Crowd {
                 }
                 Header::Cnt64 => {
                     let last = self.members[id as usize].last_cnt.replace(value);
-                    broken = last.filter(|last| last.wrapping_add(1) != value).map(|l| (l, value));
+                    broken = last
+                        .filter(|last| last.wrapping_add(1) != value)
+                        .map(|l| (l, value));
                 }
             }
         }
@@ -568,7 +478,11 @@ impl Load for Crowd {
             Packet::SubAck(_) => self.counters.add(Counter::Sub, 1),
             Packet::PubAck(ack) | Packet::PubComp(ack) => {
                 let failed = ack.reason().is_error();
-                let counter = if failed { Counter::PubFail } else { Counter::PubSucc };
+                let counter = if failed {
+                    Counter::PubFail
+                } else {
+                    Counter::PubSucc
+                };
                 self.acknowledged(id, counter);
             }
             Packet::PubRec(ack) if ack.reason().is_error() => {
@@ -638,7 +552,9 @@ impl Load for Crowd {
         }
         // A client may stand in the queue twice; the second time finds nothing due.
         for _ in 0..self.due.len() {
-            let Some(id) = self.due.pop_front() else { break };
+            let Some(id) = self.due.pop_front() else {
+                break;
+            };
             if self.publish_due(fleet, id, now_ns) {
                 self.due.push_back(id);
             }
