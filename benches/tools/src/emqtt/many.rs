@@ -55,6 +55,10 @@ pub fn run(options: &Options, arguments: &[String], processes: u64) -> Result<()
         let line = "--wait-before-publishing needs all clients in one process: raise `ulimit -n`";
         return Err(Failure::run(line));
     }
+    if options.limit > 0 && options.limit < processes {
+        let line = format!("--limit is at least the number of processes, {processes}");
+        return Err(Failure::usage(line));
+    }
     let (sender, receiver) = mpsc::channel();
     let mut children = Children(Vec::new());
     let share = |total: u64, at: u64| total * (at + 1) / processes - total * at / processes;
@@ -75,8 +79,7 @@ pub fn run(options: &Options, arguments: &[String], processes: u64) -> Result<()
             program.args(["--interval", &(options.interval_ms * processes).to_string()]);
         }
         if options.limit > 0 {
-            // A share of none would be no limit.
-            program.args(["--limit", &share(options.limit, at).max(1).to_string()]);
+            program.args(["--limit", &share(options.limit, at).to_string()]);
         }
         let mut child = program
             .spawn()

@@ -254,7 +254,8 @@ impl Relay {
         };
         if self.frame == 0 {
             let place = self.sink_of.get(number as usize).copied();
-            if let Some(Some(sink)) = place.map(|place| &mut self.sinks[place]) {
+            let sink = place.and_then(|place| self.sinks.get_mut(place));
+            if let Some(Some(sink)) = sink {
                 sink.pending.extend_from_slice(bytes);
                 if !std::mem::replace(&mut sink.dirty, true) {
                     self.dirty.extend(place);

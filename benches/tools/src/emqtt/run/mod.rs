@@ -66,7 +66,7 @@ struct Member {
     topic: Option<Box<str>>,
 }
 
-/// What a process runs; `output` is where its counters go.
+/// The clients of a process, and what they have done.
 #[derive(Debug)]
 pub struct Crowd {
     options: Options,
@@ -386,6 +386,8 @@ impl Crowd {
                 }
                 Timer::Open(id) => {
                     if self.members[id as usize].state == State::New {
+                        // One that was refused may still be open.
+                        fleet.close(id);
                         self.open(fleet, io, id);
                     }
                 }
