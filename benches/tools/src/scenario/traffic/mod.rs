@@ -105,6 +105,11 @@ struct Bench<'a> {
     sent: Vec<u64>,
     cursor: u64,
     outstanding: u64,
+    /// The same for each stream, which has an even share of the window.
+    outstanding_of: Vec<u64>,
+    /// Streams that may publish again; a stream stands here once.
+    refill: Vec<u32>,
+    queued: Vec<bool>,
     window: u64,
     unacknowledged: u64,
     published: u64,
@@ -174,6 +179,9 @@ pub fn run(
         acks_missing: 0,
         cursor: 0,
         outstanding: 0,
+        outstanding_of: vec![0; plan.streams.len()],
+        refill: Vec::new(),
+        queued: vec![false; plan.streams.len()],
         window,
         unacknowledged: 0,
         published: 0,
@@ -299,6 +307,7 @@ impl Bench<'_> {
             Phase::Settle if due => {
                 self.rate_begin_ns = now_ns;
                 self.last_delivery_ns = now_ns;
+                self.refill_all();
                 self.enter(Phase::Warmup, now_ns + self.options.warmup_ns);
             }
             Phase::Warmup if due => {
@@ -412,6 +421,8 @@ impl Load for Bench<'_> {
         }
         self.delivered += 1;
         self.outstanding = self.outstanding.saturating_sub(1);
+        self.outstanding_of[number] = self.outstanding_of[number].saturating_sub(1);
+        self.queue(stamp.stream);
         self.last_delivery_ns = message.read_ns;
         self.latencies
             .record(message.read_ns.saturating_sub(stamp.sent_ns));
@@ -500,6 +511,7 @@ impl Load for Bench<'_> {
         if now_ns > self.last_delivery_ns + STALL_NS {
             // What is outstanding is lost, or very late; the count at the end will tell.
             self.outstanding = 0;
+            self.refill_all();
             self.last_delivery_ns = now_ns;
         }
         self.produce(fleet, now_ns)

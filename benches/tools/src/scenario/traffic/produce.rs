@@ -6,6 +6,42 @@ use super::{Bench, INFLIGHT_MAX, PENDING_BYTES_MAX, Pace, RATE_BURST};
 use crate::{check::Stamp, fleet::Fleet};
 
 impl Bench<'_> {
+    /// Takes note that a stream may publish again.
+    pub(super) fn queue(&mut self, stream: u32) {
+        if !std::mem::replace(&mut self.queued[stream as usize], true) {
+            self.refill.push(stream);
+        }
+    }
+
+    /// Forgets what is outstanding: all streams may publish again.
+    pub(super) fn refill_all(&mut self) {
+        self.outstanding_of.fill(0);
+        for stream in 0..self.plan.streams.len() as u32 {
+            self.queue(stream);
+        }
+    }
+
+    /// Fills each publisher's share of the window: what arrives together is sent together again.
+    fn produce_shares(&mut self, fleet: &mut Fleet, now_ns: u64) {
+        let share = self.window.div_ceil(self.plan.streams.len() as u64);
+        let mut refill = std::mem::take(&mut self.refill);
+        for stream in refill.drain(..) {
+            let at = stream as usize;
+            self.queued[at] = false;
+            while self.outstanding_of[at] < share {
+                if !self.publish(fleet, stream, now_ns) {
+                    // The socket, or an acknowledgement, brings the next turn.
+                    self.queue(stream);
+                    break;
+                }
+            }
+        }
+        // Whatever was queued meanwhile stays; the other list is kept for its memory.
+        if self.refill.is_empty() {
+            self.refill = refill;
+        }
+    }
+
     pub(super) fn next_stream(&mut self) -> u32 {
         let count = self.plan.streams.len() as u64;
         self.cursor += 1;
@@ -58,6 +94,7 @@ impl Bench<'_> {
         client.out.extend_from_slice(&self.payload);
         fleet.touch(id);
         self.outstanding += u64::from(line.fanout);
+        self.outstanding_of[stream as usize] += u64::from(line.fanout);
         self.published += 1;
         true
     }
@@ -65,6 +102,10 @@ impl Bench<'_> {
     /// Fills the window, or does what the rate asks for. `true` if there is more to do at once.
     pub(super) fn produce(&mut self, fleet: &mut Fleet, now_ns: u64) -> bool {
         match self.options.pace {
+            Pace::Window(_) if !self.plan.shuffled => {
+                self.produce_shares(fleet, now_ns);
+                false
+            }
             Pace::Window(_) => {
                 let mut refused = 0;
                 while self.outstanding < self.window && refused < self.plan.publishers {
