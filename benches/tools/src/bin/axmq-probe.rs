@@ -1,0 +1,85 @@
+//! The latency prober.
+
+#![forbid(unsafe_code)]
+
+use std::{process::ExitCode, sync::Arc};
+
+use axmq_bench::{
+    args::{self, Opt, flag, value},
+    fail::{self, Failure},
+    net::{self, Dialer},
+    probe,
+    scenario::{
+        report::{duration, latencies},
+        say,
+    },
+};
+
+const OPTIONS: &[Opt] = &[
+    flag('\0', "help", "this text"),
+    value('h', "host", "host name or address [localhost]"),
+    value('p', "port", "port [1883]"),
+    value('n', "samples", "round trips [2000]"),
+    value('i', "interval", "ms between their beginnings [10]"),
+    value('q', "qos", "QoS of both directions [0]"),
+    value('V', "version", "protocol: 3, 4 or 5 [4]"),
+    value('\0', "ifaddr", "source address"),
+    flag(
+        '\0',
+        "json",
+        "the result as one JSON object, in nanoseconds",
+    ),
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    fail::exit("axmq-probe", run(&arguments))
+}
+
+fn run(arguments: &[String]) -> Result<(), Failure> {
+    let parsed = args::parse(&[OPTIONS], arguments)?;
+    if parsed.is("help", false) {
+        let about = "Measures publish → deliver round trips of one client.";
+        return say(&args::usage("axmq-probe", about, &[OPTIONS]));
+    }
+    let samples = parsed.number("samples", 2_000_u64)?;
+    let interval_ms = parsed.number("interval", 10.0_f64)?;
+    if samples == 0 || !(0.0..=3_600_000.0).contains(&interval_ms) {
+        return Err(Failure::usage(
+            "-n is at least 1 and -i between 0 and 3600000 ms",
+        ));
+    }
+    let targets = net::resolve(
+        parsed.last("host").unwrap_or("localhost"),
+        parsed.number("port", 1883)?,
+    )?;
+    let probed = probe::run(probe::Options {
+        dialer: Dialer::new(targets, parsed.last("ifaddr"), 1, 0)?,
+        version: parsed.version(4)?,
+        qos: parsed.qos()?,
+        samples: Some(samples),
+        interval_ns: (interval_ms * 1e6) as u64,
+        stop: Arc::default(),
+    })?;
+    let histogram = probed.between(0, u64::MAX);
+    if parsed.is("json", false) {
+        return say(&(latencies(&histogram).finish() + "\n"));
+    }
+    let mut sorted: Vec<u64> = probed
+        .samples
+        .iter()
+        .map(|sample| sample.latency_ns)
+        .collect();
+    sorted.sort_unstable();
+    let point = |percent: usize| {
+        let at = (sorted.len() * percent / 100).min(sorted.len() - 1);
+        duration(sorted[at])
+    };
+    say(&format!(
+        "P50: {}\nP95: {}\nP99: {}\nMax: {}\n",
+        point(50),
+        point(95),
+        point(99),
+        point(100)
+    ))
+}

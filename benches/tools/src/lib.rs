@@ -1,0 +1,20 @@
+//! The measuring tools: what the programs `axmq-bench`, `axmq-probe` and `axmq-collect` are made
+//! of. They drive any broker over the network and link none.
+
+#![deny(unsafe_code)]
+#![deny(missing_docs)]
+
+pub mod args;
+pub mod check;
+pub mod clock;
+pub mod collect;
+pub mod emqtt;
+pub mod fail;
+pub mod fleet;
+pub mod hist;
+pub mod json;
+pub mod net;
+pub mod probe;
+pub mod process;
+pub mod scenario;
+mod sys;
