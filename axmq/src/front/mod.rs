@@ -69,7 +69,7 @@ pub(crate) struct FrontServer<B: Backend> {
     mail: Vec<ToFront>,
     /// Checked connections whose shard's mailbox was full.
     waiting: VecDeque<(u16, Box<Handover<B::Stream>>)>,
-    /// Listeners that had more when accepting stopped.
+    /// Not while a shard's mailbox is full, or unfinished connects hold too much.
     is_accepting: bool,
     /// Connections closed at once for want of a descriptor, since the last line about it.
     shed: u64,

@@ -162,9 +162,9 @@ impl<S> Core<S> {
             reason: mqtt_codec::ReasonCode::Success,
             properties,
         };
-        let mut bytes = vec![0; packet.encoded_len(connect.version)];
-        packet.encode(connect.version, &mut bytes);
-        self.control(key, bytes.len(), |out| out.copy_from_slice(&bytes));
+        self.control(key, packet.encoded_len(connect.version), |out| {
+            packet.encode(connect.version, out);
+        });
     }
 
     /// What the client has not acknowledged is sent again, in the old order, and then what waits
