@@ -15,10 +15,12 @@ use pollio::{
 };
 use timerwheel::driver::TimerFd;
 
+use crate::builder::Builder;
 use crate::config::{Budgets, Config};
 use crate::data_dir::DataDir;
 use crate::error::{RunError, StartError};
 use crate::front::{FrontParts, FrontServer};
+use crate::hooks::{HookCounters, Hooks};
 use crate::message::{ToFront, ToShard};
 use crate::shard::{ShardServer, Shared, TIMER};
 
@@ -46,6 +48,7 @@ pub struct Running {
     addresses: Vec<SocketAddr>,
     connections_max: u64,
     stopper: Stopper,
+    shared: Arc<Shared>,
     shards: Vec<Sender<ToShard<Stream>>>,
     fronts: Vec<Sender<ToFront>>,
     shard_threads: Vec<JoinHandle<()>>,
@@ -85,12 +88,27 @@ impl Stopper {
 }
 
 impl Broker {
-    /// Starts a broker: binds its listeners and starts its threads.
+    /// Puts a broker together: configuration from code, hooks.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Starts a broker with this configuration, which [`load`](crate::config::load) or
+    /// [`Config::check`] has accepted, and without hooks: binds its listeners and starts its
+    /// threads.
     ///
     /// # Errors
     ///
     /// See [`StartError`]; then nothing is left behind.
     pub fn start(config: Config) -> Result<Running, StartError> {
+        Self::start_with(config, Hooks::default(), Stopper::default())
+    }
+
+    pub(crate) fn start_with(
+        config: Config,
+        hooks: Hooks,
+        stopper: Stopper,
+    ) -> Result<Running, StartError> {
         let data_dir = config
             .broker
             .data_dir
@@ -102,8 +120,7 @@ impl Broker {
         let shard_count = u16::try_from(config.broker.shard_count()).unwrap_or(1);
         let connections_max = config.limits.connections;
         let budgets = config.budgets;
-        let shared = Arc::new(Shared::new(config.limits, shard_count));
-        let stopper = Stopper::default();
+        let shared = Arc::new(Shared::new(config.limits, shard_count).with_hooks(hooks));
 
         // Everything that can fail is made before the first thread runs.
         let mut shards = Vec::new();
@@ -136,6 +153,7 @@ impl Broker {
             addresses,
             connections_max,
             stopper: stopper.clone(),
+            shared: Arc::clone(&shared),
             shards: shards.clone(),
             fronts,
             shard_threads: Vec::new(),
@@ -194,6 +212,12 @@ impl Running {
     #[must_use]
     pub fn connections_max(&self) -> u64 {
         self.connections_max
+    }
+
+    /// What calls of hooks have come to.
+    #[must_use]
+    pub fn hook_counters(&self) -> HookCounters {
+        self.shared.hooks.counters()
     }
 
     /// A handle that stops this broker.

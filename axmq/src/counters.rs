@@ -21,6 +21,10 @@ pub(crate) struct Counters {
     pub(crate) dropped_expired: u64,
     /// The retained store was at its limit; the message itself was delivered.
     pub(crate) retained_not_kept: u64,
+    /// A hook said that the subscriber may not get it.
+    pub(crate) dropped_not_authorized: u64,
+    /// Publishes that a hook refused or discarded. Not among the drops: nobody was to get them.
+    pub(crate) publishes_refused: u64,
     /// A table was at its limit.
     pub(crate) dropped_no_memory: u64,
 }
@@ -34,6 +38,7 @@ impl Counters {
             + self.dropped_session_queue_full
             + self.dropped_too_large
             + self.dropped_expired
+            + self.dropped_not_authorized
             + self.dropped_no_memory
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
+use crate::config::Violation;
 use crate::data_dir::DataDirError;
 
 /// Why [`Broker::start`](crate::Broker::start) failed. Nothing is left behind: no thread, no
@@ -18,6 +19,9 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
+    /// The configuration is refused; each says why and what to do. Only from
+    /// [`Builder::start`](crate::Builder::start).
+    Config(Vec<Violation>),
     /// The data directory cannot be used.
     DataDir(DataDirError),
     /// A thread, or what it waits on, could not be made.
@@ -47,6 +51,12 @@ impl fmt::Display for StartError {
                     _ => Ok(()),
                 }
             }
+            Self::Config(found) => {
+                f.write_str("the configuration is refused")?;
+                found
+                    .iter()
+                    .try_for_each(|violation| write!(f, "\n{}", violation.message))
+            }
             Self::DataDir(error) => error.fmt(f),
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
         }
@@ -58,6 +68,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Bind { source, .. } | Self::Thread(source) => Some(source),
             Self::DataDir(error) => Some(error),
+            Self::Config(_) => None,
         }
     }
 }
@@ -72,6 +83,8 @@ impl From<DataDirError> for StartError {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RunError {
+    /// It did not start; only from [`Builder::run`](crate::Builder::run).
+    Start(StartError),
     /// A thread ended by a panic.
     Panicked {
         /// The name of the thread.
@@ -89,6 +102,7 @@ pub enum RunError {
 impl fmt::Display for RunError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Start(error) => error.fmt(f),
             Self::Panicked { thread } => write!(f, "the thread {thread} ended by a panic"),
             Self::Io { thread, source } => write!(f, "the thread {thread} failed: {source}"),
         }
@@ -99,6 +113,7 @@ impl std::error::Error for RunError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io { source, .. } => Some(source),
+            Self::Start(error) => Some(error),
             Self::Panicked { .. } => None,
         }
     }

@@ -6,6 +6,8 @@ use std::fmt;
 use mqtt_codec::{ReasonCode, Version};
 use pollio::PeerAddr;
 
+use crate::hooks::EndedBy;
+
 /// Why a connection ended, and by whom.
 #[derive(Clone, Debug)]
 pub(crate) enum Cause {
@@ -27,6 +29,11 @@ pub(crate) enum Cause {
     Topic(topicmap::TopicError),
     KeepAlive,
     TakenOver(PeerAddr),
+    /// A hook, or what authentication came to, ends it.
+    Policy {
+        reason: ReasonCode,
+        what: &'static str,
+    },
     ServerStops,
 }
 
@@ -34,15 +41,40 @@ impl Cause {
     /// What a 5.0 client is told.
     pub(crate) fn reason(&self) -> ReasonCode {
         match self {
-            Self::ClientDisconnected(_) | Self::PeerClosed => ReasonCode::Success,
+            Self::ClientDisconnected(reason) => *reason,
+            Self::PeerClosed => ReasonCode::Success,
             Self::Io(_) => ReasonCode::UnspecifiedError,
             Self::Protocol(error) => error.reason(),
             Self::Violation { reason, .. } => *reason,
             Self::Topic(_) => ReasonCode::TopicNameInvalid,
             Self::KeepAlive => ReasonCode::KeepAliveTimeout,
             Self::TakenOver(_) => ReasonCode::SessionTakenOver,
+            Self::Policy { reason, .. } => *reason,
             Self::ServerStops => ReasonCode::ServerShuttingDown,
         }
+    }
+
+    /// Who ended the connection.
+    pub(crate) fn ended_by(&self) -> EndedBy {
+        match self {
+            Self::ClientDisconnected(_) => EndedBy::Client,
+            Self::PeerClosed | Self::Io(_) | Self::KeepAlive => EndedBy::Network,
+            Self::Protocol(_) | Self::Violation { .. } | Self::Topic(_) => EndedBy::Misconduct,
+            Self::TakenOver(_) => EndedBy::TakeOver,
+            Self::Policy { .. } => EndedBy::Policy,
+            Self::ServerStops => EndedBy::Stop,
+        }
+    }
+
+    /// The clause that the client broke.
+    pub(crate) fn clause(&self) -> Option<&'static str> {
+        match self {
+            Self::Protocol(error) => Some(error.clause()),
+            Self::Violation { clause, .. } => Some(*clause),
+            Self::Topic(error) => Some(error.clause()),
+            _ => None,
+        }
+        .filter(|clause| !clause.is_empty())
     }
 
     /// What a 5.0 client is told in words: no more than concerns it.
@@ -94,6 +126,7 @@ impl fmt::Display for Cause {
                 )
             }
             Self::KeepAlive => f.write_str("nothing came for 1.5 times the keep alive"),
+            Self::Policy { what, .. } => f.write_str(what),
             Self::TakenOver(peer) => write!(f, "taken over by a connection from {peer}"),
             Self::ServerStops => f.write_str("the server stops"),
         }

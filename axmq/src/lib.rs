@@ -6,14 +6,17 @@ pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod fd_limit;
+pub mod hooks;
 pub mod logging;
 
 mod broker;
+mod builder;
 mod counters;
 mod error;
 mod events;
 mod front;
 mod message;
+mod properties;
 mod publication;
 mod retained;
 mod route;
@@ -21,8 +24,15 @@ mod session;
 mod shard;
 
 pub use broker::{Broker, Running, Stopper};
+pub use builder::Builder;
 pub use config::Config;
 pub use error::{RunError, StartError};
+pub use properties::{InvalidMessage, Properties};
+
+/// The words of the protocol that hooks and messages use.
+pub use mqtt_codec::{QoS, ReasonCode, Version};
+/// Where a client connects from.
+pub use pollio::PeerAddr;
 
 /// Compiles and runs what the README shows.
 #[cfg(doctest)]

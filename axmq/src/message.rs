@@ -1,10 +1,13 @@
 //! What the threads say to each other. Nothing else is shared between them but the interest map,
 //! the route stamps and the retained store.
 
+use std::sync::Arc;
+
 use mqtt_codec::Version;
 use pollio::PeerAddr;
 use slabmem::Key;
 
+use crate::hooks::{Author, Grant};
 use crate::publication::Publication;
 
 /// A will as it was given in CONNECT.
@@ -14,6 +17,8 @@ pub(crate) struct Will {
     /// The message expiry interval, which starts when the will is published; `None` is never.
     pub(crate) expiry_s: Option<u32>,
     pub(crate) delay_s: u32,
+    /// Who wrote it, where a hook wants to know when it is published.
+    pub(crate) author: Option<Box<Author>>,
 }
 
 /// What a CONNECT said, owned, and checked by the front.
@@ -35,6 +40,8 @@ pub(crate) struct ConnectInfo {
     pub(crate) packet_bytes_max: u32,
     pub(crate) wants_problem_information: bool,
     pub(crate) will: Option<Box<Will>>,
+    /// What authentication came to.
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 /// A connection on its way from a front to its shard (DECISIONS 1).

@@ -212,6 +212,11 @@ impl<'a> View<'a> {
         self.layout.retain
     }
 
+    /// In the shard's milliseconds; 0 is never.
+    pub(crate) fn expires_at_ms(&self) -> u64 {
+        self.layout.expires_at_ms
+    }
+
     /// The bytes as they came, where a QoS 0 subscriber of `version` may get them so.
     pub(crate) fn image(&self, version: Version) -> Option<&'a [u8]> {
         let wire = if version == Version::V5 {

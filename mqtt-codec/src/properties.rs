@@ -39,6 +39,12 @@ impl<'a> Properties<'a> {
         Ok(Self { raw, seen })
     }
 
+    /// Takes bytes that were validated before.
+    pub(crate) fn of_validated(raw: &'a [u8]) -> Self {
+        let seen = Walk { rest: raw }.fold(0, |seen, property| seen | property.id.bit());
+        Self { raw, seen }
+    }
+
     /// The bytes without their length.
     #[inline]
     pub(crate) const fn raw(&self) -> &'a [u8] {

@@ -180,5 +180,10 @@ numbers! {
         accepts_per_turn: u32 = 64 in 1..=65_536, "connections";
         /// Time for cleanup, replay of retained messages, drains and closes in one turn.
         background_us: u32 = 200 in 10..=1_000_000, "microseconds";
+        /// Time that a hook of the embedding program may hold up its shard before it is counted
+        /// as slow and logged.
+        ///
+        /// Nothing is interrupted. The binary has no hooks.
+        hook_us: u32 = 1_000 in 1..=1_000_000, "microseconds";
     }
 }

@@ -152,6 +152,7 @@ pub(super) fn check(bytes: &[u8], frame: &Frame, shared: &Shared) -> Result<Conn
         packet_bytes_max: connect.properties().maximum_packet_size().unwrap_or(0),
         wants_problem_information: connect.properties().request_problem_information(),
         will,
+        grant: None,
     })
 }
 
@@ -219,5 +220,6 @@ fn will(connect: &Connect<'_>, shared: &Shared) -> Result<Option<Box<Will>>, Ref
         publication: Publication::from_parts(parts, None),
         expiry_s: properties.message_expiry_interval(),
         delay_s: properties.delay_interval(),
+        author: None,
     })))
 }

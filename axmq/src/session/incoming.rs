@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use mqtt_codec::{PacketId, QoS};
+use mqtt_codec::{PacketId, QoS, ReasonCode};
 
 /// Acknowledgements that an idle session keeps room for.
 const RING_KEPT: usize = 64;
@@ -18,6 +18,8 @@ pub(crate) enum AckKind {
 struct PendingAck {
     packet_id: PacketId,
     kind: AckKind,
+    /// What the acknowledgement says.
+    reason: ReasonCode,
     /// Shards that have not said yet that they accepted it.
     shards_left: u8,
 }
@@ -42,8 +44,8 @@ pub(crate) struct Incoming {
     ring: VecDeque<PendingAck>,
     /// Sequence number of the ring's first entry.
     base: u32,
-    /// Those of them that are PUBACKs.
-    pub_acks_due: u16,
+    /// Those of them that end their exchange: PUBACKs, and PUBRECs that refuse.
+    last_acks_due: u16,
     /// QoS 2 packet ids that have come and have not been released, sorted.
     received: Vec<u16>,
 }
@@ -74,7 +76,7 @@ impl Incoming {
 
     /// Messages that the client may count against the server's receive maximum.
     fn unacknowledged(&self) -> usize {
-        usize::from(self.pub_acks_due) + self.received.len()
+        usize::from(self.last_acks_due) + self.received.len()
     }
 
     /// No more than `limit` acknowledgements may be due: beyond it reading stops (DECISIONS 21).
@@ -91,16 +93,34 @@ impl Incoming {
             }
             AckKind::PubRec
         } else {
-            self.pub_acks_due = self.pub_acks_due.saturating_add(1);
+            self.last_acks_due = self.last_acks_due.saturating_add(1);
             AckKind::PubAck
         };
         let at = u32::try_from(self.ring.len()).unwrap_or(u32::MAX);
         self.ring.push_back(PendingAck {
             packet_id,
             kind,
+            reason: ReasonCode::Success,
             shards_left: shards,
         });
         self.base.wrapping_add(at)
+    }
+
+    /// Takes note of a new message that is refused; the acknowledgement that says so takes its
+    /// turn. At QoS 2 a PUBREC that refuses ends the exchange [MQTT-4.3.3-9], so the packet id is
+    /// not remembered.
+    pub(crate) fn refuse(&mut self, qos: QoS, packet_id: PacketId, reason: ReasonCode) {
+        self.last_acks_due = self.last_acks_due.saturating_add(1);
+        self.ring.push_back(PendingAck {
+            packet_id,
+            kind: if qos == QoS::ExactlyOnce {
+                AckKind::PubRec
+            } else {
+                AckKind::PubAck
+            },
+            reason,
+            shards_left: 0,
+        });
     }
 
     /// One shard has accepted the message with this sequence number.
@@ -112,11 +132,11 @@ impl Incoming {
     }
 
     /// The next acknowledgement that may leave.
-    pub(crate) fn pop_ready(&mut self) -> Option<(AckKind, PacketId)> {
+    pub(crate) fn pop_ready(&mut self) -> Option<(AckKind, PacketId, ReasonCode)> {
         let ack = self.ring.front().filter(|ack| ack.shards_left == 0)?;
-        let ready = (ack.kind, ack.packet_id);
-        if ack.kind == AckKind::PubAck {
-            self.pub_acks_due = self.pub_acks_due.saturating_sub(1);
+        let ready = (ack.kind, ack.packet_id, ack.reason);
+        if ack.kind == AckKind::PubAck || ack.reason.is_error() {
+            self.last_acks_due = self.last_acks_due.saturating_sub(1);
         }
         self.ring.pop_front();
         if self.ring.is_empty() && self.ring.capacity() > RING_KEPT {
@@ -156,15 +176,21 @@ mod tests {
         incoming.accepted(first);
         assert_eq!(incoming.pop_ready(), None, "one shard of two");
         incoming.accepted(first);
-        assert_eq!(incoming.pop_ready(), Some((AckKind::PubAck, id(7))));
-        assert_eq!(incoming.pop_ready(), Some((AckKind::PubRec, id(3))));
+        assert_eq!(
+            incoming.pop_ready(),
+            Some((AckKind::PubAck, id(7), ReasonCode::Success))
+        );
+        assert_eq!(
+            incoming.pop_ready(),
+            Some((AckKind::PubRec, id(3), ReasonCode::Success))
+        );
         assert_eq!(incoming.pop_ready(), None);
         let third = incoming.begin(QoS::AtLeastOnce, id(7), 0);
         assert_eq!(third, second.wrapping_add(1));
         incoming.accepted(first);
         assert_eq!(
             incoming.pop_ready(),
-            Some((AckKind::PubAck, id(7))),
+            Some((AckKind::PubAck, id(7), ReasonCode::Success)),
             "late accepts are void"
         );
     }
@@ -217,6 +243,28 @@ mod tests {
         assert_eq!(
             incoming.arrive(QoS::AtLeastOnce, id(3), false, 1),
             Arrival::OverLimit
+        );
+    }
+
+    #[test]
+    fn a_refusal_takes_its_turn_and_ends_the_exchange() {
+        let mut incoming = Incoming::default();
+        let first = incoming.begin(QoS::AtLeastOnce, id(1), 1);
+        incoming.refuse(QoS::ExactlyOnce, id(2), ReasonCode::NotAuthorized);
+        assert_eq!(incoming.pop_ready(), None, "the first is still due");
+        assert_eq!(
+            incoming.arrive(QoS::AtLeastOnce, id(3), false, 2),
+            Arrival::OverLimit,
+            "until it is told, the client may count it"
+        );
+        incoming.accepted(first);
+        assert!(incoming.pop_ready().is_some());
+        let refusal = (AckKind::PubRec, id(2), ReasonCode::NotAuthorized);
+        assert_eq!(incoming.pop_ready(), Some(refusal));
+        assert_eq!(
+            incoming.arrive(QoS::ExactlyOnce, id(2), false, 1),
+            Arrival::New,
+            "the id is free again"
         );
     }
 }

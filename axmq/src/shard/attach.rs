@@ -47,10 +47,14 @@ impl<S> Core<S> {
                 self.ready.push(key);
             }
         }
+        let author = connect.will.is_some().then(|| self.author(key)).flatten();
         let timer = self.sessions.get_mut(session_key).and_then(|session| {
             session.connection = Some(key);
             session.expiry_s = connect.session_expiry_s;
             session.will = connect.will.take();
+            if let Some(will) = &mut session.will {
+                will.author = author;
+            }
             session.ends_at_ms = 0;
             session.timer.take()
         });
@@ -66,6 +70,7 @@ impl<S> Core<S> {
                 session_present: present.is_some(),
             });
         }
+        self.tell_connected(key, present.is_some());
         if present.is_some() {
             self.resend(session_key);
         }
@@ -112,11 +117,13 @@ impl<S> Core<S> {
         surplus: Vec<u8>,
     ) -> Connection<S> {
         let is_terse = connect.version == Version::V5 && !connect.wants_problem_information;
-        let extras = (connect.packet_bytes_max != 0 || is_terse).then(|| {
+        let has_extras = connect.packet_bytes_max != 0 || is_terse || connect.grant.is_some();
+        let extras = has_extras.then(|| {
             let packet_bytes_max = connect.packet_bytes_max;
             Box::new(Extras {
                 packet_bytes_max,
                 is_terse,
+                grant: connect.grant.clone(),
                 ..Extras::default()
             })
         });

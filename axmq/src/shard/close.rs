@@ -51,6 +51,7 @@ impl<S> Core<S> {
         connection.partial = None;
         self.stop_pressing(key);
         self.report_end(key, session_key, &cause);
+        self.tell_disconnected(key, &cause);
         if tells {
             self.disconnect(key, &cause);
         }
@@ -157,6 +158,9 @@ impl<S> Core<S> {
 
     /// Does the slow work for the oldest item; `false` when there is none.
     pub(crate) fn cleanup_one(&mut self) -> bool {
+        if self.execute_one() {
+            return true;
+        }
         let Some(doomed) = self.funnel.pop_front() else {
             if self.funnel.capacity() > 1_024 {
                 self.funnel.shrink_to(1_024);
@@ -247,14 +251,21 @@ impl<S> Core<S> {
     }
 
     pub(super) fn publish_will(&mut self, source: Key, will: Will) {
-        let mut publication = will.publication;
+        let Some(edited) = self.judge_will(source, &will) else {
+            self.counters.publishes_refused += 1;
+            return;
+        };
+        let mut publication = edited.unwrap_or(will.publication);
         if let Some(expiry_s) = will.expiry_s {
             publication.expire_at(self.now_ms + u64::from(expiry_s) * 1_000);
         }
         publication.source = Some(self.reference(source));
         let topic = publication.view().topic().to_owned();
         let Ok(topic) = topicmap::Topic::parse(&topic, &self.shared.topic_limits) else {
-            debug_assert!(false, "the front has checked the will's topic");
+            debug_assert!(
+                false,
+                "the front has checked the will's topic, and a draft its own"
+            );
             return;
         };
         let view = publication.view();

@@ -1,10 +1,14 @@
 //! A connection, as its shard knows it: the compact, hot part of a client.
 
+use std::sync::Arc;
+
 use mqtt_codec::Version;
 use pollio::PeerAddr;
 use sharedbuf::{ReadBlock, WriteQueue};
 use slabmem::Key;
 use timerwheel::TimerKey;
+
+use crate::hooks::Grant;
 
 /// How far a connection has come. The only legal moves are forward; a connection has one owner, so
 /// this is a plain enum (DECISIONS 6). What comes before is the front's business.
@@ -37,7 +41,7 @@ pub(crate) mod flag {
     pub(crate) const HUNG_UP: u8 = 1 << 7;
 }
 
-/// What only 5.0 clients that ask for it have.
+/// What only 5.0 clients that ask for it have, and clients that somebody has authenticated.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     /// Largest packet the client takes [MQTT-3.1.2-24]; 0 is no limit.
@@ -46,6 +50,8 @@ pub(crate) struct Extras {
     pub(crate) aliases: Vec<Option<Box<str>>>,
     /// The client wants no reason strings [MQTT-3.1.2-29].
     pub(crate) is_terse: bool,
+    /// What authentication came to.
+    pub(crate) grant: Option<Arc<Grant>>,
 }
 
 /// Bytes of a packet that has not come in whole.
@@ -118,6 +124,10 @@ impl<S> Connection<S> {
             0 => usize::MAX,
             limit => limit as usize,
         }
+    }
+
+    pub(crate) fn grant(&self) -> Option<&Grant> {
+        self.extras.as_deref()?.grant.as_deref()
     }
 
     pub(crate) fn is_terse(&self) -> bool {

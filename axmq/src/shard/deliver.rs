@@ -213,8 +213,14 @@ impl<S> Core<S> {
         }
     }
 
-    /// Queues the frame on a connection; `false` where the client cannot take so large a one.
+    /// Queues the frame on a connection; `false` where the client cannot take so large a one, or a
+    /// hook says that it may not have it.
     fn push(&mut self, key: Key, view: &View<'_>, wanted: &Wanted<'_>) -> bool {
+        if self.shared.hooks.sees_deliveries()
+            && !self.may_deliver(key, view, wanted.qos, wanted.retain)
+        {
+            return false;
+        }
         let Some(connection) = self.connections.get_mut(key) else {
             return false;
         };

@@ -8,6 +8,7 @@ mod attach;
 mod close;
 mod connection;
 mod deliver;
+mod hooked;
 mod images;
 mod input;
 mod outbox;
@@ -45,7 +46,8 @@ pub(crate) use self::server::{ShardServer, TIMER};
 use self::timers::Timer;
 use crate::config::Limits;
 use crate::counters::Counters;
-use crate::events::Event;
+use crate::events::{Cause, Event};
+use crate::hooks::Hooks;
 use crate::publication::Publication;
 use crate::retained::Retained;
 use crate::route::{Route, RouteBuilder, SubscriptionOptions};
@@ -74,6 +76,7 @@ pub(crate) struct Shared {
     pub(crate) hasher: RandomState,
     pub(crate) seed: u64,
     pub(crate) shards: u16,
+    pub(crate) hooks: Hooks,
     connections: AtomicU64,
 }
 
@@ -97,8 +100,14 @@ impl Shared {
             hasher,
             seed,
             shards,
+            hooks: Hooks::default(),
             connections: AtomicU64::new(0),
         }
+    }
+
+    /// The same, for a broker that asks these hooks.
+    pub(crate) fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
     }
 
     /// What one shard may have under way to another: in all no more than an out-queue holds above
@@ -181,6 +190,8 @@ pub(crate) struct Core<S> {
     funnel_done: u64,
     replays: VecDeque<Replay>,
     drains: VecDeque<Key>,
+    /// Connections that a hook wants ended.
+    condemned: Vec<(Key, Cause)>,
 
     dirty: Vec<Key>,
     /// Used boxes for incomplete packets, so that a busy publisher costs no allocation a turn.
@@ -236,6 +247,7 @@ impl<S> Core<S> {
             funnel_done: 0,
             replays: VecDeque::new(),
             drains: VecDeque::new(),
+            condemned: Vec::new(),
             dirty: Vec::new(),
             partials: Vec::new(),
             ready: Vec::new(),
@@ -284,6 +296,7 @@ impl<S> Core<S> {
         !self.dirty.is_empty()
             || !self.funnel.is_empty()
             || !self.drains.is_empty()
+            || !self.condemned.is_empty()
             || self.has_replay()
     }
 

@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use mqtt_codec::{PacketId, PacketType, Publish, ReasonCode};
+use mqtt_codec::{PacketType, Publish, ReasonCode};
 use sharedbuf::ReadBlock;
 use slabmem::Key;
 use topicmap::Topic;
 
 use super::Core;
 use super::connection::flag;
+use super::hooked::Unacknowledged;
 use crate::events::Cause;
 use crate::message::AcceptTag;
 use crate::publication::{Parts, Publication, View};
@@ -124,16 +125,21 @@ impl<S> Core<S> {
         publish: &Publish<'_>,
     ) {
         let Some(packet_id) = publish.packet_id() else {
-            self.accept(key, session_key, view, topic, None);
+            self.take_in(key, view, topic, None);
             return;
         };
+        let waits = Some(Unacknowledged {
+            session: session_key,
+            qos: view.qos(),
+            packet_id,
+        });
         let receive_maximum = self.shared.receive_maximum();
         let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
         let incoming = &session.flow().incoming;
         match incoming.arrive(view.qos(), packet_id, publish.dup(), receive_maximum) {
-            Arrival::New => self.accept(key, session_key, view, topic, Some(packet_id)),
+            Arrival::New => self.take_in(key, view, topic, waits),
             Arrival::Joins => {}
             Arrival::Received => {
                 self.ack(key, PacketType::PubRec, packet_id, ReasonCode::Success);
@@ -152,27 +158,40 @@ impl<S> Core<S> {
                     );
                 } else {
                     // 3.x has no such limit. Its acknowledgements have one of ours: see `receive`.
-                    self.accept(key, session_key, view, topic, Some(packet_id));
+                    self.take_in(key, view, topic, waits);
                 }
             }
         }
     }
 
-    fn accept(
+    fn take_in(
         &mut self,
         key: Key,
-        session_key: Key,
         view: &View<'_>,
         topic: &Topic<'_>,
-        packet_id: Option<PacketId>,
+        waits: Option<Unacknowledged>,
+    ) {
+        if self.shared.hooks.sees_publishes() {
+            self.accept_judged(key, view, topic, waits);
+        } else {
+            self.accept(key, view, topic, waits);
+        }
+    }
+
+    pub(super) fn accept(
+        &mut self,
+        key: Key,
+        view: &View<'_>,
+        topic: &Topic<'_>,
+        waits: Option<Unacknowledged>,
     ) {
         self.felt_pressure = false;
         if view.retain() {
             self.retain(view, topic);
         }
-        self.route(view, topic, packet_id.map(|id| (session_key, id)));
-        if packet_id.is_some() {
-            self.settle_incoming(session_key);
+        self.route(view, topic, waits);
+        if let Some(waits) = waits {
+            self.settle_incoming(waits.session);
         }
         if self.felt_pressure {
             self.pause(key);
@@ -199,23 +218,23 @@ impl<S> Core<S> {
         route
     }
 
-    /// Delivers to the sessions of this shard and forwards to the others. A packet id makes the
-    /// acknowledgement wait for all of them.
+    /// Delivers to the sessions of this shard and forwards to the others. An acknowledgement that
+    /// is due waits for all of them.
     pub(super) fn route(
         &mut self,
         view: &View<'_>,
         topic: &Topic<'_>,
-        packet_id: Option<(Key, PacketId)>,
+        waits: Option<Unacknowledged>,
     ) {
         let route = self.look_up(topic);
         let others = route.shards & !(1 << self.me);
-        let accept = packet_id.and_then(|(session_key, packet_id)| {
-            let session = self.sessions.get_mut(session_key)?;
+        let accept = waits.and_then(|waits| {
+            let session = self.sessions.get_mut(waits.session)?;
             let shards = u8::try_from(others.count_ones()).unwrap_or(u8::MAX);
-            let sequence = session.flow().incoming.begin(view.qos(), packet_id, shards);
+            let incoming = &mut session.flow().incoming;
             Some(AcceptTag {
-                session: session_key,
-                sequence,
+                session: waits.session,
+                sequence: incoming.begin(waits.qos, waits.packet_id, shards),
             })
         });
         self.deliver_route(view, &route);
@@ -234,7 +253,7 @@ impl<S> Core<S> {
             let Some(flow) = session.flow.as_mut() else {
                 return;
             };
-            let Some((kind, packet_id)) = flow.incoming.pop_ready() else {
+            let Some((kind, packet_id, reason)) = flow.incoming.pop_ready() else {
                 return;
             };
             // Without a connection the client publishes again, and is answered then.
@@ -243,7 +262,7 @@ impl<S> Core<S> {
                     crate::session::AckKind::PubAck => PacketType::PubAck,
                     crate::session::AckKind::PubRec => PacketType::PubRec,
                 };
-                self.ack(key, packet_type, packet_id, ReasonCode::Success);
+                self.ack(key, packet_type, packet_id, reason);
             }
         }
     }

@@ -27,7 +27,10 @@ impl<S> Core<S> {
         let mut codes = Vec::new();
         let mut granted = Vec::new();
         for wanted in packet.filters() {
-            match self.subscribe(session, version, &wanted, identifier) {
+            let Some(may) = self.may_subscribe(key, &wanted) else {
+                return;
+            };
+            match may.and_then(|()| self.subscribe(session, version, &wanted, identifier)) {
                 Ok(grant) => {
                     codes.push(granted_code(grant.options.qos));
                     granted.push(grant);

@@ -294,6 +294,21 @@ pub struct PublishProperties<'a> {
 }
 
 impl<'a> PublishProperties<'a> {
+    /// Reads properties that [`raw`](Self::raw) or [`pass_through`](Self::pass_through) gave once.
+    ///
+    /// For servers that keep the bytes of a message and look into them later. Nothing is validated
+    /// again: of bytes that do not come from there, what is not a property is not seen.
+    ///
+    /// # Complexity
+    ///
+    /// One walk over the properties; allocates nothing.
+    #[must_use]
+    pub fn of_validated(raw: &'a [u8]) -> Self {
+        Self {
+            properties: Properties::of_validated(raw),
+        }
+    }
+
     /// Returns what the payload is said to be.
     #[must_use]
     pub fn payload_format_indicator(&self) -> Option<PayloadFormat> {

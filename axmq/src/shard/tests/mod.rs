@@ -2,6 +2,7 @@
 //! in which shards talk to each other.
 
 mod garbage;
+mod hooks;
 mod site;
 mod storm;
 mod world;

@@ -14,6 +14,7 @@ use slabmem::Key;
 
 use super::super::{Core, Shared};
 use crate::config::Limits;
+use crate::hooks::Hooks;
 use crate::message::{Batch, ConnectInfo, Handover, Reply, Will};
 use crate::publication::{Parts, Publication};
 
@@ -56,6 +57,7 @@ pub(super) fn connect(client_id: &str) -> ConnectInfo {
         packet_bytes_max: 0,
         wants_problem_information: true,
         will: None,
+        grant: None,
     }
 }
 
@@ -72,6 +74,7 @@ pub(super) fn will(topic: &str, payload: &str, delay_s: u32) -> Option<Box<Will>
         publication: Publication::from_parts(parts, None),
         expiry_s: None,
         delay_s,
+        author: None,
     }))
 }
 
@@ -114,7 +117,11 @@ pub(super) fn ack(packet_type: PacketType, n: u16) -> Vec<u8> {
 
 impl World {
     pub(super) fn new(shards: u16, limits: Limits) -> Self {
-        let shared = Arc::new(Shared::new(limits, shards));
+        Self::with_hooks(shards, limits, Hooks::default())
+    }
+
+    pub(super) fn with_hooks(shards: u16, limits: Limits, hooks: Hooks) -> Self {
+        let shared = Arc::new(Shared::new(limits, shards).with_hooks(hooks));
         let cores = (0..shards)
             .map(|me| Core::new(me, Arc::clone(&shared), 1_000, true))
             .collect();
@@ -311,6 +318,14 @@ impl<S> Core<S> {
     }
 }
 
+/// A reason code that refuses.
+fn refusal(code: u8) -> String {
+    if code < 0x80 {
+        return String::new();
+    }
+    format!(" 0x{code:02X}")
+}
+
 pub(super) fn describe(packet: &Packet<'_>) -> String {
     match packet {
         Packet::ConnAck(packet) => format!("connack {}", u8::from(packet.session_present())),
@@ -327,11 +342,22 @@ pub(super) fn describe(packet: &Packet<'_>) -> String {
                 packet.qos() as u8
             )
         }
-        Packet::PubAck(ack) => format!("puback #{}", ack.packet_id().get()),
-        Packet::PubRec(ack) => format!("pubrec #{}", ack.packet_id().get()),
+        Packet::PubAck(ack) => format!(
+            "puback #{}{}",
+            ack.packet_id().get(),
+            refusal(ack.reason() as u8)
+        ),
+        Packet::PubRec(ack) => format!(
+            "pubrec #{}{}",
+            ack.packet_id().get(),
+            refusal(ack.reason() as u8)
+        ),
         Packet::PubRel(ack) => format!("pubrel #{}", ack.packet_id().get()),
         Packet::PubComp(ack) => format!("pubcomp #{}", ack.packet_id().get()),
-        Packet::SubAck(_) => "suback".into(),
+        Packet::SubAck(ack) => {
+            let refusals: String = ack.codes().map(|code| refusal(code as u8)).collect();
+            format!("suback{refusals}")
+        }
         Packet::UnsubAck(_) => "unsuback".into(),
         Packet::Disconnect(packet) => format!("disconnect 0x{:02X}", packet.reason() as u8),
         other => format!("{:?}", other.packet_type()),
