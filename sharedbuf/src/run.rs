@@ -172,7 +172,9 @@ impl Run<'_> {
         self.lens.len()
     }
 
-    pub(crate) const fn lens(&self) -> &[u32] {
+    /// Returns the lengths of the frames, in bytes and in their order.
+    #[must_use]
+    pub const fn lens(&self) -> &[u32] {
         self.lens
     }
 }

@@ -40,6 +40,11 @@ impl<S> Core<S> {
             }
             return;
         }
+        // What was published before goes out before.
+        self.end_run();
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
         let session_key = connection.session;
         let tells = connection.version == Version::V5 && !cause.is_from_peer();
         // What was said before is still flushed to a client that the server turns out politely.

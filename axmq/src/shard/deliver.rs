@@ -1,5 +1,7 @@
 //! A routed publication reaches the sessions of this shard.
 
+use std::rc::Rc;
+
 use mqtt_codec::{PacketId, PacketType, QoS, ReasonCode};
 use slabmem::{Key, Slab};
 use topicmap::{Audience, Target};
@@ -34,13 +36,16 @@ impl<S> Core<S> {
         }
     }
 
-    fn is_source(&self, view: &View<'_>, slot: u32) -> bool {
+    pub(super) fn is_source(&self, view: &View<'_>, slot: u32) -> bool {
         view.source
             .is_some_and(|source| source.shard == self.me && source.key.index() == slot)
     }
 
     /// Delivers to every target of this shard.
-    pub(super) fn deliver_route(&mut self, view: &View<'_>, route: &Route) {
+    pub(super) fn deliver_route(&mut self, view: &View<'_>, route: &Rc<Route>) {
+        if self.join_run(view, route) {
+            return;
+        }
         self.images.begin();
         let mut kept = None;
         for target in &route.targets {
@@ -55,7 +60,7 @@ impl<S> Core<S> {
         }
     }
 
-    fn deliver(
+    pub(super) fn deliver(
         &mut self,
         view: &View<'_>,
         target: &Target,
@@ -392,6 +397,7 @@ impl<S> Core<S> {
                 outbox.accepted.push(accept);
             }
         }
+        self.end_run();
         let holds = self.felt_pressure && self.pressing > 0;
         let Some(outbox) = self.outboxes.get_mut(usize::from(batch.from)) else {
             return;

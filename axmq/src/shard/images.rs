@@ -7,7 +7,7 @@ use crate::publication::View;
 
 /// Frames up to this size are copied into the out-block of each connection; the payload of larger
 /// ones is referenced. A copy of this size costs less than an iovec and two atomics.
-const COPY_BYTES_MAX: usize = 1_024;
+pub(super) const COPY_BYTES_MAX: usize = 1_024;
 
 /// Two wire formats, three QoS, retained or not.
 const CLASSES: usize = 12;
@@ -41,6 +41,14 @@ pub(crate) struct Look<'a> {
     pub(crate) identifiers: &'a [u32],
 }
 
+impl Look<'_> {
+    /// The place of its image among those that are shared.
+    fn class(&self) -> usize {
+        let wire = usize::from(self.version == Version::V5);
+        (wire * 3 + self.qos as usize) * 2 + usize::from(self.retain)
+    }
+}
+
 /// The frame is larger than the client takes, or than a packet can be.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct TooLarge;
@@ -58,6 +66,36 @@ impl Images {
         for image in &mut self.classes {
             image.state = ImageState::Empty;
         }
+    }
+
+    /// The whole frame that a QoS 0 subscriber without anything special gets of `view`; empty where
+    /// it is longer than what is copied.
+    pub(super) fn plain_frame<'a>(
+        &'a mut self,
+        view: &View<'a>,
+        version: Version,
+        now_ms: u64,
+    ) -> &'a [u8] {
+        if let Some(frame) = view.image(version) {
+            return frame;
+        }
+        let look = Look {
+            version,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            dup: false,
+            packet_id: None,
+            identifiers: &[],
+        };
+        let Some(image) = self.classes.get_mut(look.class()) else {
+            return &[];
+        };
+        if image.state == ImageState::Empty {
+            image.encode(view, &look, now_ms);
+        }
+        let is_whole = image.state == ImageState::Ready && image.bytes.len() == image.total_len;
+        debug_assert!(is_whole, "the caller has looked at the length");
+        if is_whole { &image.bytes } else { &[] }
     }
 
     /// Queues the frame that one subscriber gets of `view`.
@@ -83,9 +121,7 @@ impl Images {
         }
         let is_shared = look.identifiers.is_empty() && !look.dup;
         let image = if is_shared {
-            let wire = usize::from(look.version == Version::V5);
-            let class = (wire * 3 + look.qos as usize) * 2 + usize::from(look.retain);
-            let Some(image) = self.classes.get_mut(class) else {
+            let Some(image) = self.classes.get_mut(look.class()) else {
                 return Err(TooLarge);
             };
             image

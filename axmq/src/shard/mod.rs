@@ -16,6 +16,7 @@ mod pressure;
 mod publish;
 mod receive;
 mod replay;
+mod runs;
 mod server;
 mod settle;
 mod subscribe;
@@ -42,6 +43,7 @@ pub(crate) use self::input::read;
 use self::outbox::Outbox;
 pub(crate) use self::receive::Next;
 use self::replay::Replay;
+use self::runs::Run;
 pub(crate) use self::server::{ShardServer, TIMER};
 use self::timers::Timer;
 use crate::config::Limits;
@@ -179,6 +181,7 @@ pub(crate) struct Core<S> {
     routes: MatchCache<Rc<Route>>,
     route_builder: RouteBuilder,
     images: Images,
+    run: Run,
     /// Memory of out-queues that ran empty, for those that fill next.
     blocks: BlockCache,
     text: String,
@@ -234,6 +237,7 @@ impl<S> Core<S> {
             routes: MatchCache::new(ROUTES_CACHED),
             route_builder: RouteBuilder::default(),
             images: Images::default(),
+            run: Run::default(),
             blocks: BlockCache::new(BLOCKS_CACHED),
             text: String::new(),
             keep_alive: TimerWheel::new(
@@ -288,6 +292,7 @@ impl<S> Core<S> {
 
     /// Connections with something to write.
     pub(crate) fn take_dirty(&mut self, into: &mut Vec<Key>) {
+        self.end_run();
         into.append(&mut self.dirty);
     }
 

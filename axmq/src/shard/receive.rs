@@ -45,6 +45,22 @@ impl<S> Core<S> {
         range: Range<usize>,
         packets: &mut usize,
     ) -> Input {
+        let input = self.receive_packets(key, block, range, packets);
+        self.felt_pressure = false;
+        self.end_run();
+        if self.felt_pressure {
+            self.pause(key);
+        }
+        input
+    }
+
+    fn receive_packets(
+        &mut self,
+        key: Key,
+        block: &ReadBlock,
+        range: Range<usize>,
+        packets: &mut usize,
+    ) -> Input {
         let Range { start: mut at, end } = range;
         loop {
             let Some(connection) = self.connections.get(key) else {
@@ -99,6 +115,9 @@ impl<S> Core<S> {
     }
 
     fn handle(&mut self, key: Key, block: &ReadBlock, range: Range<usize>, packet: &Packet<'_>) {
+        if !matches!(packet, Packet::Publish(_)) {
+            self.end_run();
+        }
         match packet {
             Packet::Publish(publish) => self.on_publish(key, block, range, publish),
             Packet::PubAck(ack) => self.on_pub_ack(key, ack),

@@ -3,6 +3,7 @@
 
 mod garbage;
 mod hooks;
+mod runs;
 mod site;
 mod storm;
 mod world;
