@@ -50,6 +50,15 @@ impl Histogram {
         self.max = self.max.max(value);
     }
 
+    /// Adds what another has counted.
+    pub fn merge(&mut self, other: &Self) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more;
+        }
+        self.total += other.total;
+        self.max = self.max.max(other.max);
+    }
+
     /// How many values were counted.
     #[must_use]
     pub fn total(&self) -> u64 {
@@ -124,6 +133,11 @@ mod tests {
             );
         }
         assert_eq!((histogram.total(), histogram.max()), (1_000, 1_000_000));
+        let mut both = Histogram::default();
+        both.record(2_000_000);
+        both.merge(&histogram);
+        assert_eq!((both.total(), both.max()), (1_001, 2_000_000));
+        assert_eq!(both.quantile(0.25), histogram.quantile(0.25));
         histogram.clear();
         assert_eq!((histogram.total(), histogram.quantile(0.99)), (0, 0));
     }

@@ -69,6 +69,15 @@ impl Object {
         self
     }
 
+    /// Adds a list of objects.
+    #[must_use]
+    pub fn list(mut self, key: &str, values: impl IntoIterator<Item = Self>) -> Self {
+        self.key(key);
+        let values: Vec<String> = values.into_iter().map(Self::finish).collect();
+        let _ = write!(self.text, "[{}]", values.join(", "));
+        self
+    }
+
     /// The text of the object.
     #[must_use]
     pub fn finish(mut self) -> String {
@@ -105,11 +114,13 @@ mod tests {
             .text("a\"b", "line\n")
             .count("n", 7)
             .number("x", f64::NAN)
-            .object("o", inner)
+            .object("o", inner.clone())
+            .list("l", [inner.clone(), inner])
             .finish();
         assert_eq!(
             text,
-            "{\"a\\\"b\": \"line\\u000a\", \"n\": 7, \"x\": null, \"o\": {\"yes\": true}}"
+            "{\"a\\\"b\": \"line\\u000a\", \"n\": 7, \"x\": null, \"o\": {\"yes\": true}, \
+             \"l\": [{\"yes\": true}, {\"yes\": true}]}"
         );
     }
 }

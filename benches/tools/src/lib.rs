@@ -16,5 +16,22 @@ pub mod json;
 pub mod net;
 pub mod probe;
 pub mod process;
+pub mod progress;
 pub mod scenario;
 mod sys;
+pub mod target;
+pub mod wire;
+
+use std::io::Write as _;
+
+use fail::Failure;
+
+/// Writes to standard output.
+///
+/// # Errors
+///
+/// If nobody reads it.
+pub fn say(text: &str) -> Result<(), Failure> {
+    let written = std::io::stdout().write_all(text.as_bytes());
+    written.map_err(|_| Failure::run("standard output is closed"))
+}

@@ -12,7 +12,10 @@ use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
 };
 
-use crate::fail::Failure;
+use crate::{
+    fail::Failure,
+    wire::{Layers, Transport},
+};
 
 /// Descriptors a process needs beside its connections.
 const DESCRIPTORS_KEPT: u64 = 32;
@@ -25,6 +28,7 @@ pub struct Dialer {
     targets: Vec<SocketAddr>,
     sources: Vec<IpAddr>,
     small_buffers: bool,
+    transport: Transport,
 }
 
 /// Finds the address of each host in a list with commas.
@@ -56,6 +60,12 @@ pub fn resolve(hosts: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
 /// Raises the soft limit of descriptors to the hard one and returns how many connections fit.
 #[must_use]
 pub fn connections_max() -> u64 {
+    descriptors_max().saturating_sub(DESCRIPTORS_KEPT)
+}
+
+/// Raises the soft limit of descriptors to the hard one and returns it.
+#[must_use]
+pub fn descriptors_max() -> u64 {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         let raised = Rlimit {
@@ -65,8 +75,7 @@ pub fn connections_max() -> u64 {
         // If it is refused, the soft limit holds, which is read below.
         let _ = setrlimit(Resource::Nofile, raised);
     }
-    let now = getrlimit(Resource::Nofile).current.unwrap_or(1 << 20);
-    now.saturating_sub(DESCRIPTORS_KEPT)
+    getrlimit(Resource::Nofile).current.unwrap_or(1 << 20)
 }
 
 /// Checks that a process may hold so many connections.
@@ -154,7 +163,24 @@ impl Dialer {
             targets,
             sources,
             small_buffers: false,
+            transport: Transport::default(),
         })
+    }
+
+    /// Puts layers between TCP and MQTT.
+    #[must_use]
+    pub fn with_transport(mut self, transport: Transport) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// The layers of a client's connection, if it has any.
+    ///
+    /// # Errors
+    ///
+    /// As [`Transport::layers`].
+    pub fn layers(&self, client: u64) -> Result<Option<Box<Layers>>, Failure> {
+        self.transport.layers(client)
     }
 
     /// Asks for the smallest socket buffers there are.

@@ -14,6 +14,7 @@ use crate::{
     fail::Failure,
     fleet::{Client, Closed, Fleet, Load, Message, Runner},
     net::Dialer,
+    scenario::traffic::KEEP_ALIVE_S,
 };
 
 /// How long the last samples are waited for.
@@ -163,7 +164,7 @@ impl Load for Prober {
         let connect = encode::Connect {
             client_id: &client_id,
             clean_start: true,
-            keep_alive: 0,
+            keep_alive: KEEP_ALIVE_S,
             ..Default::default()
         };
         client

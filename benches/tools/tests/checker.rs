@@ -8,31 +8,34 @@ use axmq_bench::{
     net::Dialer,
     probe,
     scenario::{
-        options::{Pace, Target, Traffic},
+        options::{Common, Length, Pace, Traffic},
         plan::Plan,
         traffic::{self, Dialect, Outcome},
     },
+    target::Target,
 };
 use double::Fault;
 use mqtt_codec::{QoS, Version};
 
+/// Publishes of a case; what is expected and what goes wrong follow from it.
+const MESSAGES: u64 = 600;
+
 fn run(plan: &Plan, fault: Fault, qos: QoS, version: Version) -> Result<Outcome, Failure> {
     let addr = double::start(fault);
-    let target = Target {
-        host: "127.0.0.1".to_owned(),
-        port: addr.port(),
-        version,
-        ifaddr: None,
+    let mut target = Target::local(addr.port());
+    target.version = version;
+    let common = Common {
+        target,
         pid: None,
         json: false,
     };
     let options = Traffic {
-        target,
+        common,
         qos,
         size: 64,
         pace: Pace::Window(16),
-        warmup_ns: 10_000_000,
-        duration_ns: 150_000_000,
+        warmup_ns: 0,
+        length: Length::Messages(MESSAGES),
     };
     let dialer = Dialer::new(vec![addr], None, 100, 0)?;
     traffic::run(plan, &options, dialer, Dialect::Mqtt, None)
@@ -62,8 +65,14 @@ fn an_honest_broker_is_cleared_at_every_qos_and_version() {
                 "{qos:?} {version} {}",
                 plan.title
             );
+            let fanout = u64::from(plan.streams[0].fanout);
+            assert_eq!(verdict.expected, MESSAGES * fanout, "{}", plan.title);
             assert_eq!(verdict.delivered, verdict.expected);
-            assert!(outcome.delivered > 0 && outcome.latencies.total() >= outcome.delivered);
+            assert_eq!(
+                outcome.delivered, verdict.expected,
+                "all in the measurement"
+            );
+            assert_eq!(outcome.latencies.total(), outcome.delivered);
         }
     }
 }

@@ -39,8 +39,8 @@ fn main() -> ExitCode {
         "fanout" => scenario::fanout(rest),
         "pairs" => scenario::pairs(rest),
         "wild" => scenario::wild(rest),
-        "idle" => scenario::herd::idle(rest),
-        "storm" => scenario::herd::storm(rest),
+        "idle" => scenario::herd::idle::main(rest),
+        "storm" => scenario::herd::storm::main(rest),
         "floor" => scenario::floor(rest),
         "relay" => scenario::relay::main(rest),
         "" | "help" | "--help" => {

@@ -11,7 +11,7 @@ use axmq_bench::{
         rates::{Rates, summary},
     },
     fail::{self, Failure},
-    scenario::say,
+    say,
 };
 
 const USAGE: &str = "\

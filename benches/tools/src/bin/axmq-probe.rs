@@ -7,29 +7,22 @@ use std::{process::ExitCode, sync::Arc};
 use axmq_bench::{
     args::{self, Opt, flag, value},
     fail::{self, Failure},
-    net::{self, Dialer},
-    probe,
-    scenario::{
-        report::{duration, latencies},
-        say,
-    },
+    probe, say,
+    scenario::report::{duration, latencies},
+    target::{self, Target},
 };
 
 const OPTIONS: &[Opt] = &[
-    flag('\0', "help", "this text"),
-    value('h', "host", "host name or address [localhost]"),
-    value('p', "port", "port [1883]"),
     value('n', "samples", "round trips [2000]"),
     value('i', "interval", "ms between their beginnings [10]"),
     value('q', "qos", "QoS of both directions [0]"),
-    value('V', "version", "protocol: 3, 4 or 5 [4]"),
-    value('\0', "ifaddr", "source address"),
     flag(
         '\0',
         "json",
         "the result as one JSON object, in nanoseconds",
     ),
 ];
+const TABLES: &[&[Opt]] = &[target::OPTIONS, OPTIONS];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,10 +30,10 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<(), Failure> {
-    let parsed = args::parse(&[OPTIONS], arguments)?;
+    let parsed = args::parse(TABLES, arguments)?;
     if parsed.is("help", false) {
         let about = "Measures publish → deliver round trips of one client.";
-        return say(&args::usage("axmq-probe", about, &[OPTIONS]));
+        return say(&args::usage("axmq-probe", about, TABLES));
     }
     let samples = parsed.number("samples", 2_000_u64)?;
     let interval_ms = parsed.number("interval", 10.0_f64)?;
@@ -49,13 +42,10 @@ fn run(arguments: &[String]) -> Result<(), Failure> {
             "-n is at least 1 and -i between 0 and 3600000 ms",
         ));
     }
-    let targets = net::resolve(
-        parsed.last("host").unwrap_or("localhost"),
-        parsed.number("port", 1883)?,
-    )?;
+    let target = Target::read(&parsed, 4)?;
     let probed = probe::run(probe::Options {
-        dialer: Dialer::new(targets, parsed.last("ifaddr"), 1, 0)?,
-        version: parsed.version(4)?,
+        dialer: target.dialer(1, 0)?,
+        version: target.version,
         qos: parsed.qos()?,
         samples: Some(samples),
         interval_ns: (interval_ms * 1e6) as u64,

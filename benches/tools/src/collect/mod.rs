@@ -194,7 +194,7 @@ pub fn collect(role: Role, parsed: &Parsed) -> Result<(), Failure> {
     let text = meta(&run, &interface, port, pid, interval_s);
     fs::write(folder.join("meta.txt"), text).map_err(failed)?;
     let mut file = File::create(folder.join("raw.csv")).map_err(failed)?;
-    crate::scenario::say(&format!("{}\n", folder.display()))?;
+    crate::say(&format!("{}\n", folder.display()))?;
     writeln!(file, "{}", Sample::header(role)).map_err(failed)?;
 
     let start = Instant::now();

@@ -3,16 +3,13 @@
 pub mod many;
 pub mod options;
 pub mod run;
+mod saturation;
 pub mod stats;
 
 use std::io::Write as _;
 
 use self::options::{Command, Options};
-use crate::{
-    args,
-    fail::Failure,
-    net::{self, Dialer},
-};
+use crate::{args, fail::Failure, net};
 
 /// Runs a command.
 ///
@@ -29,17 +26,15 @@ pub fn main(command: Command, arguments: &[String]) -> Result<(), Failure> {
     }
     let options = Options::read(command, &parsed)?;
     let child = many::child_first();
-    let targets = net::resolve(&options.host, options.port)?;
-    let first = child.unwrap_or(0);
     let count = u64::from(options.count);
-    let dialer = Dialer::new(targets, options.ifaddr.as_deref(), count, first)?
-        .with_small_buffers(options.lowmem);
     let max = net::connections_max();
     let processes = match options.processes {
         Some(processes) => u64::from(processes),
         None => count.div_ceil(max.max(1)),
     };
     net::check_descriptors(count.div_ceil(processes))?;
+    let dialer = options.target.dialer(count, child.unwrap_or(0))?;
+    let dialer = dialer.with_small_buffers(options.lowmem);
     if child.is_none() && !options.quiet {
         let workers = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
         let workers = workers.max(options.connrate.div_ceil(1_000)).min(count);

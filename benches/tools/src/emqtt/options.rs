@@ -1,26 +1,18 @@
 //! The options of `emqtt_bench` 0.6.1.
 
-use mqtt_codec::{QoS, Version};
+use mqtt_codec::QoS;
 
 use crate::{
     args::{Opt, Parsed, boolean, flag, value},
     fail::Failure,
+    target::{self, Target},
 };
 
-const NO_TLS: &str = "!only plain TCP is built yet; point -p at a plain listener";
 const NO_QOE: &str = "!use --json, or axmq-probe for latencies";
 const NO_ERLANG: &str = "!there is no garbage collector and no Erlang node here; leave it out";
 
-/// Options of all three commands.
+/// Options of all three commands, beside [`target::OPTIONS`].
 pub const COMMON: &[Opt] = &[
-    flag('\0', "help", "this text"),
-    value(
-        'h',
-        "host",
-        "host names or addresses, with commas [localhost]",
-    ),
-    value('p', "port", "port [1883]"),
-    value('V', "version", "protocol: 3, 4 or 5 [5]"),
     value('c', "count", "clients [200]"),
     value(
         'R',
@@ -32,7 +24,6 @@ pub const COMMON: &[Opt] = &[
         "interval",
         "ms between connections; 0: as fast as possible [10]",
     ),
-    value('\0', "ifaddr", "source addresses, with commas"),
     value('\0', "prefix", "prefix of the client identifiers"),
     boolean(
         '\0',
@@ -70,17 +61,16 @@ pub const COMMON: &[Opt] = &[
         "processes",
         "processes to spread the clients over [as many as needed]",
     ),
-    boolean('S', "ssl", NO_TLS),
-    value('\0', "ssl-version", NO_TLS),
-    value('\0', "cacertfile", NO_TLS),
-    value('\0', "certfile", NO_TLS),
-    value('\0', "keyfile", NO_TLS),
-    value('\0', "ciphers", NO_TLS),
-    value('\0', "signature-algs", NO_TLS),
-    value('\0', "keyex-algs", NO_TLS),
-    value('\0', "quic", "!QUIC is not built yet; plain TCP is"),
-    value('\0', "load-qst", "!QUIC is not built yet; plain TCP is"),
-    boolean('\0', "ws", "!WebSocket is not built yet; plain TCP is"),
+    value(
+        '\0',
+        "quic",
+        "!there is no QUIC here; TCP, --ssl and --ws are",
+    ),
+    value(
+        '\0',
+        "load-qst",
+        "!there is no QUIC here; TCP, --ssl and --ws are",
+    ),
     boolean('d', "dist", NO_ERLANG),
     value('\0', "force-major-gc-interval", NO_ERLANG),
     value('Q', "qoe", NO_QOE),
@@ -184,9 +174,9 @@ impl Command {
     #[must_use]
     pub const fn tables(self) -> &'static [&'static [Opt]] {
         match self {
-            Self::Conn => &[COMMON],
-            Self::Sub => &[COMMON, SUB],
-            Self::Pub => &[COMMON, PUB],
+            Self::Conn => &[target::OPTIONS, COMMON],
+            Self::Sub => &[target::OPTIONS, COMMON, SUB],
+            Self::Pub => &[target::OPTIONS, COMMON, PUB],
         }
     }
 }
@@ -205,13 +195,10 @@ pub enum Header {
 #[allow(missing_docs, reason = "each is the option of that name")]
 pub struct Options {
     pub command: Command,
-    pub host: String,
-    pub port: u16,
-    pub version: Version,
+    pub target: Target,
     pub count: u32,
     pub connrate: u64,
     pub interval_ms: u64,
-    pub ifaddr: Option<String>,
     pub prefix: Option<String>,
     pub shortids: bool,
     pub startnumber: u64,
@@ -284,13 +271,10 @@ impl Options {
         };
         let options = Self {
             command,
-            host: text("host").unwrap_or_else(|| "localhost".to_owned()),
-            port: parsed.number("port", 1883)?,
-            version: parsed.version(5)?,
+            target: Target::read(parsed, 5)?,
             count: parsed.number("count", 200)?,
             connrate: parsed.number("connrate", 0)?,
             interval_ms: parsed.number("interval", 10)?,
-            ifaddr: text("ifaddr"),
             prefix: text("prefix").filter(|prefix| !prefix.is_empty()),
             shortids: parsed.is("shortids", false),
             startnumber: parsed.number("startnumber", 0)?,
@@ -333,7 +317,10 @@ impl Options {
         if self.processes == Some(0) {
             return Err(Failure::usage("--processes is at least 1"));
         }
-        if self.password.is_some() && self.username.is_none() && !self.version.has_properties() {
+        if self.password.is_some()
+            && self.username.is_none()
+            && !self.target.version.has_properties()
+        {
             return Err(Failure::usage("-P needs -u before MQTT 5 (-V 5)"));
         }
         if self.command == Command::Pub && self.topics.len() > 1 {
@@ -386,7 +373,7 @@ mod tests {
         let options = read(Command::Conn, conn).unwrap();
         assert_eq!((options.count, options.keepalive_s), (25_000, 1_500));
         assert_eq!(options.connect_interval_ns(), 4_000_000);
-        assert_eq!(options.version, Version::V311);
+        assert_eq!(options.target.version, mqtt_codec::Version::V311);
         let publish = "-V 4 -h 172.28.130.87 -c 4000 -t bench/nn/%i -q 2 -s 256 -I 16";
         let options = read(Command::Pub, publish).unwrap();
         assert_eq!((options.message_interval_ms, options.inflight), (16, 1));
@@ -397,8 +384,7 @@ mod tests {
     #[test]
     fn what_is_not_built_or_makes_no_sense_is_refused() {
         for (command, line) in [
-            (Command::Conn, "--ws"),
-            (Command::Conn, "-S"),
+            (Command::Conn, "-S --certfile a"),
             (Command::Conn, "--quic true"),
             (Command::Conn, "--prometheus"),
             (Command::Conn, "-V 6"),

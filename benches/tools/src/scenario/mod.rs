@@ -7,8 +7,6 @@ pub mod relay;
 pub mod report;
 pub mod traffic;
 
-use std::io::Write as _;
-
 use self::{
     options::{COMMON, FANOUT, FLOOR, PAIRS, TRAFFIC, Traffic, WILD},
     plan::Plan,
@@ -17,17 +15,8 @@ use self::{
 use crate::{
     args::{self, Opt, Parsed},
     fail::Failure,
+    say, target,
 };
-
-/// Writes to standard output.
-///
-/// # Errors
-///
-/// If nobody reads it.
-pub fn say(text: &str) -> Result<(), Failure> {
-    let written = std::io::stdout().write_all(text.as_bytes());
-    written.map_err(|_| Failure::run("standard output is closed"))
-}
 
 fn read(
     name: &str,
@@ -35,6 +24,7 @@ fn read(
     tables: &[&[Opt]],
     arguments: &[String],
 ) -> Result<Option<Parsed>, Failure> {
+    let tables = &[&[target::OPTIONS, COMMON], tables].concat();
     let parsed = args::parse(tables, arguments)?;
     if parsed.is("help", false) {
         say(&args::usage(&format!("axmq-bench {name}"), about, tables))?;
@@ -48,8 +38,8 @@ fn traffic(plan: &Plan, parsed: &Parsed) -> Result<(), Failure> {
     let clients = plan.subscribers.len() as u64
         + u64::from(plan.publishers)
         + u64::from(plan.idle_filters.min(100));
-    let dialer = options.target.dialer(clients)?;
-    let pid = options.target.pid;
+    let dialer = options.common.dialer(clients)?;
+    let pid = options.common.pid;
     let outcome = traffic::run(plan, &options, dialer, Dialect::Mqtt, pid)?;
     report::print(&plan.title, &options, &outcome)
 }
@@ -61,7 +51,7 @@ fn traffic(plan: &Plan, parsed: &Parsed) -> Result<(), Failure> {
 /// What is wrong with the command line, the run or the broker.
 pub fn fanout(arguments: &[String]) -> Result<(), Failure> {
     let about = "Publishers and subscribers on one topic, every message accounted for.";
-    let Some(parsed) = read("fanout", about, &[COMMON, TRAFFIC, FANOUT], arguments)? else {
+    let Some(parsed) = read("fanout", about, &[TRAFFIC, FANOUT], arguments)? else {
         return Ok(());
     };
     traffic(&Plan::read_fanout(&parsed)?, &parsed)
@@ -74,7 +64,7 @@ pub fn fanout(arguments: &[String]) -> Result<(), Failure> {
 /// As [`fanout`].
 pub fn pairs(arguments: &[String]) -> Result<(), Failure> {
     let about = "Pairs of a publisher and a subscriber with a topic each.";
-    let Some(parsed) = read("pairs", about, &[COMMON, TRAFFIC, PAIRS], arguments)? else {
+    let Some(parsed) = read("pairs", about, &[TRAFFIC, PAIRS], arguments)? else {
         return Ok(());
     };
     traffic(&Plan::read_pairs(&parsed)?, &parsed)
@@ -87,7 +77,7 @@ pub fn pairs(arguments: &[String]) -> Result<(), Failure> {
 /// As [`fanout`].
 pub fn wild(arguments: &[String]) -> Result<(), Failure> {
     let about = "1,000 subscribers with exact, + and # filters on 10,000 topics, mean fan-out 6.";
-    let Some(parsed) = read("wild", about, &[COMMON, TRAFFIC, WILD], arguments)? else {
+    let Some(parsed) = read("wild", about, &[TRAFFIC, WILD], arguments)? else {
         return Ok(());
     };
     traffic(&Plan::read_wild(&parsed)?, &parsed)
@@ -100,7 +90,7 @@ pub fn wild(arguments: &[String]) -> Result<(), Failure> {
 /// As [`fanout`].
 pub fn floor(arguments: &[String]) -> Result<(), Failure> {
     let about = "The same bytes through a relay that reads and writes them and nothing else.";
-    let Some(parsed) = read("floor", about, &[COMMON, TRAFFIC, FLOOR], arguments)? else {
+    let Some(parsed) = read("floor", about, &[TRAFFIC, FLOOR], arguments)? else {
         return Ok(());
     };
     let plan = match parsed.number_if::<u32>("pairs")? {

@@ -1,25 +1,17 @@
 //! What the scenario commands take.
 
-use mqtt_codec::{QoS, Version};
+use mqtt_codec::QoS;
 
 use crate::{
     args::{Opt, Parsed, flag, value},
     check::STAMP_BYTES,
     fail::Failure,
     net::{self, Dialer},
+    target::Target,
 };
 
-/// Options of all scenarios.
+/// Options of all scenarios, beside [`target::OPTIONS`].
 pub const COMMON: &[Opt] = &[
-    flag('\0', "help", "this text"),
-    value(
-        'h',
-        "host",
-        "host names or addresses, with commas [localhost]",
-    ),
-    value('p', "port", "port [1883]"),
-    value('V', "version", "protocol: 3, 4 or 5 [4]"),
-    value('\0', "ifaddr", "source addresses, with commas"),
     value(
         '\0',
         "pid",
@@ -40,6 +32,11 @@ pub const TRAFFIC: &[Opt] = &[
     ),
     value('\0', "warmup", "seconds before the measurement [1]"),
     value('\0', "duration", "seconds of the measurement [5]"),
+    value(
+        '\0',
+        "messages",
+        "publishes of the measurement, instead of the seconds; there is no warm-up then",
+    ),
 ];
 
 /// Options of `fanout`.
@@ -83,11 +80,20 @@ pub enum Pace {
     Rate(f64),
 }
 
+/// When a measurement ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Length {
+    /// After so many nanoseconds.
+    Time(u64),
+    /// After so many publishes.
+    Messages(u64),
+}
+
 /// The options of a scenario that moves messages.
 #[derive(Clone, Debug)]
 pub struct Traffic {
-    /// Where the broker is.
-    pub target: Target,
+    /// The options of all scenarios.
+    pub common: Common,
     /// QoS of publishers and subscribers.
     pub qos: QoS,
     /// Bytes of payload.
@@ -96,39 +102,30 @@ pub struct Traffic {
     pub pace: Pace,
     /// Time before the measurement.
     pub warmup_ns: u64,
-    /// Time of the measurement.
-    pub duration_ns: u64,
+    /// When the measurement ends.
+    pub length: Length,
 }
 
 /// The options of all scenarios.
 #[derive(Clone, Debug)]
-pub struct Target {
-    /// The broker's names.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// The protocol.
-    pub version: Version,
-    /// Source addresses.
-    pub ifaddr: Option<String>,
+pub struct Common {
+    /// Where the broker is.
+    pub target: Target,
     /// The broker's process.
     pub pid: Option<u32>,
     /// Whether the result is JSON.
     pub json: bool,
 }
 
-impl Target {
-    /// Reads the common options.
+impl Common {
+    /// Reads the options.
     ///
     /// # Errors
     ///
     /// What is wrong with them.
     pub fn read(parsed: &Parsed) -> Result<Self, Failure> {
         Ok(Self {
-            host: parsed.last("host").unwrap_or("localhost").to_owned(),
-            port: parsed.number("port", 1883)?,
-            version: parsed.version(4)?,
-            ifaddr: parsed.last("ifaddr").map(str::to_owned),
+            target: Target::read(parsed, 4)?,
             pid: parsed.number_if("pid")?,
             json: parsed.is("json", false),
         })
@@ -141,8 +138,7 @@ impl Target {
     /// If the host is unknown, or descriptors or ports do not suffice.
     pub fn dialer(&self, connections: u64) -> Result<Dialer, Failure> {
         net::check_descriptors(connections)?;
-        let targets = net::resolve(&self.host, self.port)?;
-        Dialer::new(targets, self.ifaddr.as_deref(), connections, 0)
+        self.target.dialer(connections, 0)
     }
 }
 
@@ -183,13 +179,22 @@ impl Traffic {
         if duration_ns < 100_000_000 {
             return Err(Failure::usage("--duration is at least 0.1 s"));
         }
+        let length = match parsed.number_if("messages")? {
+            Some(0) => return Err(Failure::usage("--messages is at least 1")),
+            Some(messages) => Length::Messages(messages),
+            None => Length::Time(duration_ns),
+        };
+        let warmup_ns = match length {
+            Length::Time(_) => seconds(parsed, "warmup", 1.0)?,
+            Length::Messages(_) => 0,
+        };
         Ok(Self {
-            target: Target::read(parsed)?,
+            common: Common::read(parsed)?,
             qos: parsed.qos()?,
             size,
             pace,
-            warmup_ns: seconds(parsed, "warmup", 1.0)?,
-            duration_ns,
+            warmup_ns,
+            length,
         })
     }
 }

@@ -17,13 +17,14 @@ use pollio::{
 use super::{
     options::Traffic,
     plan::Plan,
-    report, say,
-    traffic::{self, Dialect},
+    report,
+    traffic::{self, Dialect, Outcome},
 };
 use crate::{
     args::{self, Opt, value},
     fail::Failure,
     net::Dialer,
+    say,
 };
 
 const OPTIONS: &[Opt] = &[
@@ -56,6 +57,20 @@ impl Drop for Running {
 ///
 /// What is wrong with the command line or the run.
 pub fn run(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<(), Failure> {
+    let outcome = measure(plan, options, cpu)?;
+    let title = plan
+        .title
+        .replace("fanout", "floor")
+        .replace("pairs", "floor of pairs");
+    report::print(&title, options, &outcome)
+}
+
+/// Starts a relay and runs a plan through it.
+///
+/// # Errors
+///
+/// If the plan has acknowledgements, or the relay does not start or fails.
+pub fn measure(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<Outcome, Failure> {
     if options.qos != QoS::AtMostOnce {
         return Err(Failure::usage(
             "the floor has no acknowledgements: leave --qos out",
@@ -77,7 +92,7 @@ pub fn run(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<(), Failu
     let frame = if pairs {
         0
     } else {
-        head.total_len(options.target.version)
+        head.total_len(options.common.target.version)
     };
     let program = std::env::current_exe().map_err(|error| wrong("this program", error))?;
     let mut command = Command::new(program);
@@ -107,16 +122,16 @@ pub fn run(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<(), Failu
     crate::net::check_descriptors(clients)?;
     let dialer = |port| {
         let target = SocketAddr::from(([127, 0, 0, 1], port));
-        Dialer::new(vec![target], options.target.ifaddr.as_deref(), clients, 0)
+        Dialer::new(
+            vec![target],
+            options.common.target.ifaddr.as_deref(),
+            clients,
+            0,
+        )
     };
     let dialect = Dialect::Relay(dialer(sinks)?);
     let pid = Some(relay.0.id());
-    let outcome = traffic::run(plan, options, dialer(sources)?, dialect, pid)?;
-    let title = plan
-        .title
-        .replace("fanout", "floor")
-        .replace("pairs", "floor of pairs");
-    report::print(&title, options, &outcome)
+    traffic::run(plan, options, dialer(sources)?, dialect, pid)
 }
 
 /// The relay itself, until its parent ends.

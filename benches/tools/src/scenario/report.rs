@@ -13,7 +13,7 @@ use crate::{fail::Failure, hist::Histogram, json::Object, process::Usage};
 /// Share of a core from which on the generator, not the broker, sets the pace.
 pub const SATURATED: f64 = 0.95;
 /// Share of the time waiting for a core from which on the figures are doubtful.
-const DISTURBED: f64 = 0.05;
+pub const DISTURBED: f64 = 0.05;
 
 /// A time in the unit that suits it, as Go prints it.
 #[must_use]
@@ -66,16 +66,21 @@ fn usage(usage: &Usage, messages: u64, time_ns: u64) -> Object {
 ///
 /// If the broker lost, repeated, reordered or misdelivered a message.
 pub fn print(title: &str, options: &Traffic, outcome: &Outcome) -> Result<(), Failure> {
-    let text = if options.target.json {
+    let text = if options.common.json {
         json(title, options, outcome).finish() + "\n"
     } else {
         lines(title, options, outcome)
     };
-    crate::scenario::say(&text)?;
+    crate::say(&text)?;
     judge(options.qos, outcome)
 }
 
-fn judge(qos: QoS, outcome: &Outcome) -> Result<(), Failure> {
+/// Whether what was delivered is what was promised. Duplicates are allowed at QoS 1.
+///
+/// # Errors
+///
+/// If the broker lost, repeated, reordered or misdelivered a message, or delivered none.
+pub fn judge(qos: QoS, outcome: &Outcome) -> Result<(), Failure> {
     let mut verdict = outcome.verdict;
     if qos == QoS::AtLeastOnce {
         verdict.duplicated = 0;
@@ -104,7 +109,7 @@ fn json(title: &str, options: &Traffic, outcome: &Outcome) -> Object {
     let mut object = Object::default()
         .text("scenario", title)
         .count("qos", options.qos as u64)
-        .count("version", u64::from(options.target.version.level()))
+        .count("version", u64::from(options.common.target.version.level()))
         .count("size", options.size as u64);
     object = match options.pace {
         Pace::Window(window) => object.count("window", window),
@@ -142,7 +147,7 @@ fn lines(title: &str, options: &Traffic, outcome: &Outcome) -> String {
         "{title}, QoS {}, {} bytes, {pace}, {}, {:.2} s\n",
         options.qos as u8,
         options.size,
-        options.target.version,
+        options.common.target.version,
         time_ns as f64 / 1e9,
     );
     let v = &outcome.verdict;

@@ -49,26 +49,29 @@ struct Shared {
 }
 
 /// Starts a broker on a port of its own, which lives as long as the process.
+#[allow(dead_code, reason = "not each program uses it")]
 pub fn start(fault: Fault) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
+    thread::spawn(move || serve_on(&listener, fault));
+    addr
+}
+
+/// Serves for ever.
+pub fn serve_on(listener: &TcpListener, fault: Fault) -> ! {
     let (subscriptions, packet_id) = (Vec::new(), PacketId::MIN);
-    let shared = Shared {
+    let shared = Arc::new(Mutex::new(Shared {
         fault,
         subscriptions,
         deliveries: 0,
         packet_id,
-    };
-    let shared = Arc::new(Mutex::new(shared));
-    thread::spawn(move || {
-        for stream in listener.incoming() {
-            let shared = Arc::clone(&shared);
-            let stream = stream.unwrap();
-            stream.set_nodelay(true).unwrap();
-            thread::spawn(move || serve(stream, &shared));
-        }
-    });
-    addr
+    }));
+    loop {
+        let (stream, _) = listener.accept().unwrap();
+        let shared = Arc::clone(&shared);
+        stream.set_nodelay(true).unwrap();
+        thread::spawn(move || serve(stream, &shared));
+    }
 }
 
 fn serve(mut stream: TcpStream, shared: &Mutex<Shared>) {

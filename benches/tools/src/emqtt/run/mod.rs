@@ -10,6 +10,7 @@ use timerwheel::{Policy, TimerWheel};
 
 use super::{
     options::{Command, Header, Options, feed},
+    saturation::Saturation,
     stats::{Counter, Counters, Printer},
 };
 use crate::{
@@ -87,6 +88,7 @@ pub struct Crowd {
     unacknowledged: u64,
     finish_by_ns: Option<u64>,
     complaints: u32,
+    saturation: Saturation,
     payload: Vec<u8>,
     random: u64,
     /// How it ended, when it has.
@@ -108,7 +110,7 @@ pub fn run(options: Options, dialer: Dialer, child: bool) -> Result<(), Failure>
         Some(message) => message.clone().into_bytes(),
         None => vec![b'a'; options.size],
     };
-    let fleet = Fleet::new(options.count as usize, options.version);
+    let fleet = Fleet::new(options.count as usize, options.target.version);
     let load = Crowd {
         dialer,
         suffix: format!("{}|{}", host.trim(), seed & 0xffff_ffff),
@@ -127,6 +129,7 @@ pub fn run(options: Options, dialer: Dialer, child: bool) -> Result<(), Failure>
         unacknowledged: 0,
         finish_by_ns: None,
         complaints: 0,
+        saturation: Saturation::default(),
         payload,
         random: seed,
         end: None,
@@ -164,6 +167,7 @@ impl Crowd {
         let (host, random) = self.suffix.split_once('|').unwrap_or_default();
         let source = self
             .options
+            .target
             .ifaddr
             .as_ref()
             .and(self.dialer.source(u64::from(id)));
@@ -300,7 +304,7 @@ impl Crowd {
                 let topics = self.options.topics.clone();
                 let filters: Vec<_> = topics.iter().map(|t| self.topic(t, id, 0)).collect();
                 let filters: Vec<_> = filters.iter().map(String::as_str).collect();
-                let (version, qos) = (self.options.version, self.options.qos);
+                let (version, qos) = (self.options.target.version, self.options.qos);
                 client.subscribe(version, PacketId::MIN, &filters, qos);
             }
             Command::Pub if self.options.wait && self.tried < self.options.count => {}
@@ -430,12 +434,12 @@ impl Load for Crowd {
         }
         client
             .out
-            .extend_from_slice(&connect.encode_to_vec(self.options.version));
+            .extend_from_slice(&connect.encode_to_vec(self.options.target.version));
     }
 
     fn message(&mut self, client: &mut Client, id: u32, message: &Message<'_>) {
         self.counters.add(Counter::Recv, 1);
-        client.answer_publish(self.options.version, message.qos, message.id);
+        client.answer_publish(self.options.target.version, message.qos, message.id);
         let mut rest = message.payload;
         let mut broken = None;
         for header in &self.options.headers {
@@ -463,7 +467,7 @@ impl Load for Crowd {
     }
 
     fn packet(&mut self, client: &mut Client, id: u32, packet: &Packet<'_>) {
-        let version = self.options.version;
+        let version = self.options.target.version;
         match packet {
             Packet::ConnAck(ack) if !ack.reason().is_error() => self.up(client, id),
             Packet::ConnAck(ack) => {
@@ -518,6 +522,11 @@ impl Load for Crowd {
                 let failure = self.dialer.explain(u64::from(id), &error);
                 self.refused(id, net::error_name(&error), failure);
             }
+            (State::Connecting, Closed::Layer(what)) => {
+                let target = self.dialer.target(u64::from(id));
+                let line = format!("{target} does not accept a client: {what}");
+                self.refused(id, "closed", Failure::run(line));
+            }
             (State::Connecting, why) => {
                 let target = self.dialer.target(u64::from(id));
                 let line = format!("{target} does not accept a client: {why}; is it MQTT, and -V?");
@@ -564,6 +573,9 @@ impl Load for Crowd {
         if now_ns >= self.next_stats_ns {
             self.next_stats_ns += SECOND_NS;
             self.show(now_ns);
+            if let Some(line) = self.saturation.look(now_ns) {
+                eprintln!("axmq-bench: {line}");
+            }
             self.finish(fleet, now_ns);
         } else if self.finish_by_ns.is_some() {
             self.finish(fleet, now_ns);

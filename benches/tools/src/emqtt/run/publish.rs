@@ -112,8 +112,8 @@ impl Crowd {
         let begin = client.out.len();
         client
             .out
-            .resize(begin + head.head_len(self.options.version), 0);
-        head.encode_head(self.options.version, &mut client.out[begin..]);
+            .resize(begin + head.head_len(self.options.target.version), 0);
+        head.encode_head(self.options.target.version, &mut client.out[begin..]);
         for header in headers {
             let value = match header {
                 Header::Cnt64 => member.published,

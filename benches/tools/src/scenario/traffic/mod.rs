@@ -6,7 +6,7 @@ use mqtt_codec::{Packet, PacketId, PacketType, encode};
 use pollio::{Epoll, Io, Reactor, ReactorOptions};
 
 use super::{
-    options::{Pace, Traffic},
+    options::{Length, Pace, Traffic},
     plan::Plan,
 };
 use crate::{
@@ -17,8 +17,11 @@ use crate::{
     hist::Histogram,
     net::Dialer,
     process::Usage,
+    progress::Progress,
 };
 
+/// Longer than a run may be, so that nobody has to ping. There are brokers that refuse 0.
+pub(crate) const KEEP_ALIVE_S: u16 = u16::MAX;
 const CONNECTING_MAX: u32 = 200;
 const CONNECT_NS: u64 = 30_000_000_000;
 /// Quiet time between the last subscription and the first message.
@@ -113,6 +116,8 @@ struct Bench<'a> {
     window: u64,
     unacknowledged: u64,
     published: u64,
+    /// Publishes that may still be made, if they are counted.
+    left: Option<u64>,
     rate_begin_ns: u64,
     rate_sent: u64,
     delivered: u64,
@@ -123,6 +128,7 @@ struct Bench<'a> {
     begin: Option<Mark>,
     finished: Option<Outcome>,
     outcome: Option<Result<Outcome, Failure>>,
+    progress: Progress,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -185,6 +191,7 @@ pub fn run(
         window,
         unacknowledged: 0,
         published: 0,
+        left: None,
         rate_begin_ns: 0,
         rate_sent: 0,
         delivered: 0,
@@ -194,10 +201,11 @@ pub fn run(
         begin: None,
         finished: None,
         outcome: None,
+        progress: Progress::default(),
     };
     let epoll = Epoll::new().map_err(|error| Failure::run(format!("no epoll: {error}")))?;
     let mut reactor = Reactor::new(epoll, ReactorOptions::default());
-    let fleet = Fleet::new(clients as usize, options.target.version);
+    let fleet = Fleet::new(clients as usize, options.common.target.version);
     let mut runner = Runner { fleet, load };
     reactor
         .run(&mut runner, |runner| runner.load.outcome.is_some())
@@ -239,7 +247,7 @@ impl Bench<'_> {
 
     /// The client is connected: subscribe, or be ready.
     fn connected(&mut self, client: &mut Client, id: u32) {
-        let (version, qos) = (self.options.target.version, self.options.qos);
+        let (version, qos) = (self.options.common.target.version, self.options.qos);
         self.connecting -= 1;
         let filters = match id {
             id if id < self.subscribers() => {
@@ -309,14 +317,12 @@ impl Bench<'_> {
                 self.last_delivery_ns = now_ns;
                 self.refill_all();
                 self.enter(Phase::Warmup, now_ns + self.options.warmup_ns);
+                if let Length::Messages(_) = self.options.length {
+                    self.begin_to_measure()?;
+                }
             }
-            Phase::Warmup if due => {
-                self.latencies.clear();
-                let mark = self.mark()?;
-                self.begin = Some(mark);
-                self.enter(Phase::Measure, mark.time_ns + self.options.duration_ns);
-            }
-            Phase::Measure if due => {
+            Phase::Warmup if due => self.begin_to_measure()?,
+            Phase::Measure if due || self.all_came(now_ns) => {
                 let end = self.mark()?;
                 if let Some(begin) = self.begin {
                     let outcome = self.measured(&begin, &end);
@@ -334,6 +340,39 @@ impl Bench<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a counted run has got what it will get.
+    fn all_came(&self, now_ns: u64) -> bool {
+        let stalled = now_ns >= self.last_delivery_ns + STALL_NS;
+        self.left == Some(0) && (stalled || (self.outstanding == 0 && self.unacknowledged == 0))
+    }
+
+    fn begin_to_measure(&mut self) -> Result<(), Failure> {
+        self.latencies.clear();
+        let mark = self.mark()?;
+        self.begin = Some(mark);
+        let end_ns = match self.options.length {
+            Length::Time(ns) => mark.time_ns + ns,
+            Length::Messages(count) => {
+                self.left = Some(count);
+                u64::MAX
+            }
+        };
+        self.enter(Phase::Measure, end_ns);
+        Ok(())
+    }
+
+    fn show(&mut self, now_ns: u64) {
+        let (phase, ready, clients) = (self.phase, self.ready, self.clients);
+        let left_s = self.phase_end_ns.saturating_sub(now_ns) as f64 / 1e9;
+        let delivered = self.delivered;
+        self.progress.show(now_ns, || match phase {
+            Phase::Connect => format!("{ready} of {clients} clients are connected"),
+            Phase::Settle | Phase::Warmup => format!("warming up, {delivered} delivered"),
+            Phase::Measure => format!("measuring, {left_s:.1} s left, {delivered} delivered"),
+            _ => format!("waiting for what is on its way, {delivered} delivered"),
+        });
     }
 
     fn conclude(&mut self) {
@@ -373,16 +412,16 @@ impl Load for Bench<'_> {
         let connect = encode::Connect {
             client_id: &client_id,
             clean_start: true,
-            keep_alive: 0,
+            keep_alive: KEEP_ALIVE_S,
             ..Default::default()
         };
         client
             .out
-            .extend_from_slice(&connect.encode_to_vec(self.options.target.version));
+            .extend_from_slice(&connect.encode_to_vec(self.options.common.target.version));
     }
 
     fn message(&mut self, client: &mut Client, id: u32, message: &Message<'_>) {
-        client.answer_publish(self.options.target.version, message.qos, message.id);
+        client.answer_publish(self.options.common.target.version, message.qos, message.id);
         let Some(stamp) = Stamp::read(message.payload) else {
             self.verdict.corrupted += 1;
             return;
@@ -429,7 +468,7 @@ impl Load for Bench<'_> {
     }
 
     fn packet(&mut self, client: &mut Client, id: u32, packet: &Packet<'_>) {
-        let version = self.options.target.version;
+        let version = self.options.common.target.version;
         match packet {
             Packet::ConnAck(ack) if ack.reason().is_error() => {
                 let reason = ack.reason().name();
@@ -505,6 +544,7 @@ impl Load for Bench<'_> {
         if let Err(failure) = self.advance(now_ns) {
             self.fail(failure);
         }
+        self.show(now_ns);
         if !matches!(self.phase, Phase::Warmup | Phase::Measure) {
             return false;
         }

@@ -61,8 +61,12 @@ impl Bench<'_> {
         let Some(client) = fleet.client(id) else {
             return false;
         };
-        if client.pending() >= PENDING_BYTES_MAX || publisher.inflight >= INFLIGHT_MAX {
+        let full = client.pending() >= PENDING_BYTES_MAX || publisher.inflight >= INFLIGHT_MAX;
+        if full || self.left == Some(0) {
             return false;
+        }
+        if let Some(left) = &mut self.left {
+            *left -= 1;
         }
         let mut packet_id = None;
         if self.options.qos != QoS::AtMostOnce {
@@ -88,7 +92,7 @@ impl Bench<'_> {
         .write(&mut self.payload);
         *number += 1;
         let begin = client.out.len();
-        let version = self.options.target.version;
+        let version = self.options.common.target.version;
         client.out.resize(begin + head.head_len(version), 0);
         head.encode_head(version, &mut client.out[begin..]);
         client.out.extend_from_slice(&self.payload);

@@ -1,79 +1,18 @@
 //! Many clients on one loop: sockets, packets in and bytes out. What they say is a [`Load`].
 
-use std::io::{self, ErrorKind, IoSlice};
+mod client;
 
-use mqtt_codec::{
-    AckPacket, Packet, PacketId, PacketType, QoS, ReasonCode, Role, Scan, Version, decode, encode,
-    scan,
-};
-use pollio::{Budget, Epoll, Interest, Io, Mode, Progress, Readiness, Server, Token, net::Stream};
+use std::io::{self, ErrorKind};
 
+use mqtt_codec::{Packet, PacketId, QoS, Role, Scan, Version, decode, scan};
+use pollio::{Budget, Epoll, Interest, Io, Mode, Progress, Readiness, Server, Token};
+
+pub use self::client::Client;
 use crate::{clock, net::Dialer};
 
 /// The largest packet that is taken from a broker.
 const PACKET_BYTES_MAX: u32 = 16 << 20;
 const READ_BYTES: usize = 256 * 1024;
-/// A buffer that has been written is given back above this.
-const OUT_BYTES_KEPT: usize = 1 << 20;
-
-/// A connection, and what it still has to send.
-#[derive(Debug)]
-pub struct Client {
-    stream: Stream,
-    /// Whether the TCP connection stands.
-    open: bool,
-    dirty: bool,
-    /// Bytes to be sent; [`Fleet::touch`] says that there are some.
-    pub out: Vec<u8>,
-    sent: usize,
-    /// The beginning of a packet whose end has not come.
-    rest: Vec<u8>,
-}
-
-impl Client {
-    /// Bytes that wait to be sent.
-    #[must_use]
-    pub fn pending(&self) -> usize {
-        self.out.len() - self.sent
-    }
-
-    /// Adds an acknowledgement without a reason.
-    pub fn acknowledge(&mut self, version: Version, packet_type: PacketType, id: PacketId) {
-        let ack = AckPacket::new(packet_type, id, ReasonCode::Success);
-        let mut bytes = [0; 8];
-        let len = ack.encode(version, &mut bytes);
-        self.out.extend_from_slice(&bytes[..len]);
-    }
-
-    /// Adds what the receiver of a message owes for it.
-    pub fn answer_publish(&mut self, version: Version, qos: QoS, id: Option<PacketId>) {
-        match (qos, id) {
-            (QoS::AtLeastOnce, Some(id)) => self.acknowledge(version, PacketType::PubAck, id),
-            (QoS::ExactlyOnce, Some(id)) => self.acknowledge(version, PacketType::PubRec, id),
-            _ => {}
-        }
-    }
-
-    /// Adds a SUBSCRIBE for filters with one QoS.
-    pub fn subscribe(&mut self, version: Version, id: PacketId, filters: &[&str], qos: QoS) {
-        let filters: Vec<_> = filters
-            .iter()
-            .map(|filter| mqtt_codec::SubscribeFilter {
-                filter,
-                qos,
-                ..Default::default()
-            })
-            .collect();
-        let subscribe = encode::Subscribe {
-            packet_id: id,
-            filters: &filters,
-            subscription_identifier: None,
-            user_properties: &[],
-        };
-        self.out
-            .extend_from_slice(&subscribe.encode_to_vec(version));
-    }
-}
 
 /// A message that came in.
 #[derive(Clone, Copy, Debug)]
@@ -99,6 +38,8 @@ pub enum Closed {
     Ended,
     /// It broke.
     Broken(io::Error),
+    /// TLS or WebSocket did not come about, or broke; the text names it.
+    Layer(String),
     /// The peer broke the protocol.
     Protocol(String),
 }
@@ -107,6 +48,7 @@ impl std::fmt::Display for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotConnected(error) | Self::Broken(error) => write!(f, "{error}"),
+            Self::Layer(what) => f.write_str(what),
             Self::Ended => f.write_str("the broker closed the connection"),
             Self::Protocol(what) => write!(f, "the broker broke the protocol: {what}"),
         }
@@ -115,7 +57,7 @@ impl std::fmt::Display for Closed {
 
 /// What clients do. `id` is the place of a client in the [`Fleet`].
 pub trait Load {
-    /// The TCP connection stands.
+    /// The connection stands, with its layers.
     fn opened(&mut self, client: &mut Client, id: u32);
     /// A message has come.
     fn message(&mut self, client: &mut Client, id: u32, message: &Message<'_>);
@@ -156,6 +98,8 @@ pub struct Fleet {
     slots: Vec<Slot>,
     dirty: Vec<u32>,
     buf: Vec<u8>,
+    /// What a read was, below its layers.
+    clear: Vec<u8>,
     known: Known,
     version: Version,
     closed: Vec<(u32, Closed)>,
@@ -172,6 +116,7 @@ impl Fleet {
             slots,
             dirty: Vec::new(),
             buf: vec![0; READ_BYTES],
+            clear: Vec::new(),
             known: Known::default(),
             version,
             closed: Vec::new(),
@@ -191,32 +136,25 @@ impl Fleet {
         id: u32,
         number: u64,
     ) -> io::Result<()> {
+        let layers = dialer.layers(number).map_err(io::Error::other)?;
         let stream = dialer.dial(number)?;
         let slot = &mut self.slots[id as usize];
         debug_assert!(slot.client.is_none(), "place {id} is taken");
         slot.generation = slot.generation.wrapping_add(1);
         let token = Token(u64::from(slot.generation) << 32 | u64::from(id));
         io.add_stream(&stream, token, Interest::BOTH, Mode::Edge)?;
-        let (out, rest) = (Vec::new(), Vec::new());
-        slot.client = Some(Client {
-            stream,
-            open: false,
-            dirty: false,
-            out,
-            sent: 0,
-            rest,
-        });
+        slot.client = Some(Client::new(stream, layers));
         self.open += 1;
         Ok(())
     }
 
-    /// A client, if it is there and its TCP connection stands.
+    /// A client, if it is there and its connection stands.
     pub fn client(&mut self, id: u32) -> Option<&mut Client> {
         self.slots
             .get_mut(id as usize)?
             .client
             .as_mut()
-            .filter(|client| client.open)
+            .filter(|client| client.ready)
     }
 
     /// Says that a client has something to send.
@@ -262,38 +200,11 @@ impl Fleet {
                 continue;
             };
             client.dirty = false;
-            if let Err(error) = client.send() {
-                self.fail(id, Closed::Broken(error));
+            if let Err(why) = client.send() {
+                self.fail(id, why);
             }
         }
         self.dirty = dirty;
-    }
-}
-
-impl Client {
-    fn send(&mut self) -> io::Result<()> {
-        while self.open && self.sent < self.out.len() {
-            match self
-                .stream
-                .write_vectored(&[IoSlice::new(&self.out[self.sent..])])
-            {
-                Ok(count) => self.sent += count,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // What is left moves to the front, so that the buffer does not grow for ever.
-                    self.out.drain(..self.sent);
-                    self.sent = 0;
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        if self.open {
-            self.out.clear();
-            self.out.shrink_to(OUT_BYTES_KEPT);
-            self.sent = 0;
-        }
-        Ok(())
     }
 }
 
@@ -314,15 +225,8 @@ impl<L: Load> Runner<L> {
     }
 
     fn serve(&mut self, id: u32, readiness: Readiness) -> Result<Progress, Closed> {
-        let Fleet {
-            slots,
-            dirty,
-            buf,
-            known,
-            version,
-            ..
-        } = &mut self.fleet;
-        let Some(client) = slots[id as usize].client.as_mut() else {
+        let fleet = &mut self.fleet;
+        let Some(client) = fleet.slots[id as usize].client.as_mut() else {
             return Ok(Progress::Done);
         };
         if !client.open {
@@ -333,63 +237,105 @@ impl<L: Load> Runner<L> {
                 return Ok(Progress::Done);
             }
             client.open = true;
-            self.load.opened(client, id);
+            match &mut client.layers {
+                Some(layers) => layers.begin().map_err(Closed::Layer)?,
+                None => {
+                    client.ready = true;
+                    self.load.opened(client, id);
+                }
+            }
         } else if readiness.is_writable() {
             self.load.writable(id);
         }
         let mut progress = Progress::Done;
         if readiness.is_readable() || readiness.is_read_closed() || readiness.is_error() {
-            let begin = client.rest.len();
-            if begin + READ_BYTES / 2 > buf.len() {
-                buf.resize(begin + READ_BYTES, 0);
-            }
-            buf[..begin].copy_from_slice(&client.rest);
-            client.rest.clear();
-            let (room, mut end, mut gone) = (buf.len(), begin, None);
-            loop {
-                match client.stream.read(&mut buf[end..room]) {
-                    Ok(0) => {
-                        gone = Some(Closed::Ended);
-                        break;
-                    }
-                    Ok(count) => end += count,
-                    Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                    Err(error) => {
-                        gone = Some(Closed::Broken(error));
-                        break;
-                    }
-                }
-                if end == room {
-                    progress = Progress::More;
-                    break;
-                }
-                // A short read has emptied the socket, unless the end of the stream follows.
-                if !readiness.is_read_closed() {
-                    break;
-                }
-            }
-            let read_ns = clock::now_ns();
-            let mut taken = Taken {
-                load: &mut self.load,
-                known,
-                version: *version,
-                read_ns,
-            };
-            let used = taken
-                .packets(client, id, &buf[..end])
-                .map_err(Closed::Protocol)?;
-            client.rest.extend_from_slice(&buf[used..end]);
-            // What came before the end has been taken.
-            if let Some(why) = gone {
-                return Err(why);
-            }
+            progress = self.read(id, readiness)?;
         }
-        if !client.dirty && client.pending() > 0 {
+        let fleet = &mut self.fleet;
+        if let Some(client) = fleet.slots[id as usize].client.as_mut()
+            && !client.dirty
+            && client.pending() > 0
+        {
             client.dirty = true;
-            dirty.push(id);
+            fleet.dirty.push(id);
         }
         Ok(progress)
+    }
+
+    fn read(&mut self, id: u32, readiness: Readiness) -> Result<Progress, Closed> {
+        let Fleet {
+            slots,
+            buf,
+            clear,
+            known,
+            version,
+            ..
+        } = &mut self.fleet;
+        let Some(client) = slots[id as usize].client.as_mut() else {
+            return Ok(Progress::Done);
+        };
+        // Under layers, the beginning of a packet waits where they put the rest of it.
+        let begin = if client.layers.is_some() {
+            0
+        } else {
+            client.rest.len()
+        };
+        if begin + READ_BYTES / 2 > buf.len() {
+            buf.resize(begin + READ_BYTES, 0);
+        }
+        buf[..begin].copy_from_slice(&client.rest[..begin]);
+        let (room, mut end) = (buf.len(), begin);
+        let (mut gone, mut progress) = (None, Progress::Done);
+        loop {
+            match client.stream.read(&mut buf[end..room]) {
+                Ok(0) => {
+                    gone = Some(Closed::Ended);
+                    break;
+                }
+                Ok(count) => end += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    gone = Some(Closed::Broken(error));
+                    break;
+                }
+            }
+            if end == room {
+                progress = Progress::More;
+                break;
+            }
+            // A short read has emptied the socket, unless the end of the stream follows.
+            if !readiness.is_read_closed() {
+                break;
+            }
+        }
+        let read_ns = clock::now_ns();
+        let mut bytes = &buf[..end];
+        if let Some(layers) = &mut client.layers {
+            clear.clear();
+            clear.append(&mut client.rest);
+            let received = layers.receive(bytes, clear);
+            if !client.ready && layers.is_open() {
+                client.ready = true;
+                self.load.opened(client, id);
+            }
+            // What came before the fault is still taken.
+            if let Err(what) = received {
+                gone = Some(Closed::Layer(what));
+            }
+            bytes = clear;
+        }
+        let mut taken = Taken {
+            load: &mut self.load,
+            known,
+            version: *version,
+            read_ns,
+        };
+        let used = taken.packets(client, id, bytes).map_err(Closed::Protocol)?;
+        client.rest.clear();
+        client.rest.extend_from_slice(&bytes[used..]);
+        // What came before the end has been taken.
+        gone.map_or(Ok(progress), Err)
     }
 }
 
