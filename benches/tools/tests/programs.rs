@@ -47,7 +47,14 @@ fn what_is_wrong_is_one_line_and_an_exit_code() {
             1,
             "unknown host",
         ),
-        ("conn -c 9 --ws --log_to null".to_owned(), 2, "--ws"),
+        ("conn -c 9 --quic true".to_owned(), 2, "--quic"),
+        (
+            "conn -c 9 --ssl --cacertfile /no/such/file".to_owned(),
+            2,
+            "/no/such/file",
+        ),
+        (format!("conn -c 3 --ssl {refused}"), 1, "refused"),
+        (format!("conn -c 3 --ws {refused}"), 1, "refused"),
         ("conn --no-such-option".to_owned(), 2, "unknown option"),
         ("sub -c 1".to_owned(), 2, "-t"),
         ("fanout --size 8".to_owned(), 2, "--size"),
@@ -58,6 +65,33 @@ fn what_is_wrong_is_one_line_and_an_exit_code() {
             1,
             "ulimit -n",
         ),
+        (
+            "conn -c 999999 -h 192.0.2.1 -p 1883".to_owned(),
+            1,
+            "source addresses",
+        ),
+        (
+            "conn -c 999999 --processes 1 -h 127.0.0.1".to_owned(),
+            1,
+            "ulimit -n",
+        ),
+        (
+            format!("pub -c 2 -t a --ifaddr 192.0.2.7 {refused}"),
+            1,
+            "--ifaddr",
+        ),
+        (
+            "report --broker unheard-of".to_owned(),
+            2,
+            "mosquitto, rumqttd",
+        ),
+        (
+            "report --broker mine=/no/such/program.{port}".to_owned(),
+            1,
+            "--broker mine=",
+        ),
+        ("doctor --aply".to_owned(), 2, "unknown option"),
+        ("fanout --messages 0".to_owned(), 2, "--messages"),
         ("nonsense".to_owned(), 2, "--help"),
     ] {
         let output = bench(&arguments);
@@ -108,7 +142,7 @@ fn a_broken_promise_is_exit_code_3() {
     ] {
         let port = port(fault);
         let output = bench(&format!(
-            "fanout -h 127.0.0.1 -p {port} --subs 2 --window 8 --warmup 0 --duration 0.2 --json"
+            "fanout -h 127.0.0.1 -p {port} --subs 2 --window 8 --messages 300 --json"
         ));
         let text = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(3), "{text}");
@@ -124,7 +158,7 @@ fn a_broken_promise_is_exit_code_3() {
 #[test]
 fn the_floor_loses_nothing() {
     for arguments in ["--pubs 3 --subs 2", "--pairs 20"] {
-        let output = bench(&format!("floor {arguments} --warmup 0 --duration 0.2"));
+        let output = bench(&format!("floor {arguments} --messages 3000"));
         let errors = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{errors}");
         assert!(
@@ -133,4 +167,86 @@ fn the_floor_loses_nothing() {
                 .contains("nothing lost")
         );
     }
+}
+
+/// The other programs: a line, an exit code, and nothing on standard output.
+#[test]
+fn prober_and_collectors_say_what_is_wrong() {
+    let probe = env!("CARGO_BIN_EXE_axmq-probe");
+    let collect = env!("CARGO_BIN_EXE_axmq-collect");
+    let nobody = format!("-h 127.0.0.1 -n 3 -i 1 -p {}", closed_port());
+    for (program, arguments, code, word) in [
+        (probe, nobody.as_str(), 1, "refused"),
+        (probe, "-h no.such.host.invalid", 1, "unknown host"),
+        (probe, "-n 0", 2, "-n"),
+        (collect, "", 2, "broker"),
+        (collect, "broker --interface no0", 1, "INTERFACE is one of"),
+        (collect, "broker --pid 999999999", 1, "/proc/999999999"),
+        (collect, "broker --pid 1,2", 2, "one process"),
+        (collect, "rates /no/such/raw.csv", 1, "/no/such/raw.csv"),
+        (collect, "summary", 2, "raw.csv"),
+    ] {
+        let words = arguments.split_whitespace();
+        let output = Command::new(program).args(words).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{arguments}: {text}");
+        assert_eq!(text.lines().count(), 1, "{arguments}: {text}");
+        assert!(text.contains(word), "{arguments}: {text}");
+        assert!(output.stdout.is_empty(), "{arguments}: a partial result");
+    }
+}
+
+/// The environment of the paper's scripts, and the files that come of it.
+#[test]
+fn a_collector_takes_the_environment_of_the_original() {
+    let collect = env!("CARGO_BIN_EXE_axmq-collect");
+    let folder = std::env::temp_dir().join(format!("axmq-collect-{}", std::process::id()));
+    let output = Command::new(collect)
+        .args(["broker", "--out"])
+        .arg(&folder)
+        .envs([
+            ("EXP_TAG", "A-axmq-Baseline"),
+            ("DURATION_SEC", "0.2"),
+            ("INTERVAL_SEC", "0.05"),
+            ("INTERFACE", "lo"),
+            ("PORT", "1883"),
+            ("PID", &std::process::id().to_string()),
+        ])
+        .output()
+        .unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    let run = String::from_utf8(output.stdout).unwrap();
+    let run = std::path::Path::new(run.trim());
+    let name = run.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(name.starts_with("broker-A-axmq-Baseline-2"), "{name}");
+    let raw = std::fs::read_to_string(run.join("raw.csv")).unwrap();
+    let mut lines = raw.lines();
+    assert_eq!(
+        lines.next(),
+        Some(
+            "time_utc,iface,rx_bytes,rx_packets,tx_bytes,tx_packets,ctxt,intr,softirq_net_rx,\
+             softirq_net_tx,tcp_insegs,tcp_outsegs,tcp_retranssegs,tcp_estab,proc_rss_kb,\
+             proc_vsz_kb"
+        )
+    );
+    assert_eq!(lines.count(), 5, "0, 0.05, .. 0.2 s");
+    let meta = std::fs::read_to_string(run.join("meta.txt")).unwrap();
+    assert!(
+        meta.contains("interface=lo") && meta.contains("net.ipv4.tcp_rmem = "),
+        "{meta}"
+    );
+    let rates = Command::new(collect)
+        .arg("rates")
+        .arg(run.join("raw.csv"))
+        .output()
+        .unwrap();
+    assert!(rates.status.success());
+    let rates = std::fs::read_to_string(run.join("rates.csv")).unwrap();
+    assert!(
+        rates.starts_with("time_utc,iface,rx_bytes_per_s,"),
+        "{rates}"
+    );
+    assert_eq!(rates.lines().count(), 5, "{rates}");
+    std::fs::remove_dir_all(&folder).unwrap();
 }

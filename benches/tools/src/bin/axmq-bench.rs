@@ -5,8 +5,9 @@
 use std::process::ExitCode;
 
 use axmq_bench::{
+    doctor,
     emqtt::{self, options::Command},
-    fail, scenario,
+    fail, report, scenario,
 };
 
 const USAGE: &str = "\
@@ -24,6 +25,9 @@ What a broker costs, with every message accounted for:
   idle     memory of idle connections
   storm    clients that all come and go at once
   floor    the same bytes as fanout or pairs, through a relay that is no broker
+
+  report   all of these, for several brokers in turn, as a page with plots
+  doctor   the kernel settings that a million connections need
 ";
 
 fn main() -> ExitCode {
@@ -42,6 +46,8 @@ fn main() -> ExitCode {
         "idle" => scenario::herd::idle::main(rest),
         "storm" => scenario::herd::storm::main(rest),
         "floor" => scenario::floor(rest),
+        "doctor" => doctor::main(rest),
+        "report" => report::main(rest),
         "relay" => scenario::relay::main(rest),
         "" | "help" | "--help" => {
             print!("{USAGE}");
