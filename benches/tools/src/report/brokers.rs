@@ -226,7 +226,7 @@ impl Broker {
     }
 }
 
-/// Starts a program from a thread that is pinned, so that the program is, from its first instruction.
+/// Starts a program from a thread that is pinned: so the program is, from its first instruction.
 fn spawn_on(mut command: Command, cpu: Option<usize>) -> std::io::Result<Child> {
     let Some(cpu) = cpu else {
         return command.spawn();

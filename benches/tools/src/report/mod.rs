@@ -41,11 +41,7 @@ const OPTIONS: &[Opt] = &[
         "runs",
         "runs of each scenario and broker [3; quick: 1]",
     ),
-    value(
-        '\0',
-        "duration",
-        "seconds of a measurement [1.5; quick: 0.3]",
-    ),
+    value('\0', "duration", "seconds of a measurement [1; quick: 0.3]"),
     flag('\0', "quick", "few small scenarios, to see that all works"),
     value('\0', "broker-cpu", "the processor of brokers and floor"),
     value('\0', "load-cpu", "the processor of the generator"),
@@ -63,7 +59,7 @@ rumqttd (0.20); any other broker is a command with {port} and, if it wants a fol
 fn scale(parsed: &Parsed) -> Result<Scale, Failure> {
     let quick = parsed.is("quick", false);
     let pick = |small: u64, full: u64| if quick { small } else { full };
-    let seconds = parsed.number("duration", if quick { 0.3 } else { 1.5 })?;
+    let seconds = parsed.number("duration", if quick { 0.3 } else { 1.0 })?;
     let runs = parsed.number("runs", if quick { 1 } else { 3 })?;
     if !(0.1..=600.0).contains(&seconds) || !(1..=100).contains(&runs) {
         let line = "--duration is between 0.1 and 600 seconds, --runs between 1 and 100";
@@ -71,7 +67,7 @@ fn scale(parsed: &Parsed) -> Result<Scale, Failure> {
     }
     Ok(Scale {
         runs,
-        warmup_ns: pick(50_000_000, 500_000_000),
+        warmup_ns: pick(50_000_000, 300_000_000),
         duration_ns: (seconds * 1e9) as u64,
         latency_rate: if quick { 200.0 } else { 1_000.0 },
         idle: if quick { (100, 300) } else { (5_000, 15_000) },
