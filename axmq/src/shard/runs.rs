@@ -81,7 +81,9 @@ impl<S> Core<S> {
         let fits = view.qos() == QoS::AtMostOnce
             && !view.retain()
             && route.targets.len() >= MEMBERS_MIN
-            && view.len() <= FRAME_BYTES_MAX - HEAD_BYTES_MAX;
+            && view.len() <= FRAME_BYTES_MAX - HEAD_BYTES_MAX
+            // A hook is asked for each message and subscriber.
+            && !self.shared.hooks.sees_deliveries();
         if !fits || !self.run.is_of(route, view.source) {
             self.end_run();
             if fits {

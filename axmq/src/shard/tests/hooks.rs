@@ -234,6 +234,26 @@ fn a_delivery_that_is_denied_is_counted_and_settled() {
 }
 
 #[test]
+fn messages_in_a_row_are_asked_about_one_by_one() {
+    let mut world = World::with_hooks(1, Limits::default(), authorizing(Deliveries));
+    let publisher = client_on(&mut world, 0, "pub");
+    let denied = ["sub-a", "sub-b"].map(|prefix| client_on(&mut world, 0, prefix));
+    for client in denied {
+        world.subscribe(client, "no", 0);
+        world.read(client);
+    }
+    let other = client_on(&mut world, 0, "other");
+    world.subscribe(other, "no", 0);
+    world.read(other);
+    let burst: Vec<u8> = (0..5).flat_map(|_| publish(V5, "no", "x", 0, 0)).collect();
+    world.send(publisher, &burst);
+    assert_eq!(world.read(other).len(), 5);
+    for client in denied {
+        assert!(world.read(client).is_empty());
+    }
+}
+
+#[test]
 fn an_edited_message_is_routed_anew_and_acknowledged_as_it_came() {
     let hooks = on_publish(|client, draft| {
         assert_eq!(client.version(), V5);
