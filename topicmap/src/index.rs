@@ -110,7 +110,8 @@ impl Segment {
 
     /// The line and the way of an entry.
     fn position(&self, tag: u32, id: u32) -> Option<(usize, usize)> {
-        let mut at = home(tag, self.depth, self.lines.len());
+        let first = home(tag, self.depth, self.lines.len());
+        let mut at = first;
         loop {
             let line = self.lines.get(at)?;
             if let Some(way) = line.position(tag, id) {
@@ -120,6 +121,9 @@ impl Segment {
                 return None;
             }
             at = next(at, self.lines.len());
+            if at == first {
+                return None;
+            }
         }
     }
 
@@ -209,7 +213,8 @@ impl Index {
         // There is no segment if the index is empty.
         let segment = *self.directory.get(self.slot(tag))?;
         let segment = self.segments.get(segment as usize)?;
-        let mut at = home(tag, segment.depth, segment.lines.len());
+        let first = home(tag, segment.depth, segment.lines.len());
+        let mut at = first;
         loop {
             let line = segment.lines.get(at)?;
             let mut found = line.with_tag(tag);
@@ -224,6 +229,11 @@ impl Index {
                 return None;
             }
             at = next(at, segment.lines.len());
+            // In a small segment every line can have been passed, by entries that are no more all
+            // in one row.
+            if at == first {
+                return None;
+            }
         }
     }
 
@@ -377,6 +387,32 @@ mod tests {
             assert!(index.remove(*hash, id as u32) && !index.remove(*hash, id as u32));
         }
         assert!(index.heap_bytes() < 16 << 10, "{}", index.heap_bytes());
+    }
+
+    #[test]
+    fn a_search_ends_where_every_line_has_been_passed() {
+        let mut index = Index::new();
+        let lower = |id: u32| u64::from(id) << 32;
+        let upper = |id: u32| (1 << 31 | u64::from(id)) << 32;
+        for id in 0..8 {
+            index.insert(lower(id), id);
+        }
+        for id in 0..4 {
+            assert!(index.remove(lower(id), id));
+        }
+        for id in 10..17 {
+            index.insert(upper(id), id);
+        }
+        let segment = &index.segments[0];
+        assert!(
+            segment.lines.iter().all(|line| line.passed > 0),
+            "that is what it is about"
+        );
+        for hash in [lower(99), upper(99)] {
+            assert_eq!(index.find(hash, |_| true), None);
+            assert!(!index.remove(hash, 99));
+        }
+        assert_eq!(index.find(upper(16), |id| id == 16), Some(16));
     }
 
     #[test]
