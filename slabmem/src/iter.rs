@@ -1,26 +1,28 @@
 //! Iteration over a slab.
 #![forbid(unsafe_code)]
 
+use core::fmt;
 use core::iter::Enumerate;
-use core::{fmt, slice};
 
 use crate::Key;
-use crate::raw::{Entry, ItemsMut, SLOTS};
+use crate::raw::{ChunksMut, ItemsMut, SLOTS, Store};
 
 /// All items of a [`Slab`](crate::Slab) with their keys.
 pub struct Iter<'a, T> {
-    chunks: Enumerate<slice::Iter<'a, Entry<T>>>,
-    current: Option<(usize, &'a Entry<T>)>,
+    store: &'a Store<T>,
+    /// The chunk that comes next.
+    chunk: usize,
+    /// The slots of the chunk before that are still to be visited.
     live: u64,
     left: usize,
 }
 
 impl<'a, T> Iter<'a, T> {
-    /// All of `left` items in the chunks of a directory.
-    pub(crate) fn new(entries: &'a [Entry<T>], left: usize) -> Self {
+    /// All of the `left` items of a store.
+    pub(crate) const fn new(store: &'a Store<T>, left: usize) -> Self {
         Self {
-            chunks: entries.iter().enumerate(),
-            current: None,
+            store,
+            chunk: 0,
             live: 0,
             left,
         }
@@ -33,18 +35,17 @@ impl<'a, T> Iterator for Iter<'a, T> {
     fn next(&mut self) -> Option<Self::Item> {
         loop {
             while self.live == 0 {
-                let (index, entry) = self.chunks.next()?;
-                self.current = Some((index, entry));
-                self.live = entry.live();
+                self.live = self.store.chunk(self.chunk)?.live();
+                self.chunk += 1;
             }
-            let (index, entry) = self.current?;
             let slot = self.live.trailing_zeros() as usize;
             self.live &= self.live - 1;
+            let index = ((self.chunk - 1) * SLOTS + slot) as u32;
             // A slot may be reserved for an item to come.
-            if let Some(generation) = entry.generation(slot) {
+            if let Some(generation) = self.store.generation(index) {
                 self.left -= 1;
-                let key = Key::new((index * SLOTS + slot) as u32, generation)?;
-                return Some((key, entry.item(slot, generation)?));
+                let key = Key::new(index, generation)?;
+                return Some((key, self.store.item(key)?));
             }
         }
     }
@@ -67,16 +68,16 @@ impl<T> fmt::Debug for Iter<'_, T> {
 
 /// All items of a [`Slab`](crate::Slab) with their keys, to be changed.
 pub struct IterMut<'a, T> {
-    chunks: Enumerate<slice::IterMut<'a, Entry<T>>>,
+    chunks: Enumerate<ChunksMut<'a, T>>,
     current: Option<(usize, ItemsMut<'a, T>)>,
     left: usize,
 }
 
 impl<'a, T> IterMut<'a, T> {
-    /// All of `left` items in the chunks of a directory.
-    pub(crate) fn new(entries: &'a mut [Entry<T>], left: usize) -> Self {
+    /// All of the `left` items of these chunks.
+    pub(crate) fn new(chunks: ChunksMut<'a, T>, left: usize) -> Self {
         Self {
-            chunks: entries.iter_mut().enumerate(),
+            chunks: chunks.enumerate(),
             current: None,
             left,
         }
@@ -94,8 +95,7 @@ impl<'a, T> Iterator for IterMut<'a, T> {
                 self.left -= 1;
                 return Some((Key::new((*index * SLOTS + slot) as u32, generation)?, item));
             }
-            let (index, entry) = self.chunks.next()?;
-            self.current = entry.items_mut().map(|items| (index, items));
+            self.current = Some(self.chunks.next()?);
         }
     }
 

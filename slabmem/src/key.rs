@@ -77,16 +77,18 @@ impl Key {
         }
     }
 
-    /// The key of the next item at this slot, or nothing where the generations are used up.
+    /// The key of the item that has moved into a slot, whose generation is odd then.
     #[inline]
-    pub(crate) const fn successor(self) -> Option<Self> {
-        match self.0.checked_add(2 << 32) {
-            Some(bits) => Some(Self(bits)),
-            None => None,
+    pub(crate) const fn of_item(index: u32, generation: u32) -> Self {
+        debug_assert!(generation & 1 == 1);
+        match NonZeroU64::new((generation as u64 | 1) << 32 | index as u64) {
+            Some(bits) => Self(bits),
+            // The generation is odd.
+            None => Self(NonZeroU64::MIN),
         }
     }
 
-    /// The generation, which is odd: there is no other way to make a key than the two above.
+    /// The generation, which is odd: there is no other way to make a key than those above.
     #[inline]
     pub(crate) const fn raw_generation(self) -> u32 {
         (self.0.get() >> 32) as u32
@@ -115,7 +117,6 @@ mod tests {
         assert_eq!(Key::from_bits(key.to_bits()), Some(key));
         assert_eq!(format!("{key:?}"), "Key(7v3)");
         let last = Key::new(u32::MAX, u32::MAX).unwrap();
-        assert_eq!((last.index(), last.successor()), (u32::MAX, None));
-        assert_eq!(key.successor(), Key::new(7, 5));
+        assert_eq!(last, Key::of_item(u32::MAX, u32::MAX));
     }
 }

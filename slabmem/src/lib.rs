@@ -16,6 +16,7 @@
 mod iter;
 mod key;
 mod log;
+mod masks;
 mod pool;
 #[allow(
     unsafe_code,

@@ -1,40 +1,37 @@
-//! The slab: which chunk has room, which may go, and who may look up what.
+//! The slab: items by key.
 #![forbid(unsafe_code)]
 
 use core::fmt;
 
-use crate::raw::{Entry, SLOTS, Store, bits};
+use crate::masks::Masks;
+use crate::raw::{SLOTS, Store, bits};
 use crate::{Full, Iter, IterMut, Key, Stats};
 
-/// The number of chunks that 32-bit indexes reach.
-const CHUNKS_MAX: usize = 1 << 26;
+mod hot;
+mod room;
 
-/// What is known of 64 chunks.
-#[derive(Clone, Copy, Debug, Default)]
-struct Group {
-    /// Chunks with a free slot, mapped or not.
-    room: u64,
-    mapped: u64,
-    /// Mapped chunks without an item.
-    empty: u64,
-}
+use hot::{HOT_MAX, Hot};
+use room::Group;
 
 /// A collection of items that stay where they are, found by keys that never resolve to a stranger.
 ///
 /// Items live in chunks of 64 slots inside mapped segments. Nothing is ever moved or copied when
-/// the slab grows, so the millionth insertion costs what the first did (but for the directory: 32
-/// bytes for 64 items in a `Vec`). An insertion takes the slot that the last removal left in a
-/// chunk that was full, whose memory is still in the cache, else the lowest chunk that has room,
-/// so a slab that was large for a while draws back to its front; chunks that run empty are given
-/// back to the operating system in batches, beyond a reserve of a sixteenth of the mapped chunks
-/// and half a megabyte, so that a slab at the edge of a chunk does not flutter.
+/// the slab grows, so the millionth insertion costs what the first did (but for the masks: 24 bytes
+/// for 64 items in a `Vec`). An insertion takes the slot that was left last, whose memory is still
+/// in the cache, else the lowest chunk that has room. Of the slots that are left, the last 128 at
+/// most are kept for that, and only those in the front of the slab: the first one and a quarter
+/// times as many as there are items, and half a megabyte. So a slab that was large for a while draws
+/// back to its front; chunks that run empty are given back to the operating system in batches,
+/// beyond a reserve of a sixteenth of the mapped chunks and half a megabyte, so that a slab at the
+/// edge of a chunk does not flutter.
 ///
 /// The first item maps a segment, of which only the pages that are touched take memory. A slab is
-/// meant for the large tables of a server and less for many tiny collections.
+/// meant for the large tables of a server and less for many tiny collections: it is itself a
+/// kilobyte.
 ///
 /// An item and its generation, 4 bytes, lie side by side in a slot, which begins where the item's
 /// alignment wants it: 60 bytes of an alignment of 4, or 56 of 8, make a slot of a cache line.
-/// Another half a byte a slot is in the directory. Items may be aligned up to 4,096 bytes.
+/// Another 3 bits a slot are in the masks. Items may be aligned up to 4,096 bytes.
 ///
 /// # Generations
 /// A slot takes up to 2³¹ items one after the other; then it retires, so that no key is ever made
@@ -57,21 +54,21 @@ struct Group {
 /// ```
 pub struct Slab<T> {
     store: Store<T>,
-    /// The key of the next item, where its slot is reserved: in the masks it is neither free nor
-    /// retired. A removal from a full chunk leaves its slot here, so that an insertion that follows
-    /// has nothing to look for and no mask to change.
-    hot: Option<Key>,
-    /// The lowest chunk with room, or the number of chunks where none has.
-    open: u32,
     /// How many more items there may be.
     room: u32,
     limit: u32,
+    /// The lowest chunk with room, or the number of chunks where none has.
+    open: u32,
     mapped: u32,
     empty: u32,
     retired: u64,
     groups: Vec<Group>,
     /// A bit a group: set where a chunk of the group has room.
     summary: Vec<u64>,
+    /// Slots from this index on do not go on the stack.
+    front: u32,
+    /// The slots of the next items: no more than there may be.
+    hot: Hot,
 }
 
 impl<T> Slab<T> {
@@ -87,6 +84,18 @@ impl<T> Slab<T> {
         }
     };
 
+    /// Slots kept for the next items: each may keep its chunk from being given back.
+    const HOT: usize = {
+        let chunks = (1 << 20) / Store::<T>::CHUNK_BYTES;
+        if chunks < 2 {
+            2
+        } else if chunks > HOT_MAX {
+            HOT_MAX
+        } else {
+            chunks
+        }
+    };
+
     /// Makes an empty slab whose only limits are 2³² − 1 items and the machine's memory. Allocates
     /// nothing.
     #[must_use]
@@ -99,15 +108,16 @@ impl<T> Slab<T> {
     pub const fn with_limit(max_items: u32) -> Self {
         Self {
             store: Store::new(),
-            hot: None,
-            open: 0,
             room: max_items,
             limit: max_items,
+            open: 0,
             mapped: 0,
             empty: 0,
             retired: 0,
             groups: Vec::new(),
             summary: Vec::new(),
+            front: 0,
+            hot: Hot::new(),
         }
     }
 
@@ -117,19 +127,17 @@ impl<T> Slab<T> {
     /// [`Full`] gives the item back where the limit is reached or the system gives no memory.
     ///
     /// # Complexity
-    /// O(1): a count of trailing zeros; when the chunk runs full, one or two more to find the
-    /// next. Every 64 items of growth touch fresh pages, and a few thousand map a segment.
+    /// O(1): mostly a key from the stack of slots that were left last; else counts of trailing zeros
+    /// that find the next. Every 64 items of growth touch fresh pages, and a few thousand map a
+    /// segment.
     // Where it is not inlined, the item goes through memory twice.
     #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<Key, Full<T>> {
-        if self.room == 0 {
-            return Err(Full(value));
-        }
-        let Some(key) = self.hot.or_else(|| self.reserve()) else {
+        let Some(slot) = self.hot.pop().or_else(|| self.reserve()) else {
             return Err(Full(value));
         };
-        self.fill(key, value);
-        Ok(key)
+        self.room -= 1;
+        Ok(self.store.fill(slot, value).0)
     }
 
     /// Finds the place of the next item, so that the item can hold its own key.
@@ -138,29 +146,26 @@ impl<T> Slab<T> {
     /// nothing.
     #[inline]
     pub fn vacant_entry(&mut self) -> Option<VacantEntry<'_, T>> {
-        if self.room == 0 {
-            return None;
-        }
-        let key = self.hot.or_else(|| self.reserve())?;
-        self.hot = Some(key);
+        let slot = self.hot.pop().or_else(|| self.reserve())?;
+        self.hot.push(slot);
+        let key = self.store.next_key(slot)?;
         Some(VacantEntry { slab: self, key })
     }
 
     /// Moves the item out. `None` for a stale key.
     ///
     /// # Complexity
-    /// O(1). One removal in a few thousand gives chunks back to the system, at most 64 at a time.
+    /// O(1). One removal in 64 that are not followed by insertions enters 64 slots into the masks,
+    /// and one in a few thousand gives chunks back to the system, at most 64 at a time.
     #[inline(always)]
     pub fn remove(&mut self, key: Key) -> Option<T> {
-        let (index, ..) = locate(key);
-        let entry = self.store.entry_mut(index)?;
-        let value = entry.take(key)?;
+        let (value, is_retired) = self.store.take(key)?;
         self.room += 1;
-        let next = key.successor();
-        if entry.free() == 0 && self.hot.is_none() && next.is_some() {
-            self.hot = next;
+        let slot = key.index();
+        if slot < self.front && self.hot.len() < Self::HOT && !is_retired {
+            self.hot.push(slot);
         } else {
-            self.note_removal(key);
+            self.note_removal(slot, is_retired);
         }
         Some(value)
     }
@@ -169,15 +174,13 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&T> {
-        let (chunk, slot, generation) = locate(key);
-        self.store.entry(chunk)?.item(slot, generation)
+        self.store.item(key)
     }
 
     /// Returns the item, to be changed. `None` for a stale key.
     #[inline]
     pub fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let (chunk, slot, generation) = locate(key);
-        self.store.entry_mut(chunk)?.item_mut(slot, generation)
+        self.store.item_mut(key)
     }
 
     /// Returns whether the key's item is still there.
@@ -190,36 +193,27 @@ impl<T> Slab<T> {
     /// Returns two items at once, to be changed. `None` where the keys are equal or one is stale.
     #[inline]
     pub fn get2_mut(&mut self, a: Key, b: Key) -> Option<(&mut T, &mut T)> {
-        if a.index() == b.index() {
-            return None;
-        }
-        self.store.pair_mut(locate(a), locate(b))
+        self.store.pair_mut(a, b)
     }
 
     /// Returns the key of the item that lives at a slot index.
     #[inline]
     #[must_use]
     pub fn key_at(&self, index: u32) -> Option<Key> {
-        let entry = self.store.entry(index as usize / SLOTS)?;
-        Key::new(index, entry.generation(index as usize % SLOTS)?)
+        Key::new(index, self.store.generation(index)?)
     }
 
     /// Returns the item that lives at a slot index, whatever its generation.
     #[inline]
     #[must_use]
     pub fn get_at(&self, index: u32) -> Option<&T> {
-        let slot = index as usize % SLOTS;
-        let entry = self.store.entry(index as usize / SLOTS)?;
-        entry.item(slot, entry.generation(slot)?)
+        self.store.item(self.key_at(index)?)
     }
 
     /// Returns the item that lives at a slot index, whatever its generation, to be changed.
     #[inline]
     pub fn get_at_mut(&mut self, index: u32) -> Option<&mut T> {
-        let slot = index as usize % SLOTS;
-        let entry = self.store.entry_mut(index as usize / SLOTS)?;
-        let generation = entry.generation(slot)?;
-        entry.item_mut(slot, generation)
+        self.store.item_mut(self.key_at(index)?)
     }
 
     /// Returns how many items there are.
@@ -249,7 +243,7 @@ impl<T> Slab<T> {
         Stats {
             live: self.limit - self.room,
             limit: self.limit,
-            chunks: self.store.entries().len() as u32,
+            chunks: self.store.chunks().len() as u32,
             mapped_chunks: self.mapped,
             empty_chunks: self.empty,
             mapped_bytes: self.mapped as usize * Store::<T>::CHUNK_BYTES,
@@ -263,34 +257,26 @@ impl<T> Slab<T> {
     /// Linear in items and chunks; vacant slots are skipped 64 at a time.
     #[must_use]
     pub fn iter(&self) -> Iter<'_, T> {
-        Iter::new(self.store.entries(), self.len())
+        Iter::new(&self.store, self.len())
     }
 
     /// Returns all items with their keys, to be changed.
     pub fn iter_mut(&mut self) -> IterMut<'_, T> {
         let left = self.len();
-        IterMut::new(self.store.entries_mut(), left)
+        IterMut::new(self.store.chunks_mut(), left)
     }
 
     /// Removes the items for which `keep` returns false. Items are visited in the order of their
     /// indexes.
     pub fn retain(&mut self, mut keep: impl FnMut(Key, &mut T) -> bool) {
-        for index in 0..self.store.entries().len() {
-            let live = self.store.entry(index).map_or(0, Entry::live);
+        for chunk in 0..self.store.chunks().len() {
+            let live = self.store.chunk(chunk).map_or(0, Masks::live);
             for slot in bits(live) {
-                let Some(entry) = self.store.entry_mut(index) else {
-                    break;
-                };
-                let Some(generation) = entry.generation(slot) else {
+                // A slot may be reserved for an item to come.
+                let Some(key) = self.key_at((chunk * SLOTS + slot) as u32) else {
                     continue;
                 };
-                let Some(key) = Key::new((index * SLOTS + slot) as u32, generation) else {
-                    continue;
-                };
-                if entry
-                    .item_mut(slot, generation)
-                    .is_some_and(|item| !keep(key, item))
-                {
+                if self.get_mut(key).is_some_and(|item| !keep(key, item)) {
                     drop(self.remove(key));
                 }
             }
@@ -308,212 +294,11 @@ impl<T> Slab<T> {
     /// # Complexity
     /// Linear in the directory, and up to one system call an empty chunk.
     pub fn trim(&mut self) {
-        self.cool();
+        self.cool(self.hot.len());
         while self.empty > 0 {
             self.sweep(u32::MAX);
         }
     }
-
-    /// Maps the lowest chunk with room.
-    #[cold]
-    #[inline(never)]
-    fn map_open(&mut self) -> Option<&mut Entry<T>> {
-        let index = self.open as usize;
-        if index == self.store.entries().len() {
-            if index == CHUNKS_MAX {
-                return None;
-            }
-            self.store.push();
-            if index.is_multiple_of(SLOTS) {
-                self.groups.push(Group::default());
-            }
-            if index.is_multiple_of(SLOTS * SLOTS) {
-                self.summary.push(0);
-            }
-            self.set_room(index);
-        }
-        if !self.store.map(index) {
-            return None;
-        }
-        let group = &mut self.groups[index / SLOTS];
-        group.mapped |= 1 << (index % SLOTS);
-        group.empty |= 1 << (index % SLOTS);
-        self.mapped += 1;
-        self.empty += 1;
-        self.store.entry_mut(index)
-    }
-
-    #[inline]
-    fn set_room(&mut self, chunk: usize) {
-        let group = chunk / SLOTS;
-        self.groups[group].room |= 1 << (chunk % SLOTS);
-        self.summary[group / SLOTS] |= 1 << (group % SLOTS);
-    }
-
-    /// Notes that a chunk has no free slot any more, and finds the next that has.
-    #[inline]
-    fn clear_room(&mut self, chunk: usize) {
-        let group = chunk / SLOTS;
-        let room = &mut self.groups[group].room;
-        *room &= !(1 << (chunk % SLOTS));
-        if *room == 0 {
-            self.summary[group / SLOTS] &= !(1 << (group % SLOTS));
-        }
-        if chunk == self.open as usize {
-            self.open = if *room == 0 {
-                self.lowest_room(group / SLOTS) as u32
-            } else {
-                (group * SLOTS) as u32 + room.trailing_zeros()
-            };
-        }
-    }
-
-    /// The lowest chunk with room, given that there is none below that word of the summary.
-    #[inline(never)]
-    fn lowest_room(&self, word: usize) -> usize {
-        for (word, summary) in self.summary.iter().enumerate().skip(word) {
-            if *summary != 0 {
-                let group = word * SLOTS + summary.trailing_zeros() as usize;
-                return group * SLOTS + self.groups[group].room.trailing_zeros() as usize;
-            }
-        }
-        self.store.entries().len()
-    }
-
-    /// Reserves the first free slot of the lowest chunk with room, and returns the key of the item
-    /// that moves in.
-    #[inline(never)]
-    fn reserve(&mut self) -> Option<Key> {
-        let index = self.open as usize;
-        let entry = match self.store.entry_mut(index) {
-            Some(entry) if entry.is_mapped() => entry,
-            _ => self.map_open()?,
-        };
-        let slot = entry.free().trailing_zeros() as usize;
-        let key = Key::new((index * SLOTS + slot) as u32, entry.next_generation(slot)?)?;
-        let was_empty = entry.live() == 0;
-        entry.reserve(slot);
-        let is_full = entry.free() == 0;
-        if was_empty {
-            self.groups[index / SLOTS].empty &= !(1 << (index % SLOTS));
-            self.empty -= 1;
-        }
-        if is_full {
-            self.clear_room(index);
-        }
-        Some(key)
-    }
-
-    /// Moves an item to where a slot is reserved for it.
-    #[inline(always)]
-    fn fill(&mut self, key: Key, value: T) -> &mut T {
-        self.hot = None;
-        self.room -= 1;
-        let entry = self.store.entry_mut(locate(key).0);
-        entry
-            .expect("a reserved slot is in the directory")
-            .fill(key, value)
-    }
-
-    /// Takes note of a removal that left no hot slot behind, or met one.
-    #[inline(never)]
-    fn note_removal(&mut self, key: Key) {
-        self.cool();
-        let (index, slot, _) = locate(key);
-        let Some(entry) = self.store.entry_mut(index) else {
-            return;
-        };
-        match key.successor() {
-            None => {
-                entry.retire(slot);
-                self.retired += 1;
-                if entry.live() == 0 {
-                    self.note_empty(index);
-                }
-            }
-            next if entry.free() == 0 => self.hot = next,
-            Some(_) => self.release_slot(index, slot),
-        }
-    }
-
-    /// Gives a reserved slot back to the masks.
-    #[inline]
-    fn release_slot(&mut self, index: usize, slot: usize) {
-        let Some(entry) = self.store.entry_mut(index) else {
-            return;
-        };
-        let was_full = entry.free() == 0;
-        entry.unreserve(slot);
-        let is_empty = entry.live() == 0;
-        if was_full {
-            self.set_room(index);
-            self.open = self.open.min(index as u32);
-        }
-        if is_empty {
-            self.note_empty(index);
-        }
-    }
-
-    /// Gives the hot slot back to the masks.
-    fn cool(&mut self) {
-        if let Some(hot) = self.hot.take() {
-            let (index, slot, _) = locate(hot);
-            self.release_slot(index, slot);
-        }
-    }
-
-    /// Takes note that no item is left in a mapped chunk.
-    #[cold]
-    fn note_empty(&mut self, chunk: usize) {
-        self.groups[chunk / SLOTS].empty |= 1 << (chunk % SLOTS);
-        self.empty += 1;
-        if self.empty > Self::RESERVE + self.mapped / 16 {
-            self.sweep(Self::RESERVE);
-        }
-    }
-
-    /// Gives up to `count` empty chunks back, from the highest index down.
-    #[cold]
-    fn sweep(&mut self, mut count: u32) {
-        for index in (0..self.groups.len()).rev() {
-            let mut mask = self.groups[index].empty;
-            while mask.count_ones() > count {
-                mask &= mask - 1;
-            }
-            if mask == 0 {
-                continue;
-            }
-            count -= mask.count_ones();
-            self.release(index, mask);
-            if count == 0 {
-                return;
-            }
-        }
-    }
-
-    fn release(&mut self, index: usize, mask: u64) {
-        let group = &mut self.groups[index];
-        group.empty &= !mask;
-        group.mapped &= !mask;
-        let retired_before: u32 = bits(mask)
-            .filter_map(|bit| self.store.entry(index * SLOTS + bit))
-            .map(|entry| entry.retired().count_ones())
-            .sum();
-        self.mapped -= mask.count_ones();
-        self.empty -= mask.count_ones();
-        let exhausted = self.store.release(index, mask, group.mapped);
-        self.retired += u64::from(exhausted.count_ones() * SLOTS as u32 - retired_before);
-        for bit in bits(exhausted) {
-            self.clear_room(index * SLOTS + bit);
-        }
-    }
-}
-
-/// The chunk, slot and generation that a key names.
-#[inline]
-fn locate(key: Key) -> (usize, usize, u32) {
-    let index = key.index() as usize;
-    (index / SLOTS, index % SLOTS, key.raw_generation())
 }
 
 impl<T> Default for Slab<T> {
@@ -566,7 +351,9 @@ impl<'a, T> VacantEntry<'a, T> {
     /// Moves the item in.
     #[inline]
     pub fn insert(self, value: T) -> &'a mut T {
-        self.slab.fill(self.key, value)
+        self.slab.hot.pop();
+        self.slab.room -= 1;
+        self.slab.store.fill(self.key.index(), value).1
     }
 }
 

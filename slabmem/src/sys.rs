@@ -6,6 +6,7 @@
 //! comes from the allocator and `discard` leaves it as it is, which the callers must be able to
 //! live with.
 
+use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::slice;
@@ -42,6 +43,19 @@ impl Mapping {
     fn layout(len: usize) -> std::alloc::Layout {
         std::alloc::Layout::from_size_align(len, PAGE_ALIGN)
             .expect("mapping fits the address space")
+    }
+
+    /// Gives the range up to the caller, who is its owner from now on.
+    pub(crate) fn into_start(self) -> NonNull<u8> {
+        ManuallyDrop::new(self).start
+    }
+
+    /// The mapping that [`into_start`](Self::into_start) gave up.
+    ///
+    /// # Safety
+    /// The parts are those of that mapping, and no other value that unmaps it when dropped has them.
+    pub(crate) const unsafe fn from_parts(start: NonNull<u8>, len: usize) -> Self {
+        Self { start, len }
     }
 
     /// Returns the first byte. The pointer is good for the whole mapping, as long as that lives.

@@ -4,8 +4,13 @@ use super::*;
 
 /// Recounts the masks and compares them with what is kept.
 fn check<T>(slab: &Slab<T>) {
-    let hot = slab.hot.map(|key| key.index() as usize);
-    let entries = slab.store.entries();
+    let hot = |chunk: usize| {
+        let slots = slab.hot.slots().iter();
+        slots
+            .filter(|slot| **slot as usize / SLOTS == chunk)
+            .count() as u32
+    };
+    let entries = slab.store.chunks();
     let (mut live, mut mapped, mut empty, mut open) = (0, 0, 0, entries.len());
     for (index, entry) in entries.iter().enumerate() {
         let group = slab.groups[index / SLOTS];
@@ -15,8 +20,7 @@ fn check<T>(slab: &Slab<T>) {
         assert_eq!(bit(group.empty), chunk_is_empty);
         if entry.is_mapped() {
             assert_eq!(bit(group.room), entry.free() != 0);
-            let is_hot = hot.is_some_and(|hot| hot / SLOTS == index);
-            live += entry.live().count_ones() - u32::from(is_hot);
+            live += entry.live().count_ones() - hot(index);
         } else {
             assert_eq!((entry.live(), entry.free()), (0, 0));
         }
@@ -33,6 +37,7 @@ fn check<T>(slab: &Slab<T>) {
         (live as usize, mapped, empty)
     );
     assert_eq!(slab.open as usize, open);
+    assert!(slab.hot.len() <= slab.room as usize);
 }
 
 #[test]
@@ -40,10 +45,8 @@ fn a_slot_retires_after_its_last_generation() {
     let mut slab = Slab::new();
     let first = slab.insert(0).unwrap();
     slab.remove(first).unwrap();
-    slab.store
-        .entry_mut(0)
-        .unwrap()
-        .set_vacant_generation(0, u32::MAX - 1);
+    slab.cool(slab.hot.len());
+    slab.store.set_vacant_generation(0, u32::MAX - 1);
     let last = slab.insert(1).unwrap();
     assert_eq!((last.index(), last.generation().get()), (0, u32::MAX));
     assert_eq!(slab.remove(last), Some(1));
@@ -62,10 +65,8 @@ fn a_chunk_with_a_retired_slot_is_not_mapped_again() {
     let mut slab = Slab::new();
     let first = slab.insert(0).unwrap();
     slab.remove(first).unwrap();
-    slab.store
-        .entry_mut(0)
-        .unwrap()
-        .set_vacant_generation(0, u32::MAX - 1);
+    slab.cool(slab.hot.len());
+    slab.store.set_vacant_generation(0, u32::MAX - 1);
     let last = slab.insert(1).unwrap();
     slab.remove(last).unwrap();
     slab.trim();
@@ -82,9 +83,8 @@ fn a_full_chunk_of_retired_slots_leaves_the_books() {
         let key = slab.insert(0).unwrap();
         assert_eq!(key.index(), slot);
         slab.remove(key).unwrap();
-        slab.cool();
-        let entry = slab.store.entry_mut(0).unwrap();
-        entry.set_vacant_generation(slot as usize, u32::MAX - 1);
+        slab.cool(slab.hot.len());
+        slab.store.set_vacant_generation(slot, u32::MAX - 1);
         let key = slab.insert(0).unwrap();
         slab.remove(key).unwrap();
     }
