@@ -3,7 +3,7 @@
 
 use core::fmt;
 
-use crate::sys::Mapping;
+use crate::sys::{HUGE_BYTES, Mapping, PAGE_ALIGN};
 
 #[allow(
     unsafe_code,
@@ -17,54 +17,55 @@ use home::{Owner, Place};
 
 /// The smallest class, in bytes.
 pub const BLOCK_BYTES_MIN: usize = 64;
-/// The largest class, in bytes.
+/// The largest class, in bytes. Longer blocks are mapped one by one.
 pub const BLOCK_BYTES_MAX: usize = 64 << 10;
 
 const CLASSES: usize = 11;
 const SEGMENT_BYTES_MAX: usize = 1 << 20;
 
-const _: () = assert!(class_bytes(CLASSES as u8 - 1) == BLOCK_BYTES_MAX);
+const _: () = assert!(class_bytes(CLASSES - 1) == BLOCK_BYTES_MAX);
 
 /// The size of the blocks of a class: a power of two.
-const fn class_bytes(class: u8) -> usize {
+const fn class_bytes(class: usize) -> usize {
     BLOCK_BYTES_MIN << class
 }
 
-/// What is mapped at once for a class: up to 1,024 blocks and up to a megabyte.
-const fn segment_bytes(class: u8) -> usize {
-    let bytes = class_bytes(class) * 1024;
-    if bytes > SEGMENT_BYTES_MAX {
-        SEGMENT_BYTES_MAX
-    } else {
-        bytes
-    }
+/// The class of the smallest blocks of at least `len` bytes; not below [`CLASSES`] where there is
+/// none.
+#[inline]
+const fn class_of(len: usize) -> usize {
+    let more = len.saturating_sub(1) / BLOCK_BYTES_MIN;
+    (usize::BITS - more.leading_zeros()) as usize
 }
 
-/// The class of the smallest blocks of at least `len` bytes, which is at most [`BLOCK_BYTES_MAX`].
-fn class_of(len: usize) -> usize {
-    let units = len.max(1).div_ceil(BLOCK_BYTES_MIN);
-    units.next_power_of_two().trailing_zeros() as usize
-}
-
+/// The vacant blocks of a size.
 #[derive(Default)]
 struct Class {
     free: Vec<Place>,
     /// The segment that blocks are cut from, as an index, and how much of it is cut.
     cutting: Option<(usize, usize)>,
+    /// Blocks that are on the list or out: so those that are out need no count.
+    cut: usize,
 }
 
-/// Blocks of 64 bytes to 64 KiB, allocated by one owner and freed by anybody.
+/// Blocks of bytes, allocated by one owner and freed by anybody.
 ///
-/// Each size class, a power of two, cuts its blocks from mapped segments and keeps those that came
-/// back, of which the owner takes the latest first: no atomic operation, no system call. A
-/// [`Block`] that is dropped, on whatever thread, is pushed on a stack with one atomic operation;
-/// the owner takes the whole stack with one swap when a class has run out, or in
+/// Each size class, a power of two from 64 bytes to 64 KiB, cuts its blocks from mapped segments and
+/// keeps those that came back, of which the owner takes the latest first: no atomic operation, no
+/// system call. A [`Block`] that is dropped, on whatever thread, is pushed on a stack with one atomic
+/// operation; the owner takes the whole stack with one swap when a class has run out, or in
 /// [`collect`](Self::collect). The owner may hand a block back without an atomic operation by
 /// [`give_back`](Self::give_back).
 ///
-/// Memory is bounded by `max_bytes`, counted in mapped segments (64 KiB to 1 MiB). It is given
-/// back to the system by [`trim`](Self::trim) only. Blocks above [`BLOCK_BYTES_MAX`] are refused:
-/// such are rare enough for the general allocator, which maps them one by one.
+/// A block above [`BLOCK_BYTES_MAX`] is a mapping of its own, in whole pages, and goes back to the
+/// system when the owner has it back: two system calls and a fault a page, which is what such a
+/// block costs from any allocator.
+///
+/// # Limits
+/// `max_bytes` bounds what is mapped: segments (64 KiB to 1 MiB) and large blocks. Memory is given
+/// back by [`trim`](Self::trim), and where marks are set ([`with_marks`](Self::with_marks)) by
+/// `collect`: vacant blocks above the high mark are a storm that has passed, and segments of which
+/// no block is out go until they are down to the low mark.
 ///
 /// # When the owner goes
 /// A pool may be dropped while blocks are out. They stay valid; the memory of all is unmapped with
@@ -85,14 +86,20 @@ struct Class {
 /// # Ok::<(), slabmem::PoolError>(())
 /// ```
 pub struct Pool {
-    /// There but while the pool is dropped.
-    owner: Option<Owner>,
+    owner: Owner,
     classes: [Class; CLASSES],
-    segments: Vec<Mapping>,
     max_bytes: usize,
     mapped_bytes: usize,
-    live: usize,
+    peak_bytes: usize,
+    /// Large blocks that are out.
+    large: usize,
     remote_frees: u64,
+    low_bytes: usize,
+    high_bytes: usize,
+    /// Vacant bytes at which `collect` tries next: above the high mark where a try has found that
+    /// too many segments have a block out.
+    shrink_at: usize,
+    has_huge_pages: bool,
 }
 
 impl Pool {
@@ -100,61 +107,98 @@ impl Pool {
     #[must_use]
     pub fn new(max_bytes: usize) -> Self {
         Self {
-            owner: Some(Owner::new()),
+            owner: Owner::new(),
             classes: Default::default(),
-            segments: Vec::new(),
             max_bytes,
             mapped_bytes: 0,
-            live: 0,
+            peak_bytes: 0,
+            large: 0,
             remote_frees: 0,
+            low_bytes: 0,
+            high_bytes: usize::MAX,
+            shrink_at: usize::MAX,
+            has_huge_pages: false,
         }
+    }
+
+    /// Sets the marks between which vacant memory is kept: where there are more than `high_bytes` of
+    /// vacant blocks at a [`collect`](Self::collect), segments go back to the system until there are
+    /// `low_bytes`. Without marks only [`trim`](Self::trim) gives memory back.
+    ///
+    /// # Panics
+    /// Where the low mark is above the high one.
+    #[must_use]
+    pub fn with_marks(mut self, low_bytes: usize, high_bytes: usize) -> Self {
+        assert!(
+            low_bytes <= high_bytes,
+            "the low mark is not above the high one"
+        );
+        (self.low_bytes, self.high_bytes, self.shrink_at) = (low_bytes, high_bytes, high_bytes);
+        self
+    }
+
+    /// Asks for huge pages (`MADV_HUGEPAGE`): segments are 2 MiB and so aligned.
+    ///
+    /// That saves page walks where many megabytes are in use at random, and takes 2 MiB for each
+    /// class that is used at all. A kernel without huge pages gives ordinary ones.
+    #[must_use]
+    pub fn with_huge_pages(mut self) -> Self {
+        self.has_huge_pages = true;
+        self
     }
 
     /// Takes a block of at least `len` bytes, whose contents are initialised but of no meaning.
     ///
     /// # Errors
-    /// [`PoolError::TooLarge`] above [`BLOCK_BYTES_MAX`]; [`PoolError::Full`] where a segment more
-    /// would be above the pool's limit; [`PoolError::NoMemory`] where the system gives none.
+    /// [`PoolError::Full`] where a segment or a large block more would be above the pool's limit;
+    /// [`PoolError::NoMemory`] where the system gives none.
     ///
     /// # Complexity
-    /// O(1), amortised over the blocks that others have freed since. Maps a segment now and then.
+    /// O(1), amortised over the blocks that others have freed since. Maps a segment now and then,
+    /// and every large block.
     #[inline]
     pub fn alloc(&mut self, len: usize) -> Result<Block, PoolError> {
-        if len > BLOCK_BYTES_MAX {
-            return Err(PoolError::TooLarge);
-        }
         let class = class_of(len);
-        let place = match self.classes[class].free.pop() {
-            Some(place) => place,
-            None => self.refill(class)?,
+        let place = match self.classes.get_mut(class) {
+            Some(lists) => match lists.free.pop() {
+                Some(place) => place,
+                None => self.refill(class)?,
+            },
+            None => return self.alloc_large(len),
         };
-        let owner = self.owner.as_ref().ok_or(PoolError::NoMemory)?;
-        self.live += 1;
-        Ok(owner.lend(place, class as u8))
+        Ok(self.owner.lend(place, class_bytes(class)))
     }
 
     /// Takes a block of this pool back, without an atomic operation. A block of another pool goes
     /// home to that.
     #[inline]
     pub fn give_back(&mut self, block: Block) {
-        if let Some(owner) = &self.owner
-            && let Ok((class, place)) = owner.take_back(block)
-        {
-            self.live -= 1;
-            self.classes[usize::from(class)].free.push(place);
+        if let Ok((len, place)) = self.owner.take_back(block) {
+            self.take_in(len, place);
         }
     }
 
     /// Takes all blocks that were dropped since. One atomic swap, none where there are none.
     ///
-    /// An owner who allocates need not call it; it makes [`stats`](Self::stats) exact.
+    /// An owner who allocates need not call it, unless marks are set; it makes
+    /// [`stats`](Self::stats) exact.
+    ///
+    /// # Complexity
+    /// Linear in the blocks that were dropped; above the high mark as [`trim`](Self::trim).
     pub fn collect(&mut self) {
-        let Some(owner) = &self.owner else { return };
-        owner.drain(|class, place| {
-            self.classes[usize::from(class)].free.push(place);
-            self.live -= 1;
+        let mut list = self.owner.take_returned();
+        while let Some((len, place)) = list.pop() {
+            self.take_in(len, place);
             self.remote_frees += 1;
-        });
+        }
+        if self.high_bytes < usize::MAX && self.vacant_bytes() > self.shrink_at {
+            self.shrink(self.low_bytes);
+            // Where blocks here and there hold their segments, the next try waits for more.
+            let step = (self.high_bytes - self.low_bytes) / 2;
+            self.shrink_at = self
+                .high_bytes
+                .max(self.vacant_bytes().saturating_add(step));
+        }
     }
 
     /// Gives the segments back to the system of which no block is out.
@@ -163,47 +207,85 @@ impl Pool {
     /// Linear in the blocks that are not out, times the logarithm of the segments.
     pub fn trim(&mut self) {
         self.collect();
-        for class in 0..CLASSES {
-            // Then every block is either out or on a list, and segments may be moved.
-            while let Some(place) = self.cut(class) {
-                self.classes[class].free.push(place);
-            }
-        }
-        self.segments
-            .sort_unstable_by_key(|segment| segment.start().addr());
-        let mut vacant = vec![0; self.segments.len()];
-        for (number, class) in self.classes.iter().enumerate() {
-            for place in &class.free {
-                vacant[segment_of(&self.segments, place)] += class_bytes(number as u8);
-            }
-        }
-        let goes: Vec<bool> = self
-            .segments
-            .iter()
-            .zip(vacant)
-            .map(|(segment, vacant)| segment.len() == vacant)
-            .collect();
-        for class in &mut self.classes {
-            class
-                .free
-                .retain(|place| !goes[segment_of(&self.segments, place)]);
-            class.free.shrink_to_fit();
-        }
-        let mut goes = goes.into_iter();
-        self.segments.retain(|_| !goes.next().unwrap_or(false));
-        self.mapped_bytes = self.segments.iter().map(Mapping::len).sum();
+        self.shrink(0);
     }
 
     /// Returns the state of the pool, as of the last [`collect`](Self::collect).
     #[must_use]
     pub fn stats(&self) -> PoolStats {
         PoolStats {
-            live: self.live,
+            live: self.live(),
             cached: self.classes.iter().map(|class| class.free.len()).sum(),
             mapped_bytes: self.mapped_bytes,
+            peak_bytes: self.peak_bytes,
             max_bytes: self.max_bytes,
             remote_frees: self.remote_frees,
         }
+    }
+
+    /// The blocks that are out.
+    fn live(&self) -> usize {
+        let small = self
+            .classes
+            .iter()
+            .map(|class| class.cut - class.free.len());
+        self.large + small.sum::<usize>()
+    }
+
+    /// The bytes of the vacant blocks.
+    fn vacant_bytes(&self) -> usize {
+        let classes = self.classes.iter().enumerate();
+        classes
+            .map(|(number, class)| class.free.len() * class_bytes(number))
+            .sum()
+    }
+
+    /// Puts a block on the list of its class; one that has none is unmapped.
+    #[inline]
+    fn take_in(&mut self, len: usize, place: Place) {
+        match self.classes.get_mut(class_of(len)) {
+            Some(class) => class.free.push(place),
+            None => {
+                self.large -= 1;
+                self.mapped_bytes -= len;
+                place.unmap(len);
+            }
+        }
+    }
+
+    /// Maps a block of its own.
+    #[cold]
+    #[inline(never)]
+    fn alloc_large(&mut self, len: usize) -> Result<Block, PoolError> {
+        let bytes = len
+            .checked_next_multiple_of(PAGE_ALIGN)
+            .ok_or(PoolError::TooLarge)?;
+        if bytes > self.max_bytes - self.mapped_bytes {
+            // Large blocks that others have dropped are still mapped.
+            self.collect();
+        }
+        self.map(bytes, |mapping, pool| pool.owner.lend_mapping(mapping))
+            .inspect(|_| self.large += 1)
+    }
+
+    /// Maps so many bytes within the limit.
+    fn map<R>(
+        &mut self,
+        bytes: usize,
+        use_it: impl FnOnce(Mapping, &mut Self) -> R,
+    ) -> Result<R, PoolError> {
+        if bytes > self.max_bytes - self.mapped_bytes {
+            return Err(PoolError::Full);
+        }
+        let mapping = if self.has_huge_pages && bytes.is_multiple_of(HUGE_BYTES) {
+            Mapping::map_huge(bytes)
+        } else {
+            Mapping::map(bytes)
+        };
+        let mapping = mapping.ok_or(PoolError::NoMemory)?;
+        self.mapped_bytes += bytes;
+        self.peak_bytes = self.peak_bytes.max(self.mapped_bytes);
+        Ok(use_it(mapping, self))
     }
 
     /// Finds a vacant block where the list of the class is empty.
@@ -217,25 +299,67 @@ impl Pool {
         if let Some(place) = self.cut(class) {
             return Ok(place);
         }
-        let bytes = segment_bytes(class as u8);
-        if bytes > self.max_bytes - self.mapped_bytes {
-            return Err(PoolError::Full);
-        }
-        self.segments
-            .push(Mapping::map(bytes).ok_or(PoolError::NoMemory)?);
-        self.mapped_bytes += bytes;
-        self.classes[class].cutting = Some((self.segments.len() - 1, 0));
+        let bytes = if self.has_huge_pages {
+            HUGE_BYTES
+        } else {
+            (class_bytes(class) * 1024).min(SEGMENT_BYTES_MAX)
+        };
+        self.map(bytes, |mapping, pool| pool.owner.segments.push(mapping))?;
+        self.classes[class].cutting = Some((self.owner.segments.len() - 1, 0));
         self.cut(class).ok_or(PoolError::NoMemory)
     }
 
     /// Cuts a block from the segment that the class is at.
     fn cut(&mut self, class: usize) -> Option<Place> {
         let (segment, offset) = self.classes[class].cutting?;
-        let mapping = &self.segments[segment];
-        let place = Place::in_segment(mapping, offset, class as u8);
-        let next = offset + class_bytes(class as u8);
+        let mapping = &self.owner.segments[segment];
+        let place = Place::in_segment(mapping, offset, class_bytes(class));
+        let next = offset + class_bytes(class);
         self.classes[class].cutting = (next < mapping.len()).then_some((segment, next));
+        self.classes[class].cut += 1;
         Some(place)
+    }
+
+    /// Gives segments back of which no block is out, until `keep_bytes` are vacant.
+    #[cold]
+    fn shrink(&mut self, keep_bytes: usize) {
+        for class in 0..CLASSES {
+            // Then every block is either out or on a list, and segments may be moved.
+            while let Some(place) = self.cut(class) {
+                self.classes[class].free.push(place);
+            }
+        }
+        let segments = &mut self.owner.segments;
+        segments.sort_unstable_by_key(|segment| segment.start().addr());
+        let mut vacant = vec![0; segments.len()];
+        for (number, class) in self.classes.iter().enumerate() {
+            for place in &class.free {
+                vacant[segment_of(segments, place)] += class_bytes(number);
+            }
+        }
+        let mut left: usize = vacant.iter().sum();
+        let goes: Vec<bool> = segments
+            .iter()
+            .zip(vacant)
+            .map(|(segment, vacant)| {
+                let goes = vacant == segment.len() && left >= keep_bytes.saturating_add(vacant);
+                left -= if goes { vacant } else { 0 };
+                goes
+            })
+            .collect();
+        for class in &mut self.classes {
+            let before = class.free.len();
+            class
+                .free
+                .retain(|place| !goes[segment_of(segments, place)]);
+            class.cut -= before - class.free.len();
+            class.free.shrink_to(2 * class.free.len());
+        }
+        let mut goes = goes.into_iter();
+        let before: usize = segments.iter().map(Mapping::len).sum();
+        segments.retain(|_| !goes.next().unwrap_or(false));
+        let after: usize = segments.iter().map(Mapping::len).sum();
+        self.mapped_bytes -= before - after;
     }
 }
 
@@ -246,9 +370,7 @@ fn segment_of(segments: &[Mapping], place: &Place) -> usize {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if let Some(owner) = self.owner.take() {
-            owner.close(core::mem::take(&mut self.segments), self.live);
-        }
+        self.owner.leave(self.live());
     }
 }
 
@@ -264,9 +386,9 @@ impl fmt::Debug for Pool {
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum PoolError {
-    /// More was asked for than the largest class has.
+    /// More was asked for than there are addresses.
     TooLarge,
-    /// Another segment would be above the limit of the pool.
+    /// Another segment, or the large block, would be above the limit of the pool.
     Full,
     /// The system gives no memory.
     NoMemory,
@@ -275,7 +397,7 @@ pub enum PoolError {
 impl fmt::Display for PoolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::TooLarge => "block is larger than the largest class",
+            Self::TooLarge => "block is larger than the address space",
             Self::Full => "pool is at its limit",
             Self::NoMemory => "system gives no memory",
         })
@@ -292,8 +414,10 @@ pub struct PoolStats {
     pub live: usize,
     /// Blocks that came back and wait for the next user.
     pub cached: usize,
-    /// The memory of all segments in bytes.
+    /// The memory of all segments and large blocks in bytes.
     pub mapped_bytes: usize,
+    /// What `mapped_bytes` was at most.
+    pub peak_bytes: usize,
     /// What `mapped_bytes` may be at most.
     pub max_bytes: usize,
     /// Blocks that came back by a drop instead of by [`Pool::give_back`].

@@ -54,8 +54,9 @@ use room::Group;
 /// ```
 pub struct Slab<T> {
     store: Store<T>,
-    /// How many more items there may be.
-    room: u32,
+    /// Slots that are in no mask: an item lives there, or they are on the stack. Not above `limit`,
+    /// so an insertion that finds a slot on the stack need not look whether it may.
+    reserved: u32,
     limit: u32,
     /// The lowest chunk with room, or the number of chunks where none has.
     open: u32,
@@ -108,7 +109,7 @@ impl<T> Slab<T> {
     pub const fn with_limit(max_items: u32) -> Self {
         Self {
             store: Store::new(),
-            room: max_items,
+            reserved: 0,
             limit: max_items,
             open: 0,
             mapped: 0,
@@ -133,10 +134,13 @@ impl<T> Slab<T> {
     // Where it is not inlined, the item goes through memory twice.
     #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<Key, Full<T>> {
-        let Some(slot) = self.hot.pop().or_else(|| self.reserve()) else {
-            return Err(Full(value));
+        let slot = match self.hot.pop() {
+            Some(slot) => slot,
+            None => match self.reserve() {
+                Some(slot) => slot,
+                None => return Err(Full(value)),
+            },
         };
-        self.room -= 1;
         Ok(self.store.fill(slot, value).0)
     }
 
@@ -160,7 +164,6 @@ impl<T> Slab<T> {
     #[inline(always)]
     pub fn remove(&mut self, key: Key) -> Option<T> {
         let (value, is_retired) = self.store.take(key)?;
-        self.room += 1;
         let slot = key.index();
         if slot < self.front && self.hot.len() < Self::HOT && !is_retired {
             self.hot.push(slot);
@@ -220,14 +223,14 @@ impl<T> Slab<T> {
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        (self.limit - self.room) as usize
+        self.reserved as usize - self.hot.len()
     }
 
     /// Returns whether there are no items.
     #[inline]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.room == self.limit
+        self.len() == 0
     }
 
     /// Returns how many items there may be at a time.
@@ -241,7 +244,7 @@ impl<T> Slab<T> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
-            live: self.limit - self.room,
+            live: self.len() as u32,
             limit: self.limit,
             chunks: self.store.chunks().len() as u32,
             mapped_chunks: self.mapped,
@@ -352,7 +355,6 @@ impl<'a, T> VacantEntry<'a, T> {
     #[inline]
     pub fn insert(self, value: T) -> &'a mut T {
         self.slab.hot.pop();
-        self.slab.room -= 1;
         self.slab.store.fill(self.key.index(), value).1
     }
 }

@@ -24,10 +24,122 @@ fn every_length_gets_the_smallest_class_that_holds_it() {
         assert_eq!(block.as_ptr().addr() % 64, 0);
         out.push(block);
     }
+    assert_eq!(pool.alloc(usize::MAX).unwrap_err(), PoolError::TooLarge);
+}
+
+#[test]
+fn a_large_block_is_mapped_and_unmapped_alone() {
+    let mut pool = Pool::new(4 << 20);
+    let mut block = pool.alloc(BLOCK_BYTES_MAX + 1).unwrap();
+    assert_eq!(block.len(), BLOCK_BYTES_MAX + 4096);
+    block.fill(7);
+    let other = pool.alloc(3 << 20).unwrap();
+    assert_eq!(pool.alloc(1 << 20).unwrap_err(), PoolError::Full);
+    assert_eq!((pool.stats().live, pool.stats().cached), (2, 0));
+    std::thread::spawn(move || drop(other)).join().unwrap();
+    // Room is made by what others have dropped.
+    let other = pool.alloc(3 << 20).unwrap();
+    assert!(block.iter().all(|byte| *byte == 7) && other.iter().all(|byte| *byte == 0));
+    pool.give_back(block);
+    assert_eq!(pool.stats().mapped_bytes, 3 << 20);
+    assert_eq!(pool.stats().peak_bytes, (3 << 20) + BLOCK_BYTES_MAX + 4096);
+    drop(other);
+    pool.collect();
+    assert_eq!((pool.stats().live, pool.stats().mapped_bytes), (0, 0));
+    assert_eq!(pool.stats().remote_frees, 2);
+}
+
+#[test]
+fn large_blocks_outlive_their_pool() {
+    let mut pool = Pool::new(4 << 20);
+    let (first, second) = (pool.alloc(100_000).unwrap(), pool.alloc(100_000).unwrap());
+    let small = pool.alloc(64).unwrap();
+    drop(first);
+    drop(pool);
+    assert!(second.iter().all(|byte| *byte == 0));
+    drop(second);
+    drop(small);
+}
+
+#[test]
+fn above_the_high_mark_memory_goes_down_to_the_low_one() {
+    let mut pool = Pool::new(64 << 20).with_marks(2 << 20, 8 << 20);
+    let blocks: Vec<_> = (0..160).map(|_| pool.alloc(65_536).unwrap()).collect();
+    assert_eq!(pool.stats().mapped_bytes, 10 << 20);
+    let mut blocks = blocks.into_iter();
+    blocks
+        .by_ref()
+        .take(128)
+        .for_each(|block| pool.give_back(block));
+    pool.collect();
+    // At the mark, not above it.
+    assert_eq!(pool.stats().mapped_bytes, 10 << 20);
+    drop(blocks.next());
+    pool.collect();
+    // 31 blocks are out: two segments at least.
+    assert!(pool.stats().mapped_bytes <= 5 << 20, "{:?}", pool.stats());
+    assert!(pool.stats().cached * 65_536 >= 2 << 20);
+    drop(blocks);
+    pool.trim();
     assert_eq!(
-        pool.alloc(BLOCK_BYTES_MAX + 1).unwrap_err(),
-        PoolError::TooLarge
+        (pool.stats().mapped_bytes, pool.stats().peak_bytes),
+        (0, 10 << 20)
     );
+}
+
+#[test]
+fn marks_that_cannot_be_met_cost_no_work_at_every_turn() {
+    let mut pool = Pool::new(64 << 20).with_marks(0, 1 << 20);
+    // One block of each segment stays out.
+    let mut blocks: Vec<_> = (0..128).map(|_| pool.alloc(65_536).unwrap()).collect();
+    let mut kept = Vec::new();
+    while !blocks.is_empty() {
+        let rest = blocks.split_off(16.min(blocks.len()));
+        kept.extend(blocks.into_iter().next());
+        blocks = rest;
+    }
+    for _ in 0..3 {
+        pool.collect();
+        assert_eq!(pool.stats().mapped_bytes, 8 << 20);
+    }
+    drop(kept);
+    pool.trim();
+    assert_eq!(pool.stats().mapped_bytes, 0);
+}
+
+#[cfg(not(miri))]
+#[test]
+fn huge_pages_are_asked_for() {
+    let mut pool = Pool::new(8 << 20).with_huge_pages();
+    let mut blocks: Vec<_> = (0..64).map(|_| pool.alloc(65_536).unwrap()).collect();
+    blocks.iter_mut().for_each(|block| block.fill(1));
+    assert_eq!(pool.stats().mapped_bytes, 4 << 20);
+    let first = blocks[0].as_ptr().addr();
+    assert_eq!(first % (2 << 20), 0);
+    if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage").exists() {
+        return;
+    }
+    // The kernel marks the advice on the mapping.
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut is_ours = false;
+    let mut is_advised = false;
+    for line in maps.lines() {
+        let range = line
+            .split(' ')
+            .next()
+            .and_then(|range| range.split_once('-'));
+        if let Some((from, to)) = range
+            && let (Ok(from), Ok(to)) = (
+                usize::from_str_radix(from, 16),
+                usize::from_str_radix(to, 16),
+            )
+        {
+            is_ours = (from..to).contains(&first);
+        } else if is_ours && line.starts_with("VmFlags:") {
+            is_advised = line.split(' ').any(|flag| flag == "hg");
+        }
+    }
+    assert!(is_advised);
 }
 
 #[test]
@@ -130,7 +242,7 @@ enum Op {
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        12 => (0..12_u32, 0..64_usize).prop_map(|(class, less)| Op::Alloc((64 << class) - less)),
+        12 => (0..13_u32, 0..64_usize).prop_map(|(class, less)| Op::Alloc((64 << class) - less)),
         4 => any::<usize>().prop_map(Op::Drop),
         4 => any::<usize>().prop_map(Op::GiveBack),
         1 => Just(Op::Collect),
@@ -148,7 +260,7 @@ proptest! {
     /// No two blocks share a byte, and the books agree with a plain list of what is out.
     #[test]
     fn blocks_never_overlap(ops in prop::collection::vec(op(), 0..200)) {
-        let mut pool = Pool::new(6 << 20);
+        let mut pool = Pool::new(6 << 20).with_marks(1 << 16, 1 << 18);
         let mut out: Vec<(u8, Block)> = Vec::new();
         let mut counts = HashMap::<bool, u64>::new();
         for (mark, op) in (0_u8..).cycle().zip(ops) {
@@ -159,7 +271,6 @@ proptest! {
                         block.fill(mark);
                         out.push((mark, block));
                     }
-                    Err(PoolError::TooLarge) => prop_assert!(len > BLOCK_BYTES_MAX),
                     Err(error) => prop_assert_eq!(error, PoolError::Full),
                 },
                 Op::Drop(i) if !out.is_empty() => {

@@ -2,8 +2,10 @@
 //!
 //! Ground rules. A [`Block`] owns its bytes alone. A [`Home`] lives until its owner has closed it
 //! *and* every block that was out at that time is back: a block may therefore use its home until
-//! the moment at which it is pushed or counted off, and not afterwards. The memory of the blocks
-//! belongs to the segments; those belong to the owner, and from `close` on to the home.
+//! the moment at which it is pushed or counted off, and not afterwards. The memory of the blocks of a
+//! class belongs to the segments; those belong to the owner, and from its end on to the home. A
+//! longer block is a mapping of its own: its memory belongs to the block, and whoever takes it in
+//! unmaps it.
 //!
 //! A block that comes back becomes a [`Node`] in its own memory, on a stack that is pushed by
 //! compare and exchange and emptied by one swap. Nobody pops a single node, so a head that came
@@ -16,19 +18,20 @@
 //! to zero.
 
 use core::cell::UnsafeCell;
+use core::mem::{self, ManuallyDrop};
 use core::ops::{Deref, DerefMut};
 use core::ptr::{self, NonNull};
 use core::{fmt, slice};
 use std::alloc::{Layout, handle_alloc_error};
 
-use super::{BLOCK_BYTES_MIN, class_bytes};
+use super::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
 use crate::sync::{self, AtomicIsize, AtomicPtr, Ordering};
 use crate::sys::Mapping;
 
 /// A block on its way home.
 struct Node {
     next: *mut Self,
-    class: u8,
+    len: usize,
 }
 
 const _: () = assert!(size_of::<Node>() <= BLOCK_BYTES_MIN);
@@ -51,17 +54,25 @@ pub(super) struct Place(NonNull<u8>);
 
 impl Place {
     /// The place at an offset of a segment.
-    pub(super) fn in_segment(segment: &Mapping, offset: usize, class: u8) -> Self {
-        assert!(
-            offset + class_bytes(class) <= segment.len(),
-            "block lies in its segment"
-        );
+    pub(super) fn in_segment(segment: &Mapping, offset: usize, len: usize) -> Self {
+        assert!(offset + len <= segment.len(), "block lies in its segment");
         // SAFETY: The offset has just been found to lie in the mapping.
         Self(unsafe { segment.start().add(offset) })
     }
 
     pub(super) fn address(&self) -> usize {
         self.0.addr().get()
+    }
+
+    /// Unmaps the place of a block that is longer than any class has.
+    pub(super) fn unmap(self, len: usize) {
+        assert!(
+            len > BLOCK_BYTES_MAX,
+            "blocks of a class belong to segments"
+        );
+        // SAFETY: A place of that length is what `lend_mapping` took from a mapping, and nobody
+        // else has it.
+        drop(unsafe { Mapping::from_parts(self.0, len) });
     }
 }
 
@@ -70,8 +81,13 @@ unsafe impl Send for Place {}
 // SAFETY: Through a shared reference only the address can be read.
 unsafe impl Sync for Place {}
 
-/// The owner's side of a home.
-pub(super) struct Owner(NonNull<Home>);
+/// The owner's side of a home. Dropped, it leaves the segments to the blocks that are out.
+pub(super) struct Owner {
+    home: NonNull<Home>,
+    pub(super) segments: Vec<Mapping>,
+    /// How many blocks are out, said by [`leave`](Self::leave).
+    out: usize,
+}
 
 impl Owner {
     pub(super) fn new() -> Self {
@@ -86,66 +102,93 @@ impl Owner {
         };
         // SAFETY: The place was just allocated for a home.
         unsafe { place.write(home) };
-        Self(place)
+        Self {
+            home: place,
+            segments: Vec::new(),
+            out: 0,
+        }
     }
 
     fn home(&self) -> &Home {
-        // SAFETY: The owner has not closed, so the home lives.
-        unsafe { self.0.as_ref() }
+        // SAFETY: The owner has not gone, so the home lives.
+        unsafe { self.home.as_ref() }
     }
 
-    /// Lends a vacant block out.
-    pub(super) fn lend(&self, place: Place, class: u8) -> Block {
+    /// Lends a vacant block of a class out.
+    #[inline]
+    pub(super) fn lend(&self, place: Place, len: usize) -> Block {
         Block {
             data: place.0,
-            home: self.0,
-            class,
+            len,
+            home: self.home,
         }
+    }
+
+    /// Lends a mapping out, which is longer than any class has.
+    pub(super) fn lend_mapping(&self, mapping: Mapping) -> Block {
+        let len = mapping.len();
+        assert!(len > BLOCK_BYTES_MAX, "a block of its own has no class");
+        self.lend(Place(mapping.into_start()), len)
     }
 
     /// Takes a block back that belongs here, without an atomic operation; else returns it.
-    pub(super) fn take_back(&self, block: Block) -> Result<(u8, Place), Block> {
-        if block.home != self.0 {
+    #[inline]
+    pub(super) fn take_back(&self, block: Block) -> Result<(usize, Place), Block> {
+        if block.home != self.home {
             return Err(block);
         }
-        let block = core::mem::ManuallyDrop::new(block);
-        Ok((block.class, Place(block.data)))
+        let block = ManuallyDrop::new(block);
+        Ok((block.len, Place(block.data)))
     }
 
     /// Takes all that has come back by other ways.
-    pub(super) fn drain(&self, mut each: impl FnMut(u8, Place)) {
+    pub(super) fn take_returned(&self) -> Returned {
         let returned = &self.home().returned;
         if returned.load(Ordering::Relaxed).is_null() {
-            return;
+            return Returned(ptr::null_mut());
         }
-        take_list(returned.swap(ptr::null_mut(), Ordering::Acquire), &mut each);
+        Returned(returned.swap(ptr::null_mut(), Ordering::Acquire))
     }
 
-    /// Leaves the segments to the blocks that are out, `live` by the owner's books, or frees them
-    /// if there are none.
-    pub(super) fn close(self, segments: Vec<Mapping>, live: usize) {
+    /// Says how many blocks are out by the owner's books, which are about to be dropped.
+    pub(super) fn leave(&mut self, out: usize) {
+        self.out = out;
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let segments = mem::take(&mut self.segments);
         let home = self.home();
         // SAFETY: Nobody else looks at the cell before the addition below.
         unsafe { *home.segments.get() = segments };
+        let mut list = Returned(home.returned.swap(closed(), Ordering::AcqRel));
         let mut returned = 0;
-        let list = home.returned.swap(closed(), Ordering::AcqRel);
-        take_list(list, &mut |_, _| returned += 1);
-        let out = (live - returned) as isize;
+        while let Some((len, place)) = list.pop() {
+            returned += 1;
+            if len > BLOCK_BYTES_MAX {
+                place.unmap(len);
+            }
+        }
+        let out = (self.out - returned) as isize;
         if home.orphans.fetch_add(out, Ordering::AcqRel) + out == 0 {
             // SAFETY: All blocks are back, and the owner ends here.
-            unsafe { free(self.0) };
+            unsafe { free(self.home) };
         }
     }
 }
 
-/// Visits the nodes of a list that nobody else can reach.
-fn take_list(mut head: *mut Node, each: &mut impl FnMut(u8, Place)) {
-    while let Some(node) = NonNull::new(head) {
+/// Blocks that have come back. Nobody else can reach them.
+pub(super) struct Returned(*mut Node);
+
+impl Returned {
+    pub(super) fn pop(&mut self) -> Option<(usize, Place)> {
+        let node = NonNull::new(self.0)?;
         // SAFETY: The node was written before it was pushed, and the swap that took the list was
         // Acquire; its memory is ours since.
-        let Node { next, class } = unsafe { node.read() };
-        head = next;
-        each(class, Place(node.cast()));
+        let Node { next, len } = unsafe { node.read() };
+        self.0 = next;
+        Some((len, Place(node.cast())))
     }
 }
 
@@ -160,17 +203,17 @@ unsafe fn free(home: NonNull<Home>) {
     unsafe { sync::dealloc(home.as_ptr().cast(), Layout::new::<Home>()) };
 }
 
-// SAFETY: The owner's side uses the home by atomics; the cell is touched as `close` says.
+// SAFETY: The owner's side uses the home by atomics; the cell is touched as `drop` says.
 unsafe impl Send for Owner {}
-// SAFETY: `drain` and `lend` on a shared owner are sound from several threads: the list is taken
+// SAFETY: `take_returned` and `lend` on a shared owner are sound from several threads: the list is taken
 // by a swap.
 unsafe impl Sync for Owner {}
 
 /// A block of a [`Pool`](crate::Pool): bytes that go home when it is dropped, on whatever thread.
 ///
 /// It dereferences to all its bytes, which are initialised but of no meaning at first: they may be
-/// what the last user left. There are [`len`](slice::len) of them, which is what its class has: at
-/// least what was asked for.
+/// what the last user left. There are [`len`](slice::len) of them: what its class has, or whole pages
+/// where it is above the classes; at least what was asked for.
 ///
 /// # Concurrency
 /// `Send` and `Sync`. A drop is one push on the pool's stack, or, where the pool is gone, one
@@ -178,8 +221,9 @@ unsafe impl Sync for Owner {}
 /// saves the atomic operation by [`Pool::give_back`](crate::Pool::give_back).
 pub struct Block {
     data: NonNull<u8>,
+    /// That of a class, or more than any class has.
+    len: usize,
     home: NonNull<Home>,
-    class: u8,
 }
 
 impl Deref for Block {
@@ -188,7 +232,7 @@ impl Deref for Block {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: The block owns that many bytes; they are initialised since they were mapped.
-        unsafe { slice::from_raw_parts(self.data.as_ptr(), class_bytes(self.class)) }
+        unsafe { slice::from_raw_parts(self.data.as_ptr(), self.len) }
     }
 }
 
@@ -196,7 +240,7 @@ impl DerefMut for Block {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: As above, and the block is borrowed exclusively.
-        unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), class_bytes(self.class)) }
+        unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
     }
 }
 
@@ -209,7 +253,7 @@ impl Drop for Block {
         while head != closed() {
             let content = Node {
                 next: head,
-                class: self.class,
+                len: self.len,
             };
             // SAFETY: The block's memory is ours until the exchange succeeds, and large and
             // aligned enough.
@@ -223,6 +267,9 @@ impl Drop for Block {
                 Ok(_) => return,
                 Err(other) => head = other,
             }
+        }
+        if self.len > BLOCK_BYTES_MAX {
+            Place(self.data).unmap(self.len);
         }
         if home.orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
             // SAFETY: The count reached zero after the owner closed: this was the last block.

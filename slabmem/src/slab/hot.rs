@@ -29,8 +29,9 @@ impl Hot {
     #[inline]
     pub(super) fn push(&mut self, slot: u32) {
         debug_assert!(self.len < HOT_MAX);
-        self.slots[self.len % HOT_MAX] = slot;
-        self.len += 1;
+        let len = self.len;
+        self.slots[len % HOT_MAX] = slot;
+        self.len = len + 1;
     }
 
     /// The latest.

@@ -93,7 +93,8 @@ impl<T> Slab<T> {
     #[cold]
     #[inline(never)]
     pub(super) fn reserve(&mut self) -> Option<u32> {
-        if self.room == 0 {
+        let room = self.limit - self.reserved;
+        if room == 0 {
             return None;
         }
         let chunk = self.open as usize;
@@ -102,7 +103,7 @@ impl<T> Slab<T> {
         }
         let masks = self.store.chunk_mut(chunk)?;
         let was_empty = masks.live() == 0;
-        let count = REFILL.min(Self::HOT).min(self.room as usize);
+        let count = REFILL.min(Self::HOT).min(room as usize);
         let mut slots = [0; REFILL];
         let mut reserved = 0;
         for (place, slot) in slots.iter_mut().zip(bits(masks.free())).take(count) {
@@ -111,6 +112,7 @@ impl<T> Slab<T> {
             reserved += 1;
         }
         let is_full = masks.free() == 0;
+        self.reserved += reserved;
         if was_empty {
             self.groups[chunk / SLOTS].empty &= !(1 << (chunk % SLOTS));
             self.empty -= 1;
@@ -118,7 +120,7 @@ impl<T> Slab<T> {
         if is_full {
             self.clear_room(chunk);
         }
-        for slot in slots[..reserved].iter().rev() {
+        for slot in slots[..reserved as usize].iter().rev() {
             self.hot.push((chunk * SLOTS + slot) as u32);
         }
         self.draw_front();
@@ -128,7 +130,7 @@ impl<T> Slab<T> {
     /// Moves the index from which on a slot that is left is not filled before lower ones: so the slab
     /// draws back when it has shrunk.
     fn draw_front(&mut self) {
-        let len = self.limit - self.room;
+        let len = self.len() as u32;
         self.front = len.saturating_add(len / 4 + Self::RESERVE * SLOTS as u32);
     }
 
@@ -176,6 +178,7 @@ impl<T> Slab<T> {
             return;
         };
         masks.retire(index as usize % SLOTS);
+        self.reserved -= 1;
         let is_empty = masks.live() == 0;
         self.retired += 1;
         if is_empty {
@@ -192,6 +195,7 @@ impl<T> Slab<T> {
         };
         let was_full = masks.free() == 0;
         masks.unreserve(index as usize % SLOTS);
+        self.reserved -= 1;
         let is_empty = masks.live() == 0;
         if was_full {
             self.set_room(chunk);

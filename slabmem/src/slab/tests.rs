@@ -37,7 +37,7 @@ fn check<T>(slab: &Slab<T>) {
         (live as usize, mapped, empty)
     );
     assert_eq!(slab.open as usize, open);
-    assert!(slab.hot.len() <= slab.room as usize);
+    assert!(slab.reserved <= slab.limit);
 }
 
 #[test]
