@@ -13,7 +13,7 @@ mod home;
 
 pub use home::Block;
 
-use home::{Owner, Place};
+use home::{Back, LargeHeader, Owner, Place};
 
 /// The smallest class, in bytes.
 pub const BLOCK_BYTES_MIN: usize = 64;
@@ -21,6 +21,8 @@ pub const BLOCK_BYTES_MIN: usize = 64;
 pub const BLOCK_BYTES_MAX: usize = 64 << 10;
 
 const CLASSES: usize = 11;
+/// What a block has for a class that is a mapping of its own.
+const LARGE: usize = CLASSES;
 const SEGMENT_BYTES_MAX: usize = 1 << 20;
 
 const _: () = assert!(class_bytes(CLASSES - 1) == BLOCK_BYTES_MAX);
@@ -50,10 +52,10 @@ struct Class {
 
 /// Blocks of bytes, allocated by one owner and freed by anybody.
 ///
-/// Each size class, a power of two from 64 bytes to 64 KiB, cuts its blocks from mapped segments and
-/// keeps those that came back, of which the owner takes the latest first: no atomic operation, no
-/// system call. A [`Block`] that is dropped, on whatever thread, is pushed on a stack with one atomic
-/// operation; the owner takes the whole stack with one swap when a class has run out, or in
+/// Each size class, a power of two from 64 bytes to 64 KiB, cuts its blocks from mapped segments
+/// and keeps those that came back, of which the owner takes the latest first: no atomic operation,
+/// no system call. A [`Block`] that is dropped, on whatever thread, is pushed on a stack with one
+/// atomic operation; the owner takes the whole stack with one swap when a class has run out, or in
 /// [`collect`](Self::collect). The owner may hand a block back without an atomic operation by
 /// [`give_back`](Self::give_back).
 ///
@@ -121,8 +123,9 @@ impl Pool {
         }
     }
 
-    /// Sets the marks between which vacant memory is kept: where there are more than `high_bytes` of
-    /// vacant blocks at a [`collect`](Self::collect), segments go back to the system until there are
+    /// Sets the marks between which vacant memory is kept: where there are more than `high_bytes`
+    /// of vacant blocks at a [`collect`](Self::collect), segments go back to the system until there
+    /// are
     /// `low_bytes`. Without marks only [`trim`](Self::trim) gives memory back.
     ///
     /// # Panics
@@ -166,15 +169,15 @@ impl Pool {
             },
             None => return self.alloc_large(len),
         };
-        Ok(self.owner.lend(place, class_bytes(class)))
+        Ok(self.owner.lend(place, class))
     }
 
     /// Takes a block of this pool back, without an atomic operation. A block of another pool goes
     /// home to that.
     #[inline]
     pub fn give_back(&mut self, block: Block) {
-        if let Ok((len, place)) = self.owner.take_back(block) {
-            self.take_in(len, place);
+        if let Some(back) = self.owner.take_back(block) {
+            self.take_in(back);
         }
     }
 
@@ -187,8 +190,8 @@ impl Pool {
     /// Linear in the blocks that were dropped; above the high mark as [`trim`](Self::trim).
     pub fn collect(&mut self) {
         let mut list = self.owner.take_returned();
-        while let Some((len, place)) = list.pop() {
-            self.take_in(len, place);
+        while let Some(back) = list.pop() {
+            self.take_in(back);
             self.remote_frees += 1;
         }
         if self.high_bytes < usize::MAX && self.vacant_bytes() > self.shrink_at {
@@ -240,15 +243,14 @@ impl Pool {
             .sum()
     }
 
-    /// Puts a block on the list of its class; one that has none is unmapped.
+    /// Puts a block on the list of its class, or takes note that it was unmapped.
     #[inline]
-    fn take_in(&mut self, len: usize, place: Place) {
-        match self.classes.get_mut(class_of(len)) {
-            Some(class) => class.free.push(place),
-            None => {
+    fn take_in(&mut self, back: Back) {
+        match back {
+            Back::Vacant(class, place) => self.classes[class].free.push(place),
+            Back::Unmapped(bytes) => {
                 self.large -= 1;
-                self.mapped_bytes -= len;
-                place.unmap(len);
+                self.mapped_bytes -= bytes;
             }
         }
     }
@@ -257,8 +259,14 @@ impl Pool {
     #[cold]
     #[inline(never)]
     fn alloc_large(&mut self, len: usize) -> Result<Block, PoolError> {
+        let unit = if self.has_huge_pages && len >= HUGE_BYTES {
+            HUGE_BYTES
+        } else {
+            PAGE_ALIGN
+        };
         let bytes = len
-            .checked_next_multiple_of(PAGE_ALIGN)
+            .checked_add(size_of::<LargeHeader>())
+            .and_then(|bytes| bytes.checked_next_multiple_of(unit))
             .ok_or(PoolError::TooLarge)?;
         if bytes > self.max_bytes - self.mapped_bytes {
             // Large blocks that others have dropped are still mapped.

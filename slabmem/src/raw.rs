@@ -2,12 +2,12 @@
 //!
 //! Ground rules. A [`Store`] owns its segments and every item in them. A slot lies in a live
 //! segment at an address that does not change while the segment lives; a reference to a slot is
-//! only made through [`Segment::slots`] and [`Segment::slots_mut`], from a reference to the segment,
-//! so Rust's borrow rules hold for slots as if the segment held them by value. *The generation of a
-//! slot is odd exactly while its item is initialised*: `fill` and `take` are the only ones who change
-//! either, and each changes both. A segment reads as zero where it was never written or was
-//! discarded, so every generation in it is initialised; pages are only discarded where no item lives.
-//! No thread is special: there is no interior mutability here.
+//! only made through [`Segment::slots`] and [`Segment::slots_mut`], from a reference to the
+//! segment, so Rust's borrow rules hold for slots as if the segment held them by value. *The
+//! generation of a slot is odd exactly while its item is initialised*: `fill` and `take` are the
+//! only ones who change either, and each changes both. A segment reads as zero where it was never
+//! written or was discarded, so every generation in it is initialised; pages are only discarded
+//! where no item lives. No thread is special: there is no interior mutability here.
 
 use core::mem::{ManuallyDrop, MaybeUninit};
 use core::ptr::NonNull;

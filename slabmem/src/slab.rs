@@ -20,10 +20,10 @@ use room::Group;
 /// for 64 items in a `Vec`). An insertion takes the slot that was left last, whose memory is still
 /// in the cache, else the lowest chunk that has room. Of the slots that are left, the last 128 at
 /// most are kept for that, and only those in the front of the slab: the first one and a quarter
-/// times as many as there are items, and half a megabyte. So a slab that was large for a while draws
-/// back to its front; chunks that run empty are given back to the operating system in batches,
-/// beyond a reserve of a sixteenth of the mapped chunks and half a megabyte, so that a slab at the
-/// edge of a chunk does not flutter.
+/// times as many as there are items, and half a megabyte. So a slab that was large for a while
+/// draws back to its front; chunks that run empty are given back to the operating system in
+/// batches, beyond a reserve of a sixteenth of the mapped chunks and half a megabyte, so that a
+/// slab at the edge of a chunk does not flutter.
 ///
 /// The first item maps a segment, of which only the pages that are touched take memory. A slab is
 /// meant for the large tables of a server and less for many tiny collections: it is itself a
@@ -128,9 +128,9 @@ impl<T> Slab<T> {
     /// [`Full`] gives the item back where the limit is reached or the system gives no memory.
     ///
     /// # Complexity
-    /// O(1): mostly a key from the stack of slots that were left last; else counts of trailing zeros
-    /// that find the next. Every 64 items of growth touch fresh pages, and a few thousand map a
-    /// segment.
+    /// O(1): mostly a key from the stack of slots that were left last; else counts of trailing
+    /// zeros that find the next. Every 64 items of growth touch fresh pages, and a few thousand map
+    /// a segment.
     // Where it is not inlined, the item goes through memory twice.
     #[inline(always)]
     pub fn insert(&mut self, value: T) -> Result<Key, Full<T>> {

@@ -31,7 +31,8 @@ impl Mapping {
         NonNull::new(start.ok()?.cast()).map(|start| Self { start, len })
     }
 
-    /// As [`map`](Self::map), at a multiple of [`HUGE_BYTES`] and with the advice to use huge pages.
+    /// As [`map`](Self::map), at a multiple of [`HUGE_BYTES`] and with the advice to use huge
+    /// pages.
     /// `len` is such a multiple, too.
     #[cfg(not(miri))]
     pub(crate) fn map_huge(len: usize) -> Option<Self> {

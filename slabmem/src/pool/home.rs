@@ -2,10 +2,10 @@
 //!
 //! Ground rules. A [`Block`] owns its bytes alone. A [`Home`] lives until its owner has closed it
 //! *and* every block that was out at that time is back: a block may therefore use its home until
-//! the moment at which it is pushed or counted off, and not afterwards. The memory of the blocks of a
-//! class belongs to the segments; those belong to the owner, and from its end on to the home. A
-//! longer block is a mapping of its own: its memory belongs to the block, and whoever takes it in
-//! unmaps it.
+//! the moment at which it is pushed or counted off, and not afterwards. The memory of the blocks of
+//! a class belongs to the segments; those belong to the owner, and from its end on to the home. A
+//! longer block is a mapping of its own, at whose start its length stands ([`LargeHeader`]): that
+//! memory belongs to the block, and whoever takes it in unmaps it.
 //!
 //! A block that comes back becomes a [`Node`] in its own memory, on a stack that is pushed by
 //! compare and exchange and emptied by one swap. Nobody pops a single node, so a head that came
@@ -24,14 +24,14 @@ use core::ptr::{self, NonNull};
 use core::{fmt, slice};
 use std::alloc::{Layout, handle_alloc_error};
 
-use super::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN};
+use super::{BLOCK_BYTES_MIN, LARGE, class_bytes};
 use crate::sync::{self, AtomicIsize, AtomicPtr, Ordering};
 use crate::sys::Mapping;
 
 /// A block on its way home.
 struct Node {
     next: *mut Self,
-    len: usize,
+    class: usize,
 }
 
 const _: () = assert!(size_of::<Node>() <= BLOCK_BYTES_MIN);
@@ -41,12 +41,49 @@ fn closed() -> *mut Node {
     ptr::without_provenance_mut(1)
 }
 
+/// Aligned, so that the low bits of its address can say the class of a block.
+#[repr(align(16))]
 struct Home {
     returned: AtomicPtr<Node>,
     /// After the owner has closed: how many blocks are out.
     orphans: AtomicIsize,
     /// After the owner has closed: the memory of the blocks.
     segments: UnsafeCell<Vec<Mapping>>,
+}
+
+/// The bits of a home's address that say a class.
+const CLASS_MASK: usize = align_of::<Home>() - 1;
+
+const _: () = assert!(LARGE <= CLASS_MASK);
+
+/// The address of a home, with the class of a block in its low bits: a handle of two words travels
+/// in registers, where one of three goes through memory.
+#[derive(Copy, Clone)]
+struct Tagged(NonNull<Home>);
+
+impl Tagged {
+    #[inline]
+    fn new(home: NonNull<Home>, class: usize) -> Self {
+        debug_assert!(class <= CLASS_MASK);
+        Self(home.map_addr(|address| address | class))
+    }
+
+    #[inline]
+    fn class(self) -> usize {
+        self.0.addr().get() & CLASS_MASK
+    }
+
+    #[inline]
+    fn home(self) -> *mut Home {
+        self.0.as_ptr().map_addr(|address| address & !CLASS_MASK)
+    }
+}
+
+/// What stands before the bytes of a block that is a mapping of its own. A cache line, so that the
+/// bytes are aligned to one.
+#[repr(C, align(64))]
+pub(super) struct LargeHeader {
+    mapped_bytes: usize,
 }
 
 /// The memory of a vacant block.
@@ -60,19 +97,74 @@ impl Place {
         Self(unsafe { segment.start().add(offset) })
     }
 
+    /// The place behind the header of a mapping of its own.
+    fn in_mapping(mapping: Mapping) -> Self {
+        let mapped_bytes = mapping.len();
+        assert!(mapped_bytes > size_of::<LargeHeader>(), "mapping has room");
+        let start = mapping.into_start().cast::<LargeHeader>();
+        // SAFETY: The mapping is ours, page-aligned and longer than a header.
+        unsafe { start.write(LargeHeader { mapped_bytes }) };
+        // SAFETY: It is longer than a header.
+        Self(unsafe { start.add(1) }.cast())
+    }
+
+    /// The header before the place of a block that is [`LARGE`].
+    ///
+    /// # Safety
+    /// The place is that of such a block.
+    unsafe fn header(&self) -> NonNull<LargeHeader> {
+        // SAFETY: `in_mapping` left a header before the place, from the same mapping.
+        unsafe { self.0.cast::<LargeHeader>().sub(1) }
+    }
+
+    /// The bytes that are mapped for a block that is [`LARGE`].
+    ///
+    /// # Safety
+    /// The place is that of such a block.
+    unsafe fn mapped_bytes(&self) -> usize {
+        // SAFETY: The caller vouches for it.
+        let header = unsafe { self.header() };
+        // SAFETY: `in_mapping` wrote it, and nobody writes there afterwards.
+        unsafe { header.as_ref() }.mapped_bytes
+    }
+
+    /// Unmaps the place of a block that is [`LARGE`]. Returns how many bytes were mapped.
+    ///
+    /// # Safety
+    /// The place is that of such a block.
+    unsafe fn unmap(self) -> usize {
+        // SAFETY: The caller vouches for it.
+        let mapped_bytes = unsafe { self.mapped_bytes() };
+        // SAFETY: As above.
+        let start = unsafe { self.header() }.cast();
+        // SAFETY: Those are the parts that `in_mapping` took from a mapping, and the place, which
+        // ends here, is their only owner.
+        drop(unsafe { Mapping::from_parts(start, mapped_bytes) });
+        mapped_bytes
+    }
+
     pub(super) fn address(&self) -> usize {
         self.0.addr().get()
     }
+}
 
-    /// Unmaps the place of a block that is longer than any class has.
-    pub(super) fn unmap(self, len: usize) {
-        assert!(
-            len > BLOCK_BYTES_MAX,
-            "blocks of a class belong to segments"
-        );
-        // SAFETY: A place of that length is what `lend_mapping` took from a mapping, and nobody
-        // else has it.
-        drop(unsafe { Mapping::from_parts(self.0, len) });
+/// A block that is back: of a class, or unmapped.
+pub(super) enum Back {
+    Vacant(usize, Place),
+    /// It was a mapping of its own, of so many bytes.
+    Unmapped(usize),
+}
+
+impl Back {
+    /// # Safety
+    /// Place and class are those of a block, and the caller is their only owner.
+    #[inline]
+    unsafe fn new(class: usize, place: Place) -> Self {
+        if class == LARGE {
+            // SAFETY: The caller vouches for it.
+            return Self::Unmapped(unsafe { place.unmap() });
+        }
+        Self::Vacant(class, place)
     }
 }
 
@@ -116,29 +208,31 @@ impl Owner {
 
     /// Lends a vacant block of a class out.
     #[inline]
-    pub(super) fn lend(&self, place: Place, len: usize) -> Block {
+    pub(super) fn lend(&self, place: Place, class: usize) -> Block {
+        debug_assert!(class < LARGE);
         Block {
             data: place.0,
-            len,
-            home: self.home,
+            home: Tagged::new(self.home, class),
         }
     }
 
-    /// Lends a mapping out, which is longer than any class has.
+    /// Lends a mapping out, but for the header at its start.
     pub(super) fn lend_mapping(&self, mapping: Mapping) -> Block {
-        let len = mapping.len();
-        assert!(len > BLOCK_BYTES_MAX, "a block of its own has no class");
-        self.lend(Place(mapping.into_start()), len)
+        Block {
+            data: Place::in_mapping(mapping).0,
+            home: Tagged::new(self.home, LARGE),
+        }
     }
 
-    /// Takes a block back that belongs here, without an atomic operation; else returns it.
+    /// Takes a block back that belongs here, without an atomic operation. Another goes home.
     #[inline]
-    pub(super) fn take_back(&self, block: Block) -> Result<(usize, Place), Block> {
-        if block.home != self.home {
-            return Err(block);
+    pub(super) fn take_back(&self, block: Block) -> Option<Back> {
+        if block.home.home() != self.home.as_ptr() {
+            return None;
         }
         let block = ManuallyDrop::new(block);
-        Ok((block.len, Place(block.data)))
+        // SAFETY: The block was the only owner of its place, and is not dropped.
+        Some(unsafe { Back::new(block.home.class(), Place(block.data)) })
     }
 
     /// Takes all that has come back by other ways.
@@ -164,11 +258,8 @@ impl Drop for Owner {
         unsafe { *home.segments.get() = segments };
         let mut list = Returned(home.returned.swap(closed(), Ordering::AcqRel));
         let mut returned = 0;
-        while let Some((len, place)) = list.pop() {
+        while list.pop().is_some() {
             returned += 1;
-            if len > BLOCK_BYTES_MAX {
-                place.unmap(len);
-            }
         }
         let out = (self.out - returned) as isize;
         if home.orphans.fetch_add(out, Ordering::AcqRel) + out == 0 {
@@ -182,13 +273,14 @@ impl Drop for Owner {
 pub(super) struct Returned(*mut Node);
 
 impl Returned {
-    pub(super) fn pop(&mut self) -> Option<(usize, Place)> {
+    pub(super) fn pop(&mut self) -> Option<Back> {
         let node = NonNull::new(self.0)?;
         // SAFETY: The node was written before it was pushed, and the swap that took the list was
         // Acquire; its memory is ours since.
-        let Node { next, len } = unsafe { node.read() };
+        let Node { next, class } = unsafe { node.read() };
         self.0 = next;
-        Some((len, Place(node.cast())))
+        // SAFETY: Who pushed the node gave its place up to whoever takes the list.
+        Some(unsafe { Back::new(class, Place(node.cast())) })
     }
 }
 
@@ -205,15 +297,15 @@ unsafe fn free(home: NonNull<Home>) {
 
 // SAFETY: The owner's side uses the home by atomics; the cell is touched as `drop` says.
 unsafe impl Send for Owner {}
-// SAFETY: `take_returned` and `lend` on a shared owner are sound from several threads: the list is taken
-// by a swap.
+// SAFETY: `take_returned` and `lend` on a shared owner are sound from several threads: the list is
+// taken by a swap.
 unsafe impl Sync for Owner {}
 
 /// A block of a [`Pool`](crate::Pool): bytes that go home when it is dropped, on whatever thread.
 ///
 /// It dereferences to all its bytes, which are initialised but of no meaning at first: they may be
-/// what the last user left. There are [`len`](slice::len) of them: what its class has, or whole pages
-/// where it is above the classes; at least what was asked for.
+/// what the last user left. There are [`len`](slice::len) of them: what its class has, or whole
+/// pages where it is above the classes; at least what was asked for.
 ///
 /// # Concurrency
 /// `Send` and `Sync`. A drop is one push on the pool's stack, or, where the pool is gone, one
@@ -221,9 +313,24 @@ unsafe impl Sync for Owner {}
 /// saves the atomic operation by [`Pool::give_back`](crate::Pool::give_back).
 pub struct Block {
     data: NonNull<u8>,
-    /// That of a class, or more than any class has.
-    len: usize,
-    home: NonNull<Home>,
+    home: Tagged,
+}
+
+impl Block {
+    #[inline]
+    fn byte_count(&self) -> usize {
+        match self.home.class() {
+            LARGE => self.large_byte_count(),
+            class => class_bytes(class),
+        }
+    }
+
+    #[cold]
+    fn large_byte_count(&self) -> usize {
+        let place = Place(self.data);
+        // SAFETY: `lend_mapping` made this block.
+        unsafe { place.mapped_bytes() - size_of::<LargeHeader>() }
+    }
 }
 
 impl Deref for Block {
@@ -232,7 +339,7 @@ impl Deref for Block {
     #[inline]
     fn deref(&self) -> &[u8] {
         // SAFETY: The block owns that many bytes; they are initialised since they were mapped.
-        unsafe { slice::from_raw_parts(self.data.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts(self.data.as_ptr(), self.byte_count()) }
     }
 }
 
@@ -240,20 +347,20 @@ impl DerefMut for Block {
     #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         // SAFETY: As above, and the block is borrowed exclusively.
-        unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), self.len) }
+        unsafe { slice::from_raw_parts_mut(self.data.as_ptr(), self.byte_count()) }
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: This block is out, so its home lives.
-        let home = unsafe { self.home.as_ref() };
+        let home = unsafe { &*self.home.home() };
         let node = self.data.cast::<Node>();
         let mut head = home.returned.load(Ordering::Relaxed);
         while head != closed() {
             let content = Node {
                 next: head,
-                len: self.len,
+                class: self.home.class(),
             };
             // SAFETY: The block's memory is ours until the exchange succeeds, and large and
             // aligned enough.
@@ -268,12 +375,13 @@ impl Drop for Block {
                 Err(other) => head = other,
             }
         }
-        if self.len > BLOCK_BYTES_MAX {
-            Place(self.data).unmap(self.len);
+        if self.home.class() == LARGE {
+            // SAFETY: `lend_mapping` made this block, which ends here.
+            unsafe { Place(self.data).unmap() };
         }
         if home.orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
             // SAFETY: The count reached zero after the owner closed: this was the last block.
-            unsafe { free(self.home) };
+            unsafe { free(NonNull::from(home)) };
         }
     }
 }

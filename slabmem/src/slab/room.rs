@@ -88,8 +88,8 @@ impl<T> Slab<T> {
         self.store.chunks().len()
     }
 
-    /// Reserves free slots of the lowest chunk with room, and returns the first. The others go on the
-    /// stack, which is empty. `None` where the slab is full.
+    /// Reserves free slots of the lowest chunk with room, and returns the first. The others go on
+    /// the stack, which is empty. `None` where the slab is full.
     #[cold]
     #[inline(never)]
     pub(super) fn reserve(&mut self) -> Option<u32> {
@@ -127,8 +127,8 @@ impl<T> Slab<T> {
         self.hot.pop()
     }
 
-    /// Moves the index from which on a slot that is left is not filled before lower ones: so the slab
-    /// draws back when it has shrunk.
+    /// Moves the index from which on a slot that is left is not filled before lower ones: so the
+    /// slab draws back when it has shrunk.
     fn draw_front(&mut self) {
         let len = self.len() as u32;
         self.front = len.saturating_add(len / 4 + Self::RESERVE * SLOTS as u32);
