@@ -104,6 +104,7 @@ impl Cause {
     /// Whether the will is dropped: only a DISCONNECT with reason 0 does that [MQTT-3.14.4-3].
     pub(crate) fn drops_will(&self) -> bool {
         matches!(self, Self::ClientDisconnected(ReasonCode::Success))
+            && !planted!(WillAfterDisconnect)
     }
 }
 

@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
+#[macro_use]
+mod planted;
+
 pub mod cli;
 pub mod config;
 pub mod data_dir;
@@ -15,6 +18,7 @@ mod counters;
 mod error;
 mod events;
 mod front;
+mod keyed_hash;
 mod message;
 mod properties;
 mod publication;
@@ -22,6 +26,8 @@ mod retained;
 mod route;
 mod session;
 mod shard;
+#[cfg(test)]
+mod sim;
 
 pub use broker::{Broker, Running, Stopper};
 pub use builder::Builder;

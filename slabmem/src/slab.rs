@@ -122,6 +122,13 @@ impl<T> Slab<T> {
         }
     }
 
+    /// Allows more items than before; with fewer than now are allowed it changes nothing.
+    pub const fn raise_limit(&mut self, max_items: u32) {
+        if max_items > self.limit {
+            self.limit = max_items;
+        }
+    }
+
     /// Moves an item in and returns its key.
     ///
     /// # Errors

@@ -1,7 +1,6 @@
 //! Whether a CONNECT is let in. No system call, no clock.
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
 
 use mqtt_codec::encode::{ConnAck, ConnAckProperties};
 use mqtt_codec::{Connect, DecodeOptions, Error, Frame, PacketType, ReasonCode, Version};
@@ -116,7 +115,7 @@ pub(super) fn check(bytes: &[u8], frame: &Frame, shared: &Shared) -> Result<Conn
             "no authentication method is configured",
         ));
     }
-    let (client_id, client_id_assigned) = client_id(&connect)?;
+    let (client_id, client_id_assigned) = client_id(&connect, shared)?;
     let will = will(&connect, shared)?;
     let limits = &shared.limits;
     let (session_expiry_s, session_expiry_imposed) = match connect.version() {
@@ -173,7 +172,7 @@ fn malformed(error: Error) -> Refusal {
     }
 }
 
-fn client_id(connect: &Connect<'_>) -> Result<(Box<str>, bool), Refusal> {
+fn client_id(connect: &Connect<'_>, shared: &Shared) -> Result<(Box<str>, bool), Refusal> {
     if !connect.client_id().is_empty() {
         return Ok((connect.client_id().into(), false));
     }
@@ -190,9 +189,7 @@ fn client_id(connect: &Connect<'_>) -> Result<(Box<str>, bool), Refusal> {
             "an empty client id is only for clean sessions, and not for MQTT 3.1",
         ));
     }
-    // Fresh keys each time: nobody can guess the id of a client that was given one.
-    let half = || RandomState::new().build_hasher().finish();
-    Ok((format!("auto-{:016x}{:016x}", half(), half()).into(), true))
+    Ok((shared.assign_client_id(), true))
 }
 
 fn will(connect: &Connect<'_>, shared: &Shared) -> Result<Option<Box<Will>>, Refusal> {

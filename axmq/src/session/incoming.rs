@@ -22,6 +22,10 @@ struct PendingAck {
     reason: ReasonCode,
     /// Shards that have not said yet that they accepted it.
     shards_left: u8,
+    /// It came on the present connection. One that came on an earlier one is not acknowledged
+    /// before it comes again: its client may take the acknowledgement for the answer to that, use
+    /// the id anew, and then take the real answer for that of another message.
+    is_wanted: bool,
 }
 
 /// What to do with a QoS 1 or 2 PUBLISH that has come in.
@@ -44,16 +48,25 @@ pub(crate) struct Incoming {
     ring: VecDeque<PendingAck>,
     /// Sequence number of the ring's first entry.
     base: u32,
-    /// Those of them that end their exchange: PUBACKs, and PUBRECs that refuse.
-    last_acks_due: u16,
+    /// Messages of the present connection that are not settled: what the client may count against
+    /// the server's receive maximum, which starts anew with each connection [MQTT-4.9.0-1].
+    open: u16,
     /// QoS 2 packet ids that have come and have not been released, sorted.
     received: Vec<u16>,
 }
 
 impl Incoming {
+    /// The client has a new connection, and sends again what it has not seen acknowledged.
+    pub(crate) fn begin_connection(&mut self) {
+        self.open = 0;
+        for ack in &mut self.ring {
+            ack.is_wanted = false;
+        }
+    }
+
     /// Decides on a PUBLISH with QoS above 0 before it is routed.
     pub(crate) fn arrive(
-        &self,
+        &mut self,
         qos: QoS,
         packet_id: PacketId,
         is_dup: bool,
@@ -61,22 +74,27 @@ impl Incoming {
     ) -> Arrival {
         let was_received =
             qos == QoS::ExactlyOnce && self.received.binary_search(&packet_id.get()).is_ok();
+        if planted!(DuplicateRoutedAgain) {
+            return Arrival::New;
+        }
         // Only what has come before can be due; a first copy need not be looked for.
-        if (was_received || is_dup) && self.ring.iter().any(|ack| ack.packet_id == packet_id) {
-            return Arrival::Joins;
+        if was_received || is_dup {
+            let due = self.ring.iter_mut().find(|ack| ack.packet_id == packet_id);
+            if let Some(ack) = due {
+                if !std::mem::replace(&mut ack.is_wanted, true) {
+                    self.open = self.open.saturating_add(1);
+                }
+                return Arrival::Joins;
+            }
         }
         if was_received {
+            self.open = self.open.saturating_add(1);
             return Arrival::Received;
         }
-        if self.unacknowledged() >= usize::from(limit) {
+        if self.open >= limit {
             return Arrival::OverLimit;
         }
         Arrival::New
-    }
-
-    /// Messages that the client may count against the server's receive maximum.
-    fn unacknowledged(&self) -> usize {
-        usize::from(self.last_acks_due) + self.received.len()
     }
 
     /// No more than `limit` acknowledgements may be due: beyond it reading stops (DECISIONS 21).
@@ -93,15 +111,16 @@ impl Incoming {
             }
             AckKind::PubRec
         } else {
-            self.last_acks_due = self.last_acks_due.saturating_add(1);
             AckKind::PubAck
         };
+        self.open = self.open.saturating_add(1);
         let at = u32::try_from(self.ring.len()).unwrap_or(u32::MAX);
         self.ring.push_back(PendingAck {
             packet_id,
             kind,
             reason: ReasonCode::Success,
             shards_left: shards,
+            is_wanted: true,
         });
         self.base.wrapping_add(at)
     }
@@ -110,7 +129,7 @@ impl Incoming {
     /// turn. At QoS 2 a PUBREC that refuses ends the exchange [MQTT-4.3.3-9], so the packet id is
     /// not remembered.
     pub(crate) fn refuse(&mut self, qos: QoS, packet_id: PacketId, reason: ReasonCode) {
-        self.last_acks_due = self.last_acks_due.saturating_add(1);
+        self.open = self.open.saturating_add(1);
         self.ring.push_back(PendingAck {
             packet_id,
             kind: if qos == QoS::ExactlyOnce {
@@ -120,6 +139,7 @@ impl Incoming {
             },
             reason,
             shards_left: 0,
+            is_wanted: true,
         });
     }
 
@@ -133,17 +153,33 @@ impl Incoming {
 
     /// The next acknowledgement that may leave.
     pub(crate) fn pop_ready(&mut self) -> Option<(AckKind, PacketId, ReasonCode)> {
-        let ack = self.ring.front().filter(|ack| ack.shards_left == 0)?;
-        let ready = (ack.kind, ack.packet_id, ack.reason);
-        if ack.kind == AckKind::PubAck || ack.reason.is_error() {
-            self.last_acks_due = self.last_acks_due.saturating_sub(1);
+        loop {
+            let ack = self.pop_accepted()?;
+            if !ack.is_wanted {
+                continue;
+            }
+            // These end their exchange.
+            if ack.kind == AckKind::PubAck || ack.reason.is_error() {
+                self.open = self.open.saturating_sub(1);
+            }
+            return Some((ack.kind, ack.packet_id, ack.reason));
         }
+    }
+
+    /// The oldest entry, once all shards have accepted it.
+    fn pop_accepted(&mut self) -> Option<PendingAck> {
+        if planted!(AckOutOfOrder)
+            && let Some(at) = self.ring.iter().position(|ack| ack.shards_left == 0)
+        {
+            self.ring.swap(0, at);
+        }
+        let ack = *self.ring.front().filter(|ack| ack.shards_left == 0)?;
         self.ring.pop_front();
         if self.ring.is_empty() && self.ring.capacity() > RING_KEPT {
             self.ring = VecDeque::new();
         }
         self.base = self.base.wrapping_add(1);
-        Some(ready)
+        Some(ack)
     }
 
     /// PUBREL: whether the id was known. It may be used for a new message now [MQTT-4.3.3-10].
@@ -151,6 +187,7 @@ impl Incoming {
         match self.received.binary_search(&packet_id.get()) {
             Ok(at) => {
                 self.received.remove(at);
+                self.open = self.open.saturating_sub(1);
                 true
             }
             Err(_) => false,
@@ -222,6 +259,43 @@ mod tests {
         assert_eq!(
             incoming.arrive(QoS::AtLeastOnce, id(5), true, 10),
             Arrival::Joins
+        );
+    }
+
+    #[test]
+    fn what_came_on_an_earlier_connection_is_acknowledged_when_it_comes_again() {
+        let mut incoming = Incoming::default();
+        let first = incoming.begin(QoS::AtLeastOnce, id(1), 1);
+        let second = incoming.begin(QoS::ExactlyOnce, id(2), 1);
+        incoming.begin_connection();
+        assert_eq!(
+            incoming.arrive(QoS::ExactlyOnce, id(2), true, 10),
+            Arrival::Joins
+        );
+        incoming.accepted(first);
+        incoming.accepted(second);
+        assert_eq!(
+            incoming.pop_ready(),
+            Some((AckKind::PubRec, id(2), ReasonCode::Success)),
+            "the first has not come again"
+        );
+        assert_eq!(incoming.pop_ready(), None);
+        assert_eq!(
+            incoming.arrive(QoS::AtLeastOnce, id(1), true, 10),
+            Arrival::New
+        );
+    }
+
+    #[test]
+    fn each_connection_has_the_whole_receive_maximum() {
+        let mut incoming = Incoming::default();
+        incoming.begin(QoS::ExactlyOnce, id(1), 0);
+        assert!(incoming.pop_ready().is_some());
+        incoming.begin_connection();
+        assert_eq!(
+            incoming.arrive(QoS::AtLeastOnce, id(2), false, 1),
+            Arrival::New,
+            "the client waits for PUBCOMP only, which counts for nothing"
         );
     }
 

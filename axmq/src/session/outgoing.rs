@@ -71,7 +71,11 @@ impl Outgoing {
     /// Gives a message its packet id.
     pub(crate) fn send(&mut self, queued: Queued) -> PacketId {
         debug_assert!(self.has_room(u16::MAX), "the caller asks for room first");
-        let index = offset(self.first, self.in_flight.len());
+        let index = if planted!(PacketIdReusedEarly) {
+            offset(self.first, usize::from(self.live))
+        } else {
+            offset(self.first, self.in_flight.len())
+        };
         self.in_flight.push_back(State::Published(queued));
         self.resend_at = self.in_flight.len();
         self.live += 1;

@@ -23,6 +23,11 @@ impl<S> Core<S> {
             mut connect,
             surplus,
         } = handover;
+        // Asked before the session is touched: for want of room a client is turned away, and its
+        // session stays as it was.
+        if self.connections.vacant_entry().is_none() {
+            return Err(stream);
+        }
         let present = self.resume(&connect, peer);
         let session_key = match present {
             Some(key) => key,
@@ -35,7 +40,7 @@ impl<S> Core<S> {
         let key = match self.connections.insert(connection) {
             Ok(key) => key,
             Err(full) => {
-                self.end_session(session_key);
+                debug_assert!(false, "there was room");
                 return Err(full.into_inner().stream);
             }
         };
@@ -182,6 +187,7 @@ impl<S> Core<S> {
         };
         if let Some(flow) = session.flow.as_mut() {
             flow.outgoing.begin_resend();
+            flow.incoming.begin_connection();
         }
         self.drain_later(session_key);
     }

@@ -1,6 +1,8 @@
 //! The end of a connection, in two phases: the fast path marks and queues, the cleanup funnel does
 //! the slow work within the background budget (DESIGN 5, DECISIONS 8 and 9).
 
+use std::io::ErrorKind;
+
 use mqtt_codec::encode::Disconnect;
 use mqtt_codec::{ReasonCode, Version};
 use slabmem::Key;
@@ -71,6 +73,22 @@ impl<S> Core<S> {
         self.let_go(session_key, stream, cause.drops_will());
     }
 
+    /// A write has failed. What the client sent before is still to be read: DISCONNECT may be in
+    /// it, and with it the will is void (DECISIONS 7). Reading then meets the end, and closes.
+    pub(crate) fn write_failed(&mut self, key: Key, kind: ErrorKind) {
+        let is_gone = matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
+        match self.connections.get_mut(key) {
+            Some(connection) if is_gone && connection.state == State::Connected => {
+                connection.set(flag::HUNG_UP | flag::BLOCKED);
+                connection.clear(flag::PAUSED);
+                connection.out.clear_into(&mut self.blocks);
+                self.ready.push(key);
+                self.stop_pressing(key);
+            }
+            _ => self.close(key, Cause::Io(kind)),
+        }
+    }
+
     fn report_end(&mut self, key: Key, session_key: Key, cause: &Cause) {
         if !self.reports_routine && !cause.is_misconduct() {
             return;
@@ -138,6 +156,8 @@ impl<S> Core<S> {
     }
 
     fn let_go(&mut self, session_key: Key, stream: Option<S>, drops_will: bool) {
+        // Nobody will take what the replay waited for; without this it would outlive its session.
+        self.unblock_replay(session_key);
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.connection = None;
             session.ends_at_ms = match session.expiry_s {
@@ -201,7 +221,9 @@ impl<S> Core<S> {
         let Some(item) = item.filter(|item| item.session == Some(key)) else {
             return;
         };
-        item.session = None;
+        if !planted!(FunnelHitsNewSession) {
+            item.session = None;
+        }
         let drops_will = item.drops_will;
         self.cleanup_session(key, drops_will, clean_start);
     }
@@ -318,7 +340,9 @@ impl<S> Core<S> {
 
     /// What follows the removal of a subscription: the interest, and the routes that knew it.
     pub(super) fn withdraw(&mut self, filter: &Filter<'_>, is_last: bool) {
-        if is_last && let Ok(shard) = u8::try_from(self.me) {
+        if (is_last || planted!(InterestClearedEarly))
+            && let Ok(shard) = u8::try_from(self.me)
+        {
             self.shared.interest.remove(filter, shard);
         }
         self.shared.stamps.bump(filter);

@@ -5,6 +5,8 @@
 //! messages in outboxes, streams to close and events to log. `server` puts it on a reactor.
 
 mod attach;
+#[cfg(test)]
+mod audit;
 mod close;
 mod connection;
 mod deliver;
@@ -25,7 +27,7 @@ mod tests;
 mod timers;
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,6 +38,8 @@ use slabmem::{Key, Slab};
 use timerwheel::{Policy, TimerWheel};
 use topicmap::{InterestMap, InterestReader, MatchCache, Stamps, TopicMap};
 
+#[cfg(test)]
+pub(crate) use self::audit::Audit;
 pub(crate) use self::close::Doomed;
 pub(crate) use self::connection::{Connection, Partial};
 use self::images::Images;
@@ -44,12 +48,15 @@ use self::outbox::Outbox;
 pub(crate) use self::receive::Next;
 use self::replay::Replay;
 use self::runs::Run;
+#[cfg(test)]
+pub(crate) use self::server::Alarm;
 pub(crate) use self::server::{ShardServer, TIMER};
 use self::timers::Timer;
 use crate::config::Limits;
 use crate::counters::Counters;
 use crate::events::{Cause, Event};
 use crate::hooks::Hooks;
+use crate::keyed_hash::KeyedHash;
 use crate::publication::Publication;
 use crate::retained::Retained;
 use crate::route::{Route, RouteBuilder, SubscriptionOptions};
@@ -75,16 +82,21 @@ pub(crate) struct Shared {
     pub(crate) stamps: Stamps,
     pub(crate) retained: Retained,
     /// Keyed, so that nobody can choose client ids that all go to one shard.
-    pub(crate) hasher: RandomState,
+    pub(crate) hasher: KeyedHash,
     pub(crate) seed: u64,
     pub(crate) shards: u16,
     pub(crate) hooks: Hooks,
     connections: AtomicU64,
+    ids_assigned: AtomicU64,
 }
 
 impl Shared {
     pub(crate) fn new(limits: Limits, shards: u16) -> Self {
-        let hasher = RandomState::new();
+        Self::with_hasher(limits, shards, KeyedHash::secret())
+    }
+
+    /// The same with keys from outside: everything that looks like chance follows from them.
+    pub(crate) fn with_hasher(limits: Limits, shards: u16, hasher: KeyedHash) -> Self {
         let seed = hasher.hash_one("axmq");
         let topic_limits = topicmap::Limits {
             // The configuration's range ends at 65,535.
@@ -104,6 +116,7 @@ impl Shared {
             shards,
             hooks: Hooks::default(),
             connections: AtomicU64::new(0),
+            ids_assigned: AtomicU64::new(0),
         }
     }
 
@@ -145,6 +158,14 @@ impl Shared {
 
     pub(crate) fn connection_closed(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A client id for a client that has none: a new one each time, and none that can be guessed
+    /// from another.
+    pub(crate) fn assign_client_id(&self) -> Box<str> {
+        let number = self.ids_assigned.fetch_add(1, Ordering::Relaxed);
+        let half = |which: u8| self.hasher.hash_one(("client id", number, which));
+        format!("auto-{:016x}{:016x}", half(0), half(1)).into()
     }
 
     /// The shard that a client id belongs to.

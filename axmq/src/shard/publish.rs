@@ -137,7 +137,7 @@ impl<S> Core<S> {
         let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
-        let incoming = &session.flow().incoming;
+        let incoming = &mut session.flow().incoming;
         match incoming.arrive(view.qos(), packet_id, publish.dup(), receive_maximum) {
             Arrival::New => self.take_in(key, view, topic, waits),
             Arrival::Joins => {}

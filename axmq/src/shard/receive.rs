@@ -160,7 +160,7 @@ impl<S> Core<S> {
         };
         let soft = self.shared.limits.out_queue_soft_bytes as usize;
         let session = connection.session;
-        if connection.out.bytes() >= soft
+        if (connection.out.bytes() >= soft && !connection.has(flag::HUNG_UP))
             || (connection.has(flag::PUBLISHER) && self.acknowledgements_are_full(session))
         {
             self.pause(key);

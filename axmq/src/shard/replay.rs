@@ -89,7 +89,7 @@ impl<S> Core<S> {
                 self.deliver_to(session, &view, &wanted, &mut None);
             },
         );
-        if is_over {
+        if is_over || planted!(RetainedLost) {
             self.finish_replay(session);
             return;
         }

@@ -85,7 +85,9 @@ impl<S> Core<S> {
             // A hook is asked for each message and subscriber.
             && !self.shared.hooks.sees_deliveries();
         if !fits || !self.run.is_of(route, view.source) {
-            self.end_run();
+            if fits || !planted!(RunNotSealed) {
+                self.end_run();
+            }
             if fits {
                 self.run.route = Some(Rc::clone(route));
                 self.run.source = view.source;

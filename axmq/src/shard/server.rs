@@ -155,7 +155,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                     return;
                 }
                 Err(error) => {
-                    self.core.close(key, crate::events::Cause::Io(error.kind()));
+                    self.core.write_failed(key, error.kind());
                     return;
                 }
             }
@@ -242,7 +242,9 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
             return Progress::Done;
         };
         if readiness.is_read_closed() || readiness.is_error() {
+            // It may never take what is queued for it: that must not keep us from reading its end.
             connection.set(flag::HUNG_UP);
+            connection.clear(flag::PAUSED);
         }
         if readiness.is_writable() && connection.has(flag::BLOCKED) {
             connection.clear(flag::BLOCKED);
@@ -338,7 +340,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         self.log
             .write(self.core.drain_events(), io.now_ns() / NS_PER_MS);
         self.check_stop(io.now_ns());
-        if is_more_due || self.core.has_work() {
+        if (is_more_due || self.core.has_work()) && !planted!(LostWakeUp) {
             // Writes, timers and closes of this flush may have left work; the next turn does it.
             io.make_ready(TIMER);
         }

@@ -101,7 +101,9 @@ impl<S> Core<S> {
         {
             self.shared.interest.add(&filter, shard);
         }
-        self.shared.stamps.bump(&filter);
+        if !planted!(StaleRouteCache) {
+            self.shared.stamps.bump(&filter);
+        }
         let replays = match (version, wanted.retain_handling) {
             (Version::V5, RetainHandling::SendIfNew) => is_new,
             (Version::V5, RetainHandling::DoNotSend) => false,

@@ -175,7 +175,11 @@ fn abort(state: &mut State) -> bool {
     state
         .waiting
         .pop_front()
-        .map(|conn| conn.break_off(&mut conn.lock()))
+        .map(|conn| {
+            let mut state = conn.lock();
+            state.server_gone = true;
+            conn.break_off(&mut state);
+        })
         .is_some()
 }
 

@@ -89,6 +89,12 @@ impl SimPeer {
         }
     }
 
+    /// Whether the server has let go of its end, which it may do long after this one was reset.
+    #[must_use]
+    pub fn server_is_gone(&self) -> bool {
+        self.conn.lock().server_gone
+    }
+
     /// Says that it sends no more. It still receives.
     pub fn shutdown_write(&self) {
         let mut state = self.conn.lock();

@@ -216,3 +216,18 @@ static_assertions::assert_impl_all!(Slab<u8>: Send, Sync);
 static_assertions::assert_impl_all!(Slab<core::cell::Cell<u8>>: Send);
 static_assertions::assert_not_impl_any!(Slab<std::rc::Rc<u8>>: Send, Sync);
 static_assertions::assert_not_impl_any!(Slab<core::cell::Cell<u8>>: Sync);
+
+#[test]
+fn a_raised_limit_makes_room_and_a_lower_one_changes_nothing() {
+    let mut slab = Slab::with_limit(1);
+    let first = slab.insert(1).unwrap();
+    assert!(slab.insert(2).is_err());
+    slab.raise_limit(0);
+    assert_eq!(slab.limit(), 1);
+    slab.raise_limit(100);
+    for n in 2..=100 {
+        slab.insert(n).unwrap();
+    }
+    assert!(slab.insert(101).is_err());
+    assert_eq!((slab.len(), slab.get(first)), (100, Some(&1)));
+}

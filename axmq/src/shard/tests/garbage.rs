@@ -3,11 +3,11 @@
 
 use mqtt_codec::{PacketType, Version};
 
-use super::storm::Random;
 use super::world::{World, ack, connect, packet};
 use super::{V5, client_on, publish, subscriber_on};
 use crate::config::Limits;
 use crate::message::ConnectInfo;
+use crate::sim::random::Random;
 
 /// One packet that a client may send, by its kind.
 fn valid(random: &mut Random, version: Version) -> Vec<u8> {

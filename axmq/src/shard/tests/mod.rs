@@ -1,10 +1,10 @@
 //! The protocol core by itself: what real clients cannot show because they do not choose the order
 //! in which shards talk to each other.
 
+mod found;
 mod garbage;
 mod hooks;
 mod runs;
-mod site;
 mod storm;
 mod world;
 

@@ -5,113 +5,33 @@ use std::collections::BTreeMap;
 
 use mqtt_codec::PacketType;
 
-use super::site::Site;
-use super::world::{World, ack, connect, packet};
+use super::world::{Client, World, ack, connect, packet};
 use super::{V5, publish};
 use crate::config::Limits;
+use crate::sim::random::Random;
 
-/// Where the clients live: bare cores, or the whole broker on a simulated network.
-pub(super) trait Net {
-    type Client: Copy;
-
-    fn attach(&mut self, name: &str) -> Self::Client;
-    fn send(&mut self, client: Self::Client, bytes: &[u8]);
-    fn subscribe(&mut self, client: Self::Client, filter: &str, qos: u8);
-    /// What has come, one line a packet; "closed" at the end.
-    fn read(&mut self, client: Self::Client) -> Vec<String>;
-    /// The network loses the connection.
-    fn cut(&mut self, client: Self::Client);
-    /// Something happens in the broker.
-    fn step(&mut self, random: &mut Random);
-    /// Everything that can happen now happens.
-    fn settle(&mut self);
-    /// Faults from now on.
-    fn harm(&mut self);
-    /// No more faults.
-    fn heal(&mut self);
-    /// Everybody has gone and time has passed: nothing may be left.
-    fn finish(&mut self);
-}
-
-impl Net for World {
-    type Client = super::world::Client;
-
-    fn attach(&mut self, name: &str) -> Self::Client {
-        Self::attach(self, connect(name))
-    }
-
-    fn send(&mut self, client: Self::Client, bytes: &[u8]) {
-        Self::send(self, client, bytes);
-    }
-
-    fn subscribe(&mut self, client: Self::Client, filter: &str, qos: u8) {
-        Self::subscribe(self, client, filter, qos);
-    }
-
-    fn read(&mut self, client: Self::Client) -> Vec<String> {
-        Self::read(self, client)
-    }
-
-    fn cut(&mut self, client: Self::Client) {
-        Self::cut(self, client);
-    }
-
-    fn step(&mut self, random: &mut Random) {
-        self.post();
-        let shard = random.below(self.cores.len());
-        match random.below(5) {
-            0 => {
-                self.cores[shard].cleanup_one();
-            }
-            1 => {
-                self.cores[shard].drain_one();
-            }
-            _ => {
-                self.deliver(shard);
-            }
+/// Something happens in one core.
+fn step(world: &mut World, random: &mut Random) {
+    world.post();
+    let shard = random.below(world.cores.len());
+    match random.below(5) {
+        0 => {
+            world.cores[shard].cleanup_one();
         }
-    }
-
-    fn settle(&mut self) {
-        Self::settle(self);
-    }
-
-    fn harm(&mut self) {}
-
-    fn heal(&mut self) {}
-
-    fn finish(&mut self) {
-        self.pass(2_000_000);
-        self.assert_empty();
-    }
-}
-
-/// A small generator (splitmix64): the same seed is the same run.
-pub(super) struct Random(pub(super) u64);
-
-impl Random {
-    pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    pub(super) fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
-    }
-
-    pub(super) fn one_in(&mut self, n: u64) -> bool {
-        self.next().is_multiple_of(n)
+        1 => {
+            world.cores[shard].drain_one();
+        }
+        _ => {
+            world.deliver(shard);
+        }
     }
 }
 
 /// A device that publishes numbered messages at QoS 2 and sends again what was not acknowledged.
-struct Publisher<C> {
+struct Publisher {
     name: String,
     topic: String,
-    client: Option<C>,
+    client: Option<Client>,
     /// Number of the message that is under way, and how far it is.
     number: u32,
     step: Step,
@@ -125,9 +45,9 @@ enum Step {
     Received,
 }
 
-struct Subscriber<C> {
+struct Subscriber {
     name: String,
-    client: Option<C>,
+    client: Option<Client>,
     qos: u8,
     /// What has come, by topic.
     got: BTreeMap<String, Vec<u32>>,
@@ -149,10 +69,10 @@ fn parse(line: &str) -> Option<(String, u32, u8, u16)> {
     Some((topic.to_owned(), number, qos, id))
 }
 
-fn run<N: Net>(seed: u64, events: usize, make: impl FnOnce(&mut Random) -> N) {
+fn run(seed: u64, events: usize) {
     let mut random = Random(seed);
-    let mut world = make(&mut random);
-    let mut publishers: Vec<Publisher<N::Client>> = (0..TOPICS)
+    let mut world = World::new(1 + random.below(3) as u16, Limits::default());
+    let mut publishers: Vec<Publisher> = (0..TOPICS)
         .map(|n| Publisher {
             name: format!("publisher-{n}"),
             topic: format!("t/{n}"),
@@ -162,7 +82,7 @@ fn run<N: Net>(seed: u64, events: usize, make: impl FnOnce(&mut Random) -> N) {
             done: 0,
         })
         .collect();
-    let mut subscribers: Vec<Subscriber<N::Client>> = (0..4)
+    let mut subscribers: Vec<Subscriber> = (0..4)
         .map(|n| Subscriber {
             name: format!("subscriber-{n}"),
             client: None,
@@ -172,7 +92,7 @@ fn run<N: Net>(seed: u64, events: usize, make: impl FnOnce(&mut Random) -> N) {
         })
         .collect();
     for subscriber in &mut subscribers {
-        let client = world.attach(&subscriber.name);
+        let client = world.attach(connect(&subscriber.name));
         // Some filters overlap: still one copy each.
         world.subscribe(client, "t/+", subscriber.qos);
         if random.one_in(2) {
@@ -181,16 +101,14 @@ fn run<N: Net>(seed: u64, events: usize, make: impl FnOnce(&mut Random) -> N) {
         subscriber.client = Some(client);
     }
     world.settle();
-    world.harm();
     for event in 0..events {
         let is_faulty = event < events / 6 * 5;
         match random.below(10) {
             0..=3 => step_publisher(&mut world, &mut publishers, &mut random, is_faulty),
             4..=6 => step_subscriber(&mut world, &mut subscribers, &mut random, is_faulty),
-            _ => world.step(&mut random),
+            _ => step(&mut world, &mut random),
         }
     }
-    world.heal();
     drain(&mut world, &mut publishers, &mut subscribers, &mut random);
     check(&publishers, &subscribers, seed);
     for client in publishers.iter().filter_map(|publisher| publisher.client) {
@@ -203,12 +121,13 @@ fn run<N: Net>(seed: u64, events: usize, make: impl FnOnce(&mut Random) -> N) {
         world.cut(client);
     }
     world.settle();
-    world.finish();
+    world.pass(2_000_000);
+    world.assert_empty();
 }
 
-fn step_publisher<N: Net>(
-    world: &mut N,
-    publishers: &mut [Publisher<N::Client>],
+fn step_publisher(
+    world: &mut World,
+    publishers: &mut [Publisher],
     random: &mut Random,
     is_faulty: bool,
 ) {
@@ -216,7 +135,7 @@ fn step_publisher<N: Net>(
     let publisher = &mut publishers[at];
     let topic = publisher.topic.clone();
     let Some(client) = publisher.client else {
-        let client = world.attach(&publisher.name);
+        let client = world.attach(connect(&publisher.name));
         publisher.client = Some(client);
         // The client's side of [MQTT-4.4.0-1].
         let number = publisher.number.to_string();
@@ -259,16 +178,16 @@ fn step_publisher<N: Net>(
     }
 }
 
-fn step_subscriber<N: Net>(
-    world: &mut N,
-    subscribers: &mut [Subscriber<N::Client>],
+fn step_subscriber(
+    world: &mut World,
+    subscribers: &mut [Subscriber],
     random: &mut Random,
     is_faulty: bool,
 ) {
     let at = random.below(subscribers.len());
     let subscriber = &mut subscribers[at];
     let Some(client) = subscriber.client else {
-        subscriber.client = Some(world.attach(&subscriber.name));
+        subscriber.client = Some(world.attach(connect(&subscriber.name)));
         return;
     };
     for line in world.read(client) {
@@ -309,10 +228,10 @@ fn step_subscriber<N: Net>(
 }
 
 /// No more faults: everything under way has to arrive.
-fn drain<N: Net>(
-    world: &mut N,
-    publishers: &mut [Publisher<N::Client>],
-    subscribers: &mut [Subscriber<N::Client>],
+fn drain(
+    world: &mut World,
+    publishers: &mut [Publisher],
+    subscribers: &mut [Subscriber],
     random: &mut Random,
 ) {
     for _ in 0..2_000 {
@@ -337,7 +256,7 @@ fn drain<N: Net>(
     }
 }
 
-fn check<C>(publishers: &[Publisher<C>], subscribers: &[Subscriber<C>], seed: u64) {
+fn check(publishers: &[Publisher], subscribers: &[Subscriber], seed: u64) {
     for (at, publisher) in publishers.iter().enumerate() {
         assert!(
             publisher.done > 0,
@@ -364,29 +283,9 @@ fn check<C>(publishers: &[Publisher<C>], subscribers: &[Subscriber<C>], seed: u6
     }
 }
 
-/// How many runs: 30, or what `AXMQ_STORM_SEEDS` says for a longer one by hand.
-fn seeds() -> u64 {
-    std::env::var("AXMQ_STORM_SEEDS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(30)
-}
-
 #[test]
 fn acknowledged_messages_arrive_whatever_the_order_of_the_mail() {
-    for seed in 0..seeds() {
-        run(seed, 3_000, |random| {
-            World::new(1 + random.below(3) as u16, Limits::default())
-        });
-    }
-}
-
-#[test]
-fn acknowledged_messages_arrive_over_a_network_that_misbehaves() {
-    for seed in 0..seeds() {
-        run(seed, 3_000, |random| {
-            let shards = 1 + random.below(3) as u16;
-            Site::new(random.next(), shards)
-        });
+    for seed in 0..30 {
+        run(seed, 3_000);
     }
 }

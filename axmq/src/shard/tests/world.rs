@@ -303,7 +303,7 @@ impl World {
 
 impl<S> Core<S> {
     /// Nothing is left of anybody.
-    pub(super) fn assert_empty(&self) {
+    pub(crate) fn assert_empty(&self) {
         assert_eq!(self.sessions.len(), 0, "sessions");
         assert_eq!(self.connections.len(), 0, "connections");
         assert_eq!(self.messages.len(), 0, "messages");

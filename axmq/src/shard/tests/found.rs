@@ -1,0 +1,120 @@
+//! What the simulator has found, each in its smallest form.
+
+use mqtt_codec::PacketType;
+
+use super::world::{World, ack, connect, packet, publish, will};
+use super::{V5, client_on, subscriber_on};
+use crate::config::Limits;
+use crate::message::ConnectInfo;
+
+#[test]
+fn a_disconnect_that_was_received_counts_although_a_write_failed_before() {
+    for (says_good_bye, expected) in [(true, &[][..]), (false, &["will=x q0"][..])] {
+        let mut world = World::new(1, Limits::default());
+        let watcher = subscriber_on(&mut world, 0, "will", 0);
+        let client = world.attach(ConnectInfo {
+            will: will("will", "x", 0),
+            ..connect("one")
+        });
+        world.cores[0].write_failed(client.key, std::io::ErrorKind::BrokenPipe);
+        if says_good_bye {
+            world.send(client, &[0xE0, 0]);
+        }
+        world.cut(client);
+        world.settle();
+        assert_eq!(world.read(watcher), expected);
+    }
+}
+
+#[test]
+fn a_client_that_finds_no_room_keeps_its_session() {
+    let mut world = World::new(1, Limits::default());
+    world.cores[0].limit_tables(10, 1, 10);
+    let sleeper = world.attach(connect("sleeper"));
+    world.subscribe(sleeper, "t", 1);
+    world.cut(sleeper);
+    world.settle();
+    let other = world.attach(connect("other"));
+    let handover = crate::message::Handover {
+        stream: 9,
+        peer: pollio::PeerAddr::UNIX,
+        connect: connect("sleeper"),
+        surplus: Vec::new(),
+    };
+    assert!(world.cores[0].attach(handover).is_err(), "one connection");
+    world.send(other, &publish(V5, "t", "x", 1, 1));
+    world.cut(other);
+    world.settle();
+    let sleeper = world.attach(connect("sleeper"));
+    world.settle();
+    assert_eq!(world.read(sleeper), ["connack 1", "t=x q1 #1"]);
+}
+
+#[test]
+fn what_waits_behind_messages_that_are_dropped_still_goes_out() {
+    let mut world = World::new(1, Limits::default());
+    let sleeper = ConnectInfo {
+        receive_maximum: 1,
+        packet_bytes_max: 60,
+        ..connect("sleeper")
+    };
+    let client = world.attach(ConnectInfo {
+        will: None,
+        ..sleeper
+    });
+    world.subscribe(client, "t", 1);
+    assert_eq!(world.read(client), ["connack 0", "suback"]);
+    let publisher = client_on(&mut world, 0, "pub");
+    let large = "x".repeat(100);
+    for (n, payload) in (1..).zip(["first", &large, &large, &large, "last"]) {
+        world.send(publisher, &publish(V5, "t", payload, 1, n));
+    }
+    world.settle();
+    assert_eq!(world.read(client), ["t=first q1 #1"]);
+    world.send(client, &ack(PacketType::PubAck, 1));
+    world.settle();
+    assert_eq!(world.read(client), ["t=last q1 #5"]);
+}
+
+#[test]
+fn a_replay_that_waits_for_its_subscriber_ends_with_it() {
+    let limits = Limits {
+        out_queue_soft_bytes: 1_024,
+        ..Limits::default()
+    };
+    let mut world = World::new(1, limits);
+    let publisher = client_on(&mut world, 0, "pub");
+    for n in 0..200 {
+        let stored = packet(V5, &format!("r/{n}"), &"x".repeat(100), 0, 1, false, true);
+        world.send(publisher, &stored);
+    }
+    let client = world.attach(ConnectInfo {
+        session_expiry_s: 0,
+        ..connect("one")
+    });
+    world.subscribe(client, "r/#", 0);
+    world.settle();
+    world.cut(client);
+    world.cut(publisher);
+    world.settle();
+    world.pass(2_000_000);
+    world.assert_empty();
+}
+
+#[test]
+fn a_message_that_expires_between_shards_is_dropped() {
+    let mut world = World::new(2, Limits::default());
+    let watcher = subscriber_on(&mut world, 1, "t", 0);
+    let publisher = client_on(&mut world, 0, "pub");
+    let head = mqtt_codec::PublishHead {
+        topic: "t",
+        message_expiry: Some(1),
+        payload_len: 1,
+        ..mqtt_codec::PublishHead::default()
+    };
+    world.send(publisher, &head.encode_to_vec(V5, b"x"));
+    world.post();
+    world.pass(1_000);
+    assert!(world.read(watcher).is_empty());
+    assert_eq!(world.cores[1].counters().dropped_expired, 1);
+}

@@ -1,0 +1,382 @@
+//! A delivery: is it allowed, is it in order, is it what was published?
+
+use mqtt_codec::{PacketType, Publish, Version};
+
+use super::{Client, Incoming, publish};
+use crate::sim::ledger::{NS_PER_S, user_property};
+use crate::sim::report::Feature;
+use crate::sim::{Check, World};
+
+/// A delivery that is not a repetition.
+struct Delivery<'a> {
+    at: u32,
+    qos: u8,
+    retain: bool,
+    identifiers: &'a [u32],
+}
+
+impl Client {
+    pub(super) fn on_publish(&mut self, w: &mut World, packet: &Publish<'_>) -> Check {
+        let properties = packet.properties();
+        check!(
+            properties.topic_alias().is_none(),
+            "a topic alias that nobody asked for"
+        );
+        let message = publish::number(packet.payload());
+        check!(
+            message.is_some() || packet.payload().is_empty(),
+            "a payload that nobody has published"
+        );
+        let is_new = self.take_id(w, packet, message)?;
+        let Some(at) = message else {
+            return Ok(());
+        };
+        check!(
+            (at as usize) < w.ledger.messages.len(),
+            "message {at} does not exist"
+        );
+        self.check_content(w, packet, at)
+            .map_err(|text| format!("message {at}: {text}"))?;
+        if !is_new {
+            w.report.note(Feature::Redelivered);
+            return Ok(());
+        }
+        let identifiers: Vec<_> = properties.subscription_identifiers().collect();
+        let delivery = Delivery {
+            at,
+            qos: packet.qos() as u8,
+            retain: packet.retain(),
+            identifiers: &identifiers,
+        };
+        self.delivered(w, &delivery).map_err(|text| {
+            let (qos, retain, dup) = (packet.qos() as u8, packet.retain(), packet.dup());
+            format!(
+                "message {at} on {} (q{qos}, retain {retain}, dup {dup}): {text}",
+                packet.topic()
+            )
+        })
+    }
+
+    /// What holds for its packet id; whether it is not a repetition.
+    fn take_id(
+        &mut self,
+        w: &mut World,
+        packet: &Publish<'_>,
+        message: Option<u32>,
+    ) -> Result<bool, String> {
+        let Some(id) = packet.packet_id() else {
+            return Ok(true);
+        };
+        let (id, qos) = (id.get(), packet.qos() as u8);
+        let Some(conn) = &mut self.conn else {
+            return Ok(true);
+        };
+        conn.open += 1;
+        check!(
+            conn.open <= self.receive_maximum,
+            "{} deliveries are open, the receive maximum is {}",
+            conn.open,
+            self.receive_maximum
+        );
+        if conn.open == self.receive_maximum {
+            w.report.note(Feature::WindowFull);
+        }
+        let answer = if qos == 1 {
+            PacketType::PubAck
+        } else {
+            PacketType::PubRec
+        };
+        conn.acks.push_back((answer, id));
+        let number = conn.number;
+        let mut is_new = true;
+        if let Some(known) = self.incoming.get(&id) {
+            let is_same = known.message == message && known.qos == qos;
+            let is_again = is_same && packet.dup() && known.connection != number;
+            let is_open = known.qos == 2 || !known.is_late;
+            check!(
+                is_again || !is_open,
+                "packet id {id} comes again although it is in use"
+            );
+            check!(
+                !(is_again && qos == 2 && known.is_late),
+                "packet id {id} comes again after its PUBREL"
+            );
+            is_new = !is_again;
+        }
+        self.completed.remove(&id);
+        self.incoming.insert(
+            id,
+            Incoming {
+                message,
+                connection: number,
+                qos,
+                is_late: false,
+            },
+        );
+        Ok(is_new)
+    }
+
+    pub(super) fn on_pubrel(&mut self, id: u16) -> Check {
+        let Some(conn) = &mut self.conn else {
+            return Ok(());
+        };
+        match self.incoming.get_mut(&id).filter(|known| known.qos == 2) {
+            Some(known) => {
+                if known.connection != conn.number {
+                    // It counts against the receive maximum again.
+                    known.connection = conn.number;
+                    conn.open += 1;
+                }
+                known.is_late = true;
+            }
+            None => {
+                check!(self.completed.contains(&id), "PUBREL {id} releases nothing");
+                conn.open += 1;
+            }
+        }
+        conn.acks.push_back((PacketType::PubComp, id));
+        Ok(())
+    }
+
+    /// Sends some of the acknowledgements that are due, in order.
+    pub(super) fn answer(&mut self, w: &mut World) {
+        let most = if w.is_healing {
+            usize::MAX
+        } else {
+            w.random.below(4)
+        };
+        for _ in 0..most {
+            let Some((packet_type, id)) = self.conn.as_mut().and_then(|conn| conn.acks.pop_front())
+            else {
+                return;
+            };
+            let is_over = packet_type != PacketType::PubRec;
+            match packet_type {
+                PacketType::PubAck => {
+                    if let Some(known) = self.incoming.get_mut(&id) {
+                        known.is_late = true;
+                    }
+                }
+                PacketType::PubComp => {
+                    self.incoming.remove(&id);
+                    self.completed.insert(id);
+                }
+                _ => {}
+            }
+            if is_over && let Some(conn) = &mut self.conn {
+                conn.open = conn.open.saturating_sub(1);
+            }
+            self.send_ack(w, packet_type, id);
+        }
+    }
+
+    fn check_content(&self, w: &mut World, packet: &Publish<'_>, at: u32) -> Check {
+        let message = &w.ledger.messages[at as usize];
+        let properties = packet.properties();
+        let topic = &w.ledger.topics[message.topic];
+        check!(
+            packet.topic() == topic,
+            "it came on {}, not {topic}",
+            packet.topic()
+        );
+        check!(
+            packet.payload() == publish::payload(at, message.payload_len),
+            "the payload is damaged"
+        );
+        if self.version != Version::V5 {
+            return Ok(());
+        }
+        let user: Vec<_> = properties.user_properties().collect();
+        let expected = user_property(at);
+        if message.has_properties {
+            check!(
+                user == [("k", &*expected)],
+                "its user properties are {user:?}"
+            );
+            w.report.note(Feature::UserProperties);
+        } else {
+            check!(user.is_empty(), "it has user properties of nobody");
+        }
+        let message = &w.ledger.messages[at as usize];
+        match (message.expiry_s, properties.message_expiry_interval()) {
+            (None, None) => Ok(()),
+            (Some(expiry_s), Some(left_s)) => {
+                w.report.note(Feature::ExpiryReceived);
+                let message = &w.ledger.messages[at as usize];
+                let passed_ns = w.site.now_ns() - message.sent_ns;
+                let least_ns = (u64::from(expiry_s) * NS_PER_S).saturating_sub(passed_ns);
+                check!(left_s <= expiry_s, "{left_s} s are left of {expiry_s}");
+                check!(
+                    u64::from(left_s) * NS_PER_S + 1_000_000 >= least_ns,
+                    "only {left_s} s are left of {expiry_s}, {passed_ns} ns have passed"
+                );
+                check!(
+                    left_s > 0 || packet.dup(),
+                    "a message came for the first time although it has expired"
+                );
+                self.check_not_too_long(w, at, expiry_s, left_s)
+            }
+            (expiry_s, left_s) => Err(format!("its expiry is {left_s:?}, not {expiry_s:?}")),
+        }
+    }
+
+    /// A message cannot have been sent before this connection was made: its lifetime has to show
+    /// what had passed until then.
+    fn check_not_too_long(&self, w: &World, at: u32, expiry_s: u32, left_s: u32) -> Check {
+        let message = &w.ledger.messages[at as usize];
+        let Some(conn) = self.conn.as_ref().filter(|_| message.routed.is_some()) else {
+            return Ok(());
+        };
+        let waited_ns = conn.begun_ns.saturating_sub(message.routed_ns);
+        let most_ns = (u64::from(expiry_s) * NS_PER_S).saturating_sub(waited_ns);
+        check!(
+            u64::from(left_s) * NS_PER_S <= most_ns + NS_PER_S + 1_000_000,
+            "{left_s} s are left of {expiry_s} after {waited_ns} ns"
+        );
+        Ok(())
+    }
+
+    fn delivered(&mut self, w: &mut World, delivery: &Delivery<'_>) -> Check {
+        let &Delivery { at, retain, .. } = delivery;
+        self.check_asked(w, delivery)?;
+        w.ledger.check_will(at, w.site.now_ns())?;
+        let message = &w.ledger.messages[at as usize];
+        if message.will.is_some() {
+            w.report.note(Feature::WillReceived);
+        }
+        let (topic, publisher) = (message.topic, message.publisher);
+        if retain {
+            w.report.note(Feature::RetainedReceived);
+            self.check_stored(w, delivery)?;
+        } else {
+            let count = self.live.entry(at).or_default();
+            *count += 1;
+            let most = if message.qos == 1 {
+                message.attempts
+            } else {
+                1
+            };
+            check!(
+                *count <= most,
+                "it came {count} times, {most} would be right"
+            );
+            if message.retain {
+                self.newest.insert((topic, delivery.qos > 0), at);
+            }
+            self.check_order(w, at, (publisher, topic, delivery.qos > 0))?;
+        }
+        self.owed.retain(|owed| owed.message != at);
+        self.got.insert(at);
+        Ok(())
+    }
+
+    /// There has to be a subscription for it, and its options have to show.
+    fn check_asked(&self, w: &mut World, delivery: &Delivery<'_>) -> Check {
+        let message = &w.ledger.messages[delivery.at as usize];
+        let (topic, sent, now) = (message.topic, message.sent, w.tick);
+        let asked: Vec<_> = self
+            .subscriptions
+            .iter()
+            .filter(|subscription| {
+                w.ledger.matches[subscription.filter][topic] && subscription.may_hold_since(sent)
+            })
+            .collect();
+        check!(!asked.is_empty(), "nobody has asked for it");
+        let is_own = message.publisher == self.me;
+        let is_live = !delivery.retain;
+        check!(
+            !(is_own && is_live && asked.iter().all(|asked| asked.no_local)),
+            "it came back to its publisher in spite of no-local"
+        );
+        check!(
+            is_live || message.retain,
+            "it has the retain flag, and was not published with it"
+        );
+        let qos_max = asked.iter().map(|asked| asked.qos).max().unwrap_or(0);
+        check!(
+            delivery.qos <= message.qos.min(qos_max),
+            "its QoS is higher than it may be"
+        );
+        for &identifier in delivery.identifiers {
+            check!(
+                asked.iter().any(|asked| asked.identifier == identifier),
+                "it has the subscription identifier {identifier}, which no filter has"
+            );
+        }
+        let sure: Vec<_> = asked
+            .iter()
+            .filter(|asked| asked.holds(sent, now) && !(is_own && asked.no_local))
+            .collect();
+        // A retained message comes for one subscription, and may have been on its way for long.
+        if is_live && message.will.is_none() && !(is_own && asked.iter().any(|is| is.no_local)) {
+            let least = sure.iter().map(|sure| sure.qos).max().unwrap_or(0);
+            check!(
+                delivery.qos >= message.qos.min(least),
+                "its QoS is lower than it may be"
+            );
+            check!(
+                !sure.iter().any(|sure| sure.retain_as_published) || !message.retain,
+                "it lacks the retain flag that a subscription wants to see"
+            );
+            for sure in sure.iter().filter(|sure| sure.identifier != 0) {
+                check!(
+                    self.version != Version::V5 || delivery.identifiers.contains(&sure.identifier),
+                    "it lacks the subscription identifier {}",
+                    sure.identifier
+                );
+            }
+        }
+        if sure.len() > 1 {
+            w.report.note(Feature::Overlap);
+        }
+        if !delivery.identifiers.is_empty() {
+            w.report.note(Feature::SubscriptionId);
+        }
+        Ok(())
+    }
+
+    /// Deliveries of one publisher on one topic are a part of its transmissions, in their order.
+    fn check_order(&mut self, w: &World, at: u32, key: (usize, usize, bool)) -> Check {
+        let Some(sent) = w.ledger.sent.get(&(key.0, key.1)) else {
+            return Err("it was never sent".into());
+        };
+        let cursor = self.cursors.entry(key).or_default();
+        let Some(found) = sent[*cursor..].iter().position(|other| *other == at) else {
+            return Err("it came after a message that was published later".into());
+        };
+        *cursor += found + 1;
+        Ok(())
+    }
+
+    /// A stored message must not be older than what the store had when it was asked, nor than what
+    /// has come live.
+    fn check_stored(&mut self, w: &World, delivery: &Delivery<'_>) -> Check {
+        let message = &w.ledger.messages[delivery.at as usize];
+        let Some(stores) = w.ledger.stores.get(&message.topic) else {
+            return Ok(());
+        };
+        let place = stores
+            .iter()
+            .rposition(|store| store.message == Some(delivery.at));
+        let topic = message.topic;
+        let is_fresh = self.subscriptions.iter().any(|asked| {
+            let sure = stores.iter().rposition(|store| {
+                !store.is_repeated && store.done.is_some_and(|done| done < asked.asked)
+            });
+            let matches = w.ledger.matches[asked.filter][topic];
+            matches && (asked.retain_as_published || sure.is_none_or(|sure| place >= Some(sure)))
+        });
+        check!(is_fresh, "the store had a newer one when it was asked");
+        let key = (topic, delivery.qos > 0);
+        if let Some(newest) = self.newest.get(&key) {
+            let first = stores
+                .iter()
+                .position(|store| store.message == Some(*newest));
+            check!(
+                place >= first,
+                "it came from the store after message {newest}, which is newer"
+            );
+        }
+        Ok(())
+    }
+}

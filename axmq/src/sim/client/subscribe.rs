@@ -1,0 +1,318 @@
+//! Subscriptions, each with the times at which it surely held and at which it may have held.
+
+use std::collections::BTreeMap;
+
+use mqtt_codec::encode::{Subscribe, Unsubscribe};
+use mqtt_codec::{QoS, ReasonCode, RetainHandling, SubAck, SubscribeFilter, UnsubAck, Version};
+
+use super::{Client, Sent, packet_id};
+use crate::sim::plan::FILTERS;
+use crate::sim::report::Feature;
+use crate::sim::{Check, World};
+
+/// A subscription from its SUBSCRIBE to the UNSUBACK, or to the one that replaces it. Times are
+/// ticks of the run.
+#[derive(Clone, Debug)]
+pub(super) struct Subscription {
+    pub(super) filter: usize,
+    pub(super) qos: u8,
+    pub(super) no_local: bool,
+    pub(super) retain_as_published: bool,
+    pub(super) identifier: u32,
+    replays: bool,
+    pub(super) asked: u64,
+    pub(super) granted: Option<u64>,
+    ending: Option<u64>,
+    pub(super) ended: Option<u64>,
+}
+
+impl Subscription {
+    /// Whether it may have held at some time from `tick` on.
+    pub(super) fn may_hold_since(&self, tick: u64) -> bool {
+        self.ended.is_none_or(|ended| ended >= tick)
+    }
+
+    /// Whether it surely held all the time.
+    pub(super) fn holds(&self, from: u64, to: u64) -> bool {
+        self.granted.is_some_and(|granted| granted < from)
+            && self.ending.is_none_or(|ending| ending > to)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Request {
+    /// Places in the list of subscriptions.
+    Subscribe(Vec<usize>),
+    Unsubscribe(usize),
+}
+
+/// A retained message that a subscription has to bring.
+#[derive(Clone, Debug)]
+pub(super) struct Owed {
+    pub(super) message: u32,
+    pub(super) topic: usize,
+    /// Transmissions to the topic when it was found out: another one voids it.
+    stores: usize,
+    qos: u8,
+}
+
+impl Client {
+    pub(super) fn subscribe(&mut self, w: &mut World) {
+        if self.requests.len() > 3 {
+            return;
+        }
+        let is_v5 = self.version == Version::V5;
+        let count = 1 + w.random.below(2);
+        let identifier = if is_v5 { w.random.below(4) as u32 } else { 0 };
+        let mut places = Vec::new();
+        let mut filters = Vec::new();
+        for _ in 0..count {
+            let filter = w.random.below(FILTERS.len());
+            let is_pending = self.subscriptions.iter().any(|other| {
+                other.filter == filter && other.granted.is_none() && other.ended.is_none()
+            });
+            if is_pending {
+                continue;
+            }
+            let handling = w.random.below(3);
+            let is_known = self
+                .subscriptions
+                .iter()
+                .any(|other| other.filter == filter && other.ended.is_none());
+            let subscription = Subscription {
+                filter,
+                qos: w.random.weighted(&w.plan.qos) as u8,
+                no_local: is_v5 && w.random.one_in(6),
+                retain_as_published: is_v5 && w.random.one_in(5),
+                identifier,
+                replays: !is_v5 || handling == 0 || (handling == 1 && !is_known),
+                asked: w.tick,
+                granted: None,
+                ending: None,
+                ended: None,
+            };
+            filters.push((subscription.clone(), handling));
+            places.push(self.subscriptions.len());
+            self.end_others(filter, w.tick);
+            self.subscriptions.push(subscription);
+        }
+        if filters.is_empty() {
+            return;
+        }
+        let handlings = [
+            RetainHandling::SendAtSubscribe,
+            RetainHandling::SendIfNew,
+            RetainHandling::DoNotSend,
+        ];
+        let filters: Vec<_> = filters
+            .iter()
+            .map(|(subscription, handling)| SubscribeFilter {
+                filter: FILTERS[subscription.filter],
+                qos: QoS::from_u8(subscription.qos).expect("a QoS"),
+                no_local: subscription.no_local,
+                retain_as_published: subscription.retain_as_published,
+                retain_handling: handlings[*handling],
+            })
+            .collect();
+        let id = self.fresh_id();
+        let packet = Subscribe {
+            packet_id: packet_id(id),
+            filters: &filters,
+            subscription_identifier: (identifier > 0).then_some(identifier),
+            user_properties: &[],
+        };
+        let bytes = packet.encode_to_vec(self.version);
+        self.requests.insert(id, Request::Subscribe(places));
+        self.send(w, &bytes, Some(Sent::Request(id)));
+    }
+
+    /// From now on an earlier subscription with the same filter may be over.
+    fn end_others(&mut self, filter: usize, tick: u64) {
+        for other in &mut self.subscriptions {
+            if other.filter == filter {
+                other.ending.get_or_insert(tick);
+            }
+        }
+    }
+
+    pub(super) fn on_suback(&mut self, w: &mut World, ack: &SubAck<'_>) -> Check {
+        let id = ack.packet_id().get();
+        let Some(Request::Subscribe(places)) = self.requests.remove(&id) else {
+            return Err(format!("SUBACK {id} answers nothing"));
+        };
+        self.answered(
+            w,
+            |sent| matches!(sent, Sent::Request(of) if *of == id),
+            "SUBACK",
+        )?;
+        let codes: Vec<_> = ack.codes().collect();
+        check!(
+            codes.len() == places.len(),
+            "SUBACK has {} codes",
+            codes.len()
+        );
+        let tick = w.tick;
+        for (place, code) in places.into_iter().zip(codes) {
+            if code as u8 >= 0x80 {
+                self.refused(w, place, code)?;
+                continue;
+            }
+            let subscription = &mut self.subscriptions[place];
+            check!(code as u8 == subscription.qos, "SUBACK grants {code:?}");
+            subscription.granted = Some(tick);
+            let filter = subscription.filter;
+            w.report.note(Feature::Subscribe);
+            if subscription.no_local {
+                w.report.note(Feature::NoLocal);
+            }
+            if subscription.retain_as_published {
+                w.report.note(Feature::RetainAsPublished);
+            }
+            for (at, other) in self.subscriptions.iter_mut().enumerate() {
+                if other.filter == filter && at != place && other.ended.is_none() {
+                    other.ended = Some(tick);
+                    w.report.note(Feature::Resubscribe);
+                }
+            }
+            self.owe(w, place);
+        }
+        Ok(())
+    }
+
+    fn refused(&mut self, w: &mut World, place: usize, code: ReasonCode) -> Check {
+        let filter = self.subscriptions[place].filter;
+        let asked = self.subscriptions[place].asked;
+        // Those that may count at the broker.
+        let others = self
+            .subscriptions
+            .iter()
+            .enumerate()
+            .filter(|(at, other)| *at != place && other.ended.is_none())
+            .count();
+        let limit = w.plan.limits.subscriptions_per_client as usize;
+        check!(
+            others >= limit,
+            "a subscription was refused with {code:?} below the limit"
+        );
+        w.report.note(Feature::SubscribeRefused);
+        self.subscriptions[place].ended = Some(asked);
+        self.subscriptions[place].ending = Some(asked);
+        // It has not replaced anything.
+        for other in &mut self.subscriptions {
+            if other.filter == filter && other.ended.is_none() && other.ending == Some(asked) {
+                other.ending = None;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn unsubscribe(&mut self, w: &mut World) {
+        let live: Vec<_> = self
+            .subscriptions
+            .iter()
+            .filter(|subscription| subscription.granted.is_some() && subscription.ended.is_none())
+            .map(|subscription| subscription.filter)
+            .collect();
+        let is_pending = self
+            .requests
+            .values()
+            .any(|request| matches!(request, Request::Unsubscribe(_)));
+        if live.is_empty() || is_pending {
+            return;
+        }
+        let filter = w.random.pick(&live);
+        self.end_others(filter, w.tick);
+        let id = self.fresh_id();
+        let packet = Unsubscribe {
+            packet_id: packet_id(id),
+            filters: &[FILTERS[filter]],
+            user_properties: &[],
+        };
+        let bytes = packet.encode_to_vec(self.version);
+        self.requests.insert(id, Request::Unsubscribe(filter));
+        self.send(w, &bytes, Some(Sent::Request(id)));
+    }
+
+    pub(super) fn on_unsuback(&mut self, w: &mut World, ack: &UnsubAck<'_>) -> Check {
+        let id = ack.packet_id().get();
+        let Some(Request::Unsubscribe(filter)) = self.requests.remove(&id) else {
+            return Err(format!("UNSUBACK {id} answers nothing"));
+        };
+        self.answered(
+            w,
+            |sent| matches!(sent, Sent::Request(of) if *of == id),
+            "UNSUBACK",
+        )?;
+        w.report.note(Feature::Unsubscribe);
+        for subscription in &mut self.subscriptions {
+            // One that was asked for after the UNSUBSCRIBE has no end yet.
+            if subscription.filter == filter && subscription.ending.is_some() {
+                subscription.ended.get_or_insert(w.tick);
+            }
+        }
+        Ok(())
+    }
+
+    /// The connection is gone: what was asked may hold or not.
+    pub(super) fn give_up_requests(&mut self, requests: BTreeMap<u16, Request>) {
+        for request in requests.into_values() {
+            if let Request::Subscribe(places) = request {
+                for place in places {
+                    // Never sure from now on, and never over before its session is.
+                    self.subscriptions[place].ending.get_or_insert(0);
+                }
+            }
+        }
+    }
+
+    /// Finds out which retained messages a new subscription has to bring.
+    fn owe(&mut self, w: &mut World, place: usize) {
+        let subscription = &self.subscriptions[place];
+        if !subscription.replays {
+            return;
+        }
+        let asked = subscription.asked;
+        for (&topic, stores) in &w.ledger.stores {
+            if !w.ledger.matches[subscription.filter][topic] {
+                continue;
+            }
+            let candidates = w.ledger.candidates(topic, asked);
+            let [Some(at)] = candidates[..] else { continue };
+            let message = &w.ledger.messages[at as usize];
+            let qos = message.qos.min(subscription.qos);
+            let is_too_large = self.is_too_large(w, at);
+            if message.expiry_s.is_none() && !is_too_large {
+                w.report.note(Feature::RetainedOwed);
+                self.owed.push(Owed {
+                    message: at,
+                    topic,
+                    stores: stores.len(),
+                    qos,
+                });
+            }
+        }
+    }
+
+    /// Whether a message may not fit into the largest packet that the client takes.
+    pub(super) fn is_too_large(&self, w: &World, at: u32) -> bool {
+        let message = &w.ledger.messages[at as usize];
+        // Topic, properties and the head are below 80 bytes.
+        self.packet_bytes_max != 0 && message.payload_len + 80 > self.packet_bytes_max as usize
+    }
+
+    /// What the connection took with it is not owed any more.
+    pub(super) fn owed_at_end(&mut self) {
+        self.owed.retain(|owed| owed.qos > 0);
+    }
+
+    /// Retained messages that have not come although they had to.
+    pub(in crate::sim) fn owed_still(&self, w: &World) -> impl Iterator<Item = u32> {
+        self.owed
+            .iter()
+            .filter(|owed| {
+                let stores = w.ledger.stores.get(&owed.topic);
+                stores.is_some_and(|stores| stores.len() == owed.stores)
+            })
+            .map(|owed| owed.message)
+    }
+}

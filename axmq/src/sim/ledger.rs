@@ -1,0 +1,274 @@
+//! What the clients of a run have published, and what follows from it: the book that every
+//! delivery is compared with.
+
+use std::collections::BTreeMap;
+
+use super::Check;
+use super::plan::{FILTERS, Plan, TOPICS_PLAIN};
+use super::report::{Feature, Report};
+
+pub(super) const NS_PER_S: u64 = 1_000_000_000;
+
+/// A will's part of a message.
+#[derive(Clone, Debug)]
+pub(super) struct WillState {
+    /// From the end of the connection to the publication; the session's end may come first.
+    pub(super) delay_s: u32,
+    pub(super) session_expiry_s: u32,
+    pub(super) keep_alive_s: u16,
+    /// The client was alive then: when it sent the last thing that was answered.
+    pub(super) alive_ns: u64,
+    /// The connection ended, or may have ended, from then on without DISCONNECT.
+    pub(super) cut_ns: Option<u64>,
+    /// A clean start may have ended the session then, and the delay with it.
+    pub(super) cleared_ns: Option<u64>,
+    /// The client said DISCONNECT, and nothing else can have ended the connection before.
+    pub(super) is_dropped: bool,
+    /// The client came back in time.
+    pub(super) is_cancelled: bool,
+    /// CONNACK came: the will counts.
+    pub(super) is_accepted: bool,
+}
+
+/// A message, however often it was sent.
+#[derive(Clone, Debug)]
+pub(super) struct Message {
+    pub(super) publisher: usize,
+    pub(super) topic: usize,
+    pub(super) qos: u8,
+    pub(super) retain: bool,
+    pub(super) expiry_s: Option<u32>,
+    pub(super) payload_len: usize,
+    pub(super) has_properties: bool,
+    pub(super) sent: u64,
+    pub(super) sent_ns: u64,
+    /// When it was known that the broker has routed it.
+    pub(super) routed: Option<u64>,
+    pub(super) routed_ns: u64,
+    pub(super) attempts: u32,
+    pub(super) will: Option<WillState>,
+}
+
+/// One transmission of a message to a retained topic; `None` clears the topic.
+#[derive(Clone, Debug)]
+pub(super) struct Store {
+    pub(super) message: Option<u32>,
+    /// The broker may know it already and not store it again.
+    pub(super) is_repeated: bool,
+    pub(super) done: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Ledger {
+    pub(super) topics: Vec<String>,
+    pub(super) matches: Vec<Vec<bool>>,
+    pub(super) messages: Vec<Message>,
+    /// Transmissions in order, by publisher and topic: what subscribers see is a part of this.
+    pub(super) sent: BTreeMap<(usize, usize), Vec<u32>>,
+    /// Transmissions to each retained topic, all of one client.
+    pub(super) stores: BTreeMap<usize, Vec<Store>>,
+}
+
+/// MQTT 4.7, in the plainest way: the broker's own matching is not to be trusted here.
+fn matches(filter: &str, topic: &str) -> bool {
+    let (mut filters, mut levels) = (filter.split('/'), topic.split('/'));
+    loop {
+        match (filters.next(), levels.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some("+"), Some(_)) => {}
+            (Some(filter), Some(level)) if filter == level => {}
+            _ => return false,
+        }
+    }
+}
+
+pub(super) fn user_property(message: u32) -> String {
+    format!("p{message}")
+}
+
+impl Ledger {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let mut topics: Vec<String> = TOPICS_PLAIN.iter().map(|&topic| topic.into()).collect();
+        topics.extend((0..plan.clients).map(|client| format!("w/{client}")));
+        for client in 0..plan.clients {
+            topics.extend((0..plan.retained_topics).map(|n| format!("r/{client}/{n}")));
+        }
+        let matches = FILTERS
+            .iter()
+            .map(|filter| topics.iter().map(|topic| matches(filter, topic)).collect())
+            .collect();
+        Self {
+            topics,
+            matches,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn will_topic(client: usize) -> usize {
+        TOPICS_PLAIN.len() + client
+    }
+
+    pub(super) fn retained_topic(plan: &Plan, client: usize, n: usize) -> usize {
+        TOPICS_PLAIN.len() + plan.clients + client * plan.retained_topics + n
+    }
+
+    pub(super) fn add(&mut self, message: Message) -> u32 {
+        self.messages.push(message);
+        (self.messages.len() - 1) as u32
+    }
+
+    pub(super) fn message(&mut self, at: u32) -> &mut Message {
+        &mut self.messages[at as usize]
+    }
+
+    /// Takes note of a transmission; returns its place among those to a retained topic.
+    pub(super) fn transmit(&mut self, at: u32) -> Option<usize> {
+        let message = &mut self.messages[at as usize];
+        message.attempts += 1;
+        let (publisher, topic) = (message.publisher, message.topic);
+        let (retain, is_repeated) = (message.retain, message.attempts > 1);
+        self.sent.entry((publisher, topic)).or_default().push(at);
+        if !retain {
+            return None;
+        }
+        let stores = self.stores.entry(topic).or_default();
+        stores.push(Store {
+            message: Some(at),
+            is_repeated,
+            done: None,
+        });
+        Some(stores.len() - 1)
+    }
+
+    /// The same for an empty message, which has no place in the book but this.
+    pub(super) fn clear(&mut self, topic: usize) -> usize {
+        let stores = self.stores.entry(topic).or_default();
+        stores.push(Store {
+            message: None,
+            is_repeated: false,
+            done: None,
+        });
+        stores.len() - 1
+    }
+
+    pub(super) fn stored(&mut self, topic: usize, at: usize, tick: u64) {
+        if let Some(store) = self.stores.get_mut(&topic).and_then(|all| all.get_mut(at)) {
+            store.done.get_or_insert(tick);
+        }
+    }
+
+    /// What the store may hold of a topic, from what was surely stored before `tick` on.
+    pub(super) fn candidates(&self, topic: usize, tick: u64) -> Vec<Option<u32>> {
+        let Some(stores) = self.stores.get(&topic) else {
+            return vec![None];
+        };
+        let is_sure = |store: &Store| !store.is_repeated && store.done.is_some_and(|at| at < tick);
+        let last = stores.iter().rposition(is_sure);
+        let mut all: Vec<_> = last.map_or_else(|| vec![None], |_| Vec::new());
+        all.extend(
+            stores[last.unwrap_or(0)..]
+                .iter()
+                .map(|store| store.message),
+        );
+        all
+    }
+
+    /// A will has come to a subscriber: is it time?
+    pub(super) fn check_will(&self, at: u32, now_ns: u64) -> Check {
+        let message = &self.messages[at as usize];
+        let Some(will) = &message.will else {
+            return Ok(());
+        };
+        let silence_ns = u64::from(will.keep_alive_s) * 3 * NS_PER_S / 2;
+        let silent_ns = (silence_ns > 0).then(|| will.alive_ns + silence_ns);
+        let was_silent = silent_ns.is_some_and(|at| at <= now_ns);
+        let who = self.topics[message.topic].as_str();
+        check!(
+            !will.is_dropped || was_silent,
+            "the will on {who} came although its client had said DISCONNECT"
+        );
+        check!(
+            !will.is_cancelled,
+            "the will on {who} came although its client was back in time"
+        );
+        let end_ns = match (will.cut_ns, silent_ns) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        check!(
+            end_ns.is_some(),
+            "the will on {who} came although its client is connected"
+        );
+        let delay_ns = u64::from(will.delay_s.min(will.session_expiry_s)) * NS_PER_S;
+        let due_ns = end_ns.map_or(0, |end_ns| end_ns + delay_ns);
+        let due_ns = will.cleared_ns.map_or(due_ns, |at| at.min(due_ns));
+        // The broker counts in whole milliseconds.
+        check!(
+            now_ns + 1_000_000 > due_ns,
+            "the will on {who} came {} ns early",
+            due_ns - now_ns
+        );
+        Ok(())
+    }
+
+    /// At the end: the store holds what was published last.
+    pub(super) fn check_retained(
+        &self,
+        stored: &BTreeMap<String, u32>,
+        not_kept: u64,
+        now_ns: u64,
+        report: &mut Report,
+    ) -> Check {
+        let mut missing = 0;
+        for &topic in self.stores.keys() {
+            let name = &self.topics[topic];
+            let candidates = self.candidates(topic, u64::MAX);
+            match stored.get(name) {
+                Some(at) => {
+                    check!(
+                        candidates.contains(&Some(*at)),
+                        "the store holds message {at} on {name}, which is not the last one"
+                    );
+                    report.note(Feature::RetainedSet);
+                }
+                None => {
+                    let may_be_gone = candidates.iter().any(|candidate| {
+                        candidate.is_none_or(|at| {
+                            let message = &self.messages[at as usize];
+                            message.expiry_s.is_some_and(|s| {
+                                message.sent_ns + u64::from(s) * NS_PER_S <= now_ns
+                            })
+                        })
+                    });
+                    missing += u64::from(!may_be_gone);
+                }
+            }
+        }
+        check!(
+            missing <= not_kept,
+            "{missing} retained messages are missing, {not_kept} were not kept"
+        );
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn filters_match_as_the_specification_has_it() {
+        for (filter, topic, is_match) in [
+            ("t/+", "t/0", true),
+            ("t/+", "t/a/b", false),
+            ("t/#", "t", true),
+            ("#", "a/b/c", true),
+            ("+", "u", true),
+            ("+", "t/0", false),
+            ("+/a/b", "t/a/b", true),
+            ("t/0", "t/1", false),
+        ] {
+            assert_eq!(matches(filter, topic), is_match, "{filter} {topic}");
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The broker in one thread: a front and shards on their reactors, on a simulated network.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pollio::sim::{Faults, SimBackend, SimNet, SimPeer};
+use pollio::{Backend, Progress, Reactor, ReactorOptions, Server, mailbox};
+
+use super::Check;
+use super::plan::Plan;
+use super::random::Random;
+use crate::front::{FrontParts, FrontServer};
+use crate::keyed_hash::KeyedHash;
+use crate::shard::{Alarm, Audit, ShardServer, Shared};
+
+/// The reactor's own deadline: the simulated clock has no timerfd.
+#[derive(Debug, Default)]
+pub(super) struct Deadline(Option<u64>);
+
+impl Alarm for Deadline {
+    fn arm(&mut self, deadline_ns: Option<u64>, _now_ns: u64) -> io::Result<()> {
+        self.0 = deadline_ns;
+        Ok(())
+    }
+
+    fn deadline_ns(&self) -> Option<u64> {
+        self.0
+    }
+}
+
+pub(super) struct ShardLoop {
+    reactor: Reactor<SimBackend>,
+    pub(super) server: ShardServer<SimBackend, Deadline>,
+    pub(super) audit: Audit,
+    /// The time of its last turn.
+    pub(super) turned_ns: u64,
+}
+
+pub(super) struct Site {
+    pub(super) net: SimNet,
+    pub(super) shared: Arc<Shared>,
+    front: (Reactor<SimBackend>, FrontServer<SimBackend>),
+    pub(super) shards: Vec<ShardLoop>,
+    address: SocketAddr,
+    /// What one turn may put into a queue beyond its limit.
+    slack_bytes: u64,
+}
+
+/// Whether a loop would not sleep.
+fn is_awake<S: Server<SimBackend>>(reactor: &mut Reactor<SimBackend>, server: &mut S) -> bool {
+    reactor.backend().has_work() || reactor.sleep_ns(server) == Some(0)
+}
+
+/// One turn; whether it found anything to do.
+fn turn<S: Server<SimBackend>>(reactor: &mut Reactor<SimBackend>, server: &mut S) -> bool {
+    let turn = reactor
+        .turn_within(server, Some(0))
+        .expect("the simulated wait never fails");
+    turn.served > 0 || turn.events > 0 || turn.background == Progress::More || turn.timers
+}
+
+impl Site {
+    pub(super) fn new(plan: &Plan, random: &mut Random) -> Self {
+        let net = SimNet::new(random.next());
+        net.set_buffer_bytes(plan.buffer_bytes);
+        let hasher = KeyedHash::with_keys([random.next(), random.next()]);
+        let shared = Arc::new(Shared::with_hasher(
+            plan.limits.clone(),
+            plan.shards,
+            hasher,
+        ));
+        let address = "192.0.2.1:1883".parse().expect("an address");
+        let mut receivers = Vec::new();
+        let mut senders = Vec::new();
+        for _ in 0..plan.shards {
+            let backend = net.backend();
+            let (sender, receiver) = mailbox(plan.mailbox, backend.waker());
+            senders.push(sender);
+            receivers.push((backend, receiver));
+        }
+        let shards = (0..plan.shards)
+            .zip(receivers)
+            .map(|(me, (backend, receiver))| {
+                let (shared, senders) = (Arc::clone(&shared), senders.clone());
+                let alarm = Deadline::default();
+                let mut server =
+                    ShardServer::new(me, shared, receiver, senders, alarm, net.now_ns());
+                if let Some((sessions, connections, messages)) = plan.tables {
+                    server
+                        .core_mut()
+                        .limit_tables(sessions, connections, messages);
+                }
+                ShardLoop {
+                    reactor: Reactor::new(backend, plan.reactor.clone()),
+                    server,
+                    audit: Audit::default(),
+                    turned_ns: 0,
+                }
+            })
+            .collect();
+        let mut backend = net.backend();
+        let (_, receiver) = mailbox(4, backend.waker());
+        let parts = FrontParts {
+            shared: Arc::clone(&shared),
+            listeners: vec![net.listen(address).expect("it is free")],
+            receiver,
+            shards: senders,
+            accepts_per_turn: 4,
+            connections_max: plan.connections_max,
+            pre_connect_bytes_max: 20_000,
+        };
+        let mut front = FrontServer::new(parts, net.now_ns());
+        front.start(&mut backend).expect("listening");
+        let front = (Reactor::new(backend, ReactorOptions::default()), front);
+        Self {
+            net,
+            shared,
+            front,
+            shards,
+            address,
+            slack_bytes: plan.slack_bytes(),
+        }
+    }
+
+    pub(super) fn now_ns(&self) -> u64 {
+        self.net.now_ns()
+    }
+
+    pub(super) fn connect(&self) -> SimPeer {
+        self.net.connect(self.address).expect("it listens")
+    }
+
+    /// A turn of the front, or of a shard; `None` where the loop sleeps and stays asleep.
+    /// `is_forced` wakes it for nothing.
+    pub(super) fn turn(&mut self, at: usize, is_forced: bool) -> Result<Option<bool>, String> {
+        let Some(shard) = at.checked_sub(1) else {
+            let (reactor, server) = &mut self.front;
+            let is_due = is_forced || is_awake(reactor, server);
+            return Ok(is_due.then(|| turn(reactor, server)));
+        };
+        let shard = &mut self.shards[shard];
+        let is_due = is_forced || is_awake(&mut shard.reactor, &mut shard.server);
+        if !is_due {
+            if shard.server.core().has_work() {
+                return Err("a loop sleeps although it has work".to_owned());
+            }
+            return Ok(None);
+        }
+        let worked = turn(&mut shard.reactor, &mut shard.server);
+        shard.turned_ns = self.net.now_ns();
+        let audit = &mut shard.audit;
+        shard.server.core().audit(audit, self.slack_bytes)?;
+        Ok(Some(worked))
+    }
+
+    /// Loops, the front among them.
+    pub(super) fn loops(&self) -> usize {
+        self.shards.len() + 1
+    }
+
+    pub(super) fn heal(&mut self) {
+        self.net.set_faults(Faults::NONE);
+        for shard in &mut self.shards {
+            shard.server.core_mut().unlimit_tables();
+        }
+    }
+
+    /// Nothing is left of anybody.
+    pub(super) fn check_empty(&self) -> Check {
+        for shard in &self.shards {
+            shard.server.core().assert_empty();
+        }
+        let streams = self.net.streams_open();
+        check!(streams == 0, "{streams} streams are still open");
+        let connections = self.shared.connections();
+        check!(connections == 0, "{connections} connections are counted");
+        Ok(())
+    }
+}

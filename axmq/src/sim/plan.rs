@@ -1,0 +1,205 @@
+//! What one run is like: everything that the seed decides before the first event.
+
+use pollio::ReactorOptions;
+use pollio::sim::{Fault, Faults};
+
+use super::random::Random;
+use crate::config::Limits;
+
+/// What a client does next.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Act {
+    Publish,
+    /// Several QoS 0 messages on one topic.
+    Burst,
+    PublishRetained,
+    Subscribe,
+    Unsubscribe,
+    Ping,
+    Disconnect,
+    Reset,
+    FallSilent,
+    TakeOver,
+    Nothing,
+}
+
+pub(super) const ACTS: [Act; 11] = [
+    Act::Publish,
+    Act::Burst,
+    Act::PublishRetained,
+    Act::Subscribe,
+    Act::Unsubscribe,
+    Act::Ping,
+    Act::Disconnect,
+    Act::Reset,
+    Act::FallSilent,
+    Act::TakeOver,
+    Act::Nothing,
+];
+
+pub(super) const TOPICS_PLAIN: [&str; 6] = ["t/0", "t/1", "t/2", "t/a/b", "t/a/c", "u"];
+
+pub(super) const FILTERS: [&str; 16] = [
+    "t/+", "t/0", "t/1", "t/#", "#", "+/0", "t/a/+", "u", "+", "+/a/b", "r/#", "r/+/0", "r/0/#",
+    "r/1/+", "w/#", "w/+",
+];
+
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) events: u64,
+    pub(super) shards: u16,
+    pub(super) clients: usize,
+    pub(super) limits: Limits,
+    pub(super) connections_max: u64,
+    /// Room in a shard's mailbox for hand-overs.
+    pub(super) mailbox: usize,
+    /// Sessions, connections and messages that a shard has room for.
+    pub(super) tables: Option<(u32, u32, u32)>,
+    pub(super) reactor: ReactorOptions,
+    pub(super) faults: Faults,
+    /// Of the network, for each direction of a connection.
+    pub(super) buffer_bytes: usize,
+    pub(super) acts: [u32; ACTS.len()],
+    pub(super) qos: [u32; 3],
+    /// Retained topics that each client writes.
+    pub(super) retained_topics: usize,
+    pub(super) payload_max: usize,
+    /// Of 100: what chance the clients take on connecting.
+    pub(super) clean_starts: u64,
+    pub(super) wills: u64,
+    pub(super) expiries: u64,
+    /// Of 1,000 events, those that move the clock, and those that make it jump.
+    pub(super) ticks: u64,
+    pub(super) jumps: u64,
+    /// Of 100 clients, those that read slowly.
+    pub(super) slow: u64,
+    /// Of 100 events, those that are a client's.
+    pub(super) client_share: u64,
+}
+
+/// A number that is often small, now and then large, and sometimes in between.
+fn size(random: &mut Random, small: u64, large: u64) -> u64 {
+    match random.below(3) {
+        0 => random.between(small, small * 2),
+        1 => random.between(small, large),
+        _ => large,
+    }
+}
+
+fn limits(random: &mut Random) -> Limits {
+    let wide = Limits::default();
+    let mut limits = Limits {
+        connect_timeout_ms: random.pick(&[100, 10_000]),
+        packet_bytes: 65_536,
+        session_expiry_v3_s: random.pick(&[2, 1_000_000]),
+        inflight: size(random, 1, 20) as u32,
+        receive_maximum: size(random, 2, 20) as u32,
+        topic_aliases: random.pick(&[0, 1, 4]),
+        cleanup_funnel: random.pick(&[1, 2, 1_000]),
+        ..wide
+    };
+    if random.one_in(2) {
+        limits.session_queue_messages = size(random, 3, 100) as u32;
+        limits.session_queue_bytes = size(random, 1_000, 20_000);
+    }
+    if random.one_in(2) {
+        limits.out_queue_bytes = size(random, 600, 20_000);
+        limits.out_queue_soft_bytes = limits.out_queue_bytes / random.between(2, 4);
+        limits.mailbox_bytes = size(random, 300, 5_000);
+    }
+    if random.one_in(4) {
+        limits.subscriptions_per_client = random.between(1, 4) as u32;
+    }
+    if random.one_in(4) {
+        limits.retained_messages = random.between(2, 20);
+        limits.retained_bytes = random.between(1_000, 20_000);
+    }
+    limits
+}
+
+fn faults(random: &mut Random) -> Faults {
+    let mut faults = Faults::NONE;
+    for fault in Fault::ALL {
+        if random.one_in(2) {
+            faults = faults.with(fault, random.pick(&[5, 50, 200]));
+        }
+    }
+    faults
+}
+
+impl Plan {
+    pub(super) fn new(seed: u64, events: u64) -> (Self, Random) {
+        let mut random = Random(seed);
+        // Neighbouring seeds must not be neighbouring runs.
+        random.0 = random.next();
+        let r = &mut random;
+        let clients = r.between(4, 14) as usize;
+        let is_many = r.one_in(4);
+        let tables = r.one_in(8).then(|| {
+            (
+                r.between(2, clients as u64) as u32,
+                r.between(2, clients as u64) as u32,
+                r.between(5, 60) as u32,
+            )
+        });
+        let acts = [
+            r.between(10, 60) as u32,
+            r.pick(&[0, 2, 10]),
+            r.pick(&[0, 3, 20]),
+            r.between(2, 12) as u32,
+            r.pick(&[0, 2, 10]),
+            r.between(0, 5) as u32,
+            r.pick(&[0, 1, 4]),
+            r.pick(&[0, 1, 4]),
+            r.pick(&[0, 1, 3]),
+            r.pick(&[0, 1, 4]),
+            r.between(5, 60) as u32,
+        ];
+        let plan = Self {
+            events,
+            shards: r.pick(&[1, 2, 2, 3, 4]),
+            clients,
+            limits: limits(r),
+            connections_max: if r.one_in(4) { clients as u64 } else { 1_000 },
+            mailbox: r.pick(&[1, 2, 64]),
+            tables,
+            reactor: ReactorOptions {
+                events_max: r.pick(&[1, 4, 256]),
+                read_bytes_max: r.pick(&[512, 2_048, 65_536]),
+                read_packets_max: r.pick(&[1, 3, 64]),
+                background_ns: r.pick(&[0, 200_000]),
+                ..ReactorOptions::default()
+            },
+            faults: if r.one_in(4) { Faults::NONE } else { faults(r) },
+            buffer_bytes: r.pick(&[150, 1_000, 65_536]),
+            acts,
+            qos: [
+                r.between(1, 10) as u32,
+                r.between(0, 10) as u32,
+                r.between(0, 10) as u32,
+            ],
+            retained_topics: if is_many {
+                r.between(20, 60) as usize
+            } else {
+                2
+            },
+            payload_max: r.pick(&[16, 300, 4_000]),
+            clean_starts: r.pick(&[0, 5, 30]),
+            wills: r.pick(&[0, 30, 80]),
+            expiries: r.pick(&[0, 10, 50]),
+            ticks: r.between(5, 60),
+            jumps: r.pick(&[0, 0, 2, 6]),
+            slow: r.pick(&[0, 20, 60]),
+            client_share: r.between(30, 60),
+        };
+        (plan, random)
+    }
+
+    /// What one turn of a shard may queue beyond a limit: everything it can read.
+    pub(super) fn slack_bytes(&self) -> u64 {
+        let clients = self.clients as u64 + 1;
+        let frame = self.payload_max as u64 + 200;
+        // Acknowledgements and retained messages of a slice come on top.
+        clients * 64 * frame + 64 * frame + 4_096
+    }
+}

@@ -1,0 +1,156 @@
+//! The end of a run: what had to arrive has arrived, or its loss is counted; nothing is left.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::client::Client;
+use super::report::Feature;
+use super::{Check, World};
+use crate::counters::Counters;
+use crate::retained::Position;
+
+/// Deliveries that had to happen to one client, and how many did not.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Owing {
+    pub(super) kept: u64,
+    pub(super) missing: u64,
+    pub(super) kept_once: u64,
+    pub(super) missing_once: u64,
+    /// The first that did not.
+    pub(super) first: Option<u32>,
+    pub(super) first_once: Option<u32>,
+}
+
+fn add_drops(w: &mut World, counters: &Counters) {
+    for (feature, count) in [
+        (
+            Feature::DroppedSessionQueue,
+            counters.dropped_session_queue_full,
+        ),
+        (Feature::DroppedOutQueue, counters.dropped_out_queue_full),
+        (Feature::DroppedStalled, counters.dropped_stalled),
+        (Feature::DroppedOffline, counters.dropped_offline),
+        (Feature::DroppedTooLarge, counters.dropped_too_large),
+        (Feature::DroppedExpired, counters.dropped_expired),
+        (Feature::DroppedNoMemory, counters.dropped_no_memory),
+        (Feature::RetainedNotKept, counters.retained_not_kept),
+    ] {
+        w.report.add(feature, count);
+    }
+}
+
+/// Compares the books when the broker has come to rest.
+pub(super) fn check(w: &mut World, clients: &[Client]) -> Check {
+    let mut not_kept = 0;
+    for at in 0..w.site.shards.len() {
+        let counters = w.site.shards[at].server.counters().clone();
+        add_drops(w, &counters);
+        not_kept += counters.retained_not_kept;
+        let audit = &w.site.shards[at].audit;
+        let seen = [
+            (Feature::Paused, audit.paused_seen),
+            (Feature::Congested, audit.congested_seen),
+            (Feature::ReplaySlices, audit.replays_seen),
+            (Feature::Funnel, audit.funnel_seen),
+        ];
+        for (feature, count) in seen {
+            w.report.add(feature, count);
+        }
+        let (mut missing, mut missing_once) = (0, 0);
+        let mut who = Vec::new();
+        for client in clients {
+            if usize::from(w.site.shared.shard_of(&client.name)) != at {
+                continue;
+            }
+            let owing = client.owing(w);
+            missing += owing.missing;
+            missing_once += owing.missing_once;
+            if owing.missing + owing.missing_once > 0 {
+                who.push((client.name.clone(), owing.first, owing.first_once));
+            }
+            w.report.add(Feature::OwedChecked, owing.kept);
+            w.report.add(Feature::OwedOnce, owing.kept_once);
+        }
+        let dropped = counters.dropped_session_queue_full + counters.dropped_no_memory;
+        check!(
+            missing <= dropped,
+            "{missing} messages never came to {who:?} of shard {at}, which dropped {dropped}"
+        );
+        let dropped = counters.dropped_out_queue_full + counters.dropped_stalled;
+        check!(
+            missing_once <= dropped,
+            "{missing_once} QoS 0 messages never came to {who:?} of shard {at}, \
+             which dropped {dropped}"
+        );
+    }
+    check_retained(w, clients, not_kept)
+}
+
+fn check_retained(w: &mut World, clients: &[Client], not_kept: u64) -> Check {
+    let now_ns = w.site.now_ns();
+    let limits = w.site.shared.topic_limits;
+    let all = topicmap::Filter::parse("#", &limits).expect("legal");
+    let mut stored = BTreeMap::new();
+    let mut position = Position::default();
+    let is_over = w.site.shared.retained.scan(
+        &all,
+        &mut position,
+        usize::MAX,
+        now_ns / 1_000_000,
+        &limits,
+        |publication| {
+            let view = publication.view();
+            let number = super::client::number(view.payload());
+            stored.insert(view.topic().to_owned(), number.unwrap_or(u32::MAX));
+        },
+    );
+    check!(is_over, "the store cannot be read in one go");
+    let count = w.site.shared.retained.len();
+    check!(
+        count == stored.len() as u64,
+        "{} retained messages are there, {count} are counted",
+        stored.len()
+    );
+    w.ledger
+        .check_retained(&stored, not_kept, now_ns, &mut w.report)?;
+    // One that was not kept may be owed to many.
+    let owed: BTreeSet<u32> = clients
+        .iter()
+        .flat_map(|client| client.owed_still(w))
+        .collect();
+    let dropped: u64 = w
+        .site
+        .shards
+        .iter()
+        .map(|shard| shard.server.counters().dropped())
+        .sum();
+    check!(
+        owed.len() as u64 <= not_kept + dropped,
+        "retained messages {owed:?} never came to a new subscription, {not_kept} were not kept"
+    );
+    Ok(())
+}
+
+/// Everybody goes, and time passes: nothing is left.
+pub(super) fn finish(w: &mut World, clients: Vec<Client>) -> Check {
+    drop(clients);
+    for _ in 0..3 {
+        for _ in 0..10_000 {
+            let mut is_idle = true;
+            for at in 0..w.site.loops() {
+                is_idle &= !w.turn(at, false)?;
+            }
+            if is_idle {
+                break;
+            }
+        }
+        w.site.net.advance(2_000_000_000_000_000);
+    }
+    w.site.check_empty()?;
+    let mut reader = w.site.shared.interest.reader();
+    for name in &w.ledger.topics {
+        let topic = topicmap::Topic::parse(name, &w.site.shared.topic_limits).expect("legal");
+        let mask = reader.mask(&topic);
+        check!(mask == 0, "the interest in {name} is still {mask:#b}");
+    }
+    Ok(())
+}
