@@ -19,8 +19,9 @@
 //! # Memory
 //!
 //! Decoding allocates nothing: without the feature `alloc` the crate does not link `alloc`. A
-//! topic name is a `str` from the start. The other strings are validated as bytes; their getters
-//! check the UTF-8 again, which costs a few nanoseconds, since the crate has no `unsafe`.
+//! topic name and the strings of a CONNECT are `str` from the start. Topic filters and the strings
+//! in properties are validated as bytes; their getters check the UTF-8 again, which costs a few
+//! nanoseconds, since the crate has no `unsafe`.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]

@@ -5,6 +5,18 @@ use crate::frame::{Frame, VarInt, read_var_int, var_int_len};
 use crate::text::{self, TextError};
 use crate::types::{PacketId, PacketType, Version};
 
+/// The bytes that are looked at as one text, at most: a password or payload may be long.
+const TEXT_RUN_LEN_MAX: usize = 256;
+
+/// The beginning of what a reader had left, as far as it was checked at once.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct TextRun<'a> {
+    /// Empty if the bytes are not UTF-8.
+    text: &'a str,
+    /// The bytes that were left where the run begins.
+    len: usize,
+}
+
 /// Reads fields off the front of a packet's body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
@@ -61,6 +73,18 @@ impl<'a> Reader<'a> {
             end: at + len,
             ..*self
         })
+    }
+
+    /// Skips these bytes if they are next, and tells whether they were.
+    #[inline]
+    pub(crate) fn skip<const N: usize>(&mut self, bytes: [u8; N]) -> bool {
+        match self.rest.split_first_chunk() {
+            Some((&first, rest)) if first == bytes => {
+                self.rest = rest;
+                true
+            }
+            _ => false,
+        }
     }
 
     #[inline]
@@ -158,6 +182,31 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// Checks what is left as one text, so that the strings in it need no check of their own.
+    ///
+    /// That pays where most of it is text. Bytes that are none are no error: then each string is
+    /// checked by itself.
+    #[inline]
+    pub(crate) fn text_run(&self) -> TextRun<'a> {
+        let run = self.rest.get(..TEXT_RUN_LEN_MAX).unwrap_or(self.rest);
+        TextRun {
+            text: core::str::from_utf8(run).unwrap_or_default(),
+            len: self.rest.len(),
+        }
+    }
+
+    /// Reads a string, as [`string`](Self::string) does, that may lie in a run.
+    #[inline(always)]
+    pub(crate) fn string_of(&mut self, run: &TextRun<'a>, field: Field) -> Result<&'a str, Error> {
+        let at = self.offset();
+        let bytes = self.binary(field)?;
+        let end = run.len - self.rest.len();
+        match run.text.get(end - bytes.len()..end) {
+            Some(text) if !text::has_nul(bytes) => Ok(text),
+            _ => text::check(bytes).map_err(|error| self.text_error(error, field, at)),
+        }
+    }
+
     /// Takes all that is left.
     #[inline]
     pub(crate) fn remaining(&mut self) -> &'a [u8] {
@@ -185,8 +234,10 @@ impl<'a> Reader<'a> {
         self.end - self.rest.len()
     }
 
+    // Errors take the reader by value: were it borrowed, it could not stay in registers.
+
     #[cold]
-    fn text_error(&self, error: TextError, field: Field, at: usize) -> Error {
+    fn text_error(self, error: TextError, field: Field, at: usize) -> Error {
         let kind = match error {
             TextError::NotUtf8 => ErrorKind::StringNotUtf8,
             TextError::HasNul => ErrorKind::StringHasNul,
@@ -195,12 +246,12 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    pub(crate) fn error(&self, kind: ErrorKind, field: Field) -> Error {
+    pub(crate) fn error(self, kind: ErrorKind, field: Field) -> Error {
         self.error_at(kind, field, self.offset())
     }
 
     #[cold]
-    pub(crate) fn error_at(&self, kind: ErrorKind, field: Field, offset: usize) -> Error {
+    pub(crate) fn error_at(self, kind: ErrorKind, field: Field, offset: usize) -> Error {
         Error::new(kind, field, Some(self.packet_type), self.version, offset)
     }
 }

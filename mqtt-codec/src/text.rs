@@ -9,15 +9,6 @@ pub(crate) enum TextError {
     HasNul,
 }
 
-/// What was found in the bytes of a string.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Traits {
-    /// A byte has its high bit set.
-    not_ascii: bool,
-    /// A byte is zero.
-    has_nul: bool,
-}
-
 /// Checks a string [MQTT-1.5.4-1, MQTT-1.5.4-2] and returns it.
 ///
 /// A byte order mark is a character like any other [MQTT-1.5.4-3]. The control characters and
@@ -28,7 +19,7 @@ pub(crate) fn check(bytes: &[u8]) -> Result<&str, TextError> {
     let Ok(text) = core::str::from_utf8(bytes) else {
         return Err(TextError::NotUtf8);
     };
-    if traits(bytes).has_nul {
+    if has_nul(bytes) {
         Err(TextError::HasNul)
     } else {
         Ok(text)
@@ -41,13 +32,17 @@ pub(crate) fn check(bytes: &[u8]) -> Result<&str, TextError> {
 /// makes a `str`.
 #[inline]
 pub(crate) fn check_only(bytes: &[u8]) -> Result<(), TextError> {
-    match traits(bytes) {
-        Traits {
-            not_ascii: false,
-            has_nul: false,
-        } => Ok(()),
-        _ => check(bytes).map(|_| ()),
+    if is_plain(bytes) {
+        Ok(())
+    } else {
+        check(bytes).map(|_| ())
     }
+}
+
+/// Tells whether U+0000 is in bytes that are known to be UTF-8.
+#[inline]
+pub(crate) fn has_nul(bytes: &[u8]) -> bool {
+    !is_plain(bytes) && bytes.contains(&0)
 }
 
 /// Returns the string of bytes that [`check`] let pass.
@@ -60,67 +55,67 @@ pub(crate) fn checked_before(bytes: &[u8]) -> &str {
     text.unwrap_or_default()
 }
 
-/// Looks at eight bytes at a time.
+/// Tells whether all bytes are ASCII and not zero, which as signed numbers are those above zero.
 ///
-/// The last word overlaps the one before it, so that there is no loop over single bytes.
+/// Looks at sixteen bytes at a time, which compilers make one comparison of. The last piece
+/// overlaps the one before it, so that there is no loop over single bytes.
 #[inline]
-fn traits(bytes: &[u8]) -> Traits {
+fn is_plain(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk::<16>() else {
+        return is_short_plain(bytes);
+    };
+    let is_plain = |piece: &[u8; 16]| {
+        let signs = piece.iter().map(|byte| byte.cast_signed() > 0);
+        signs.fold(true, |all, positive| all & positive)
+    };
+    bytes.as_chunks().0.iter().all(is_plain) && is_plain(last)
+}
+
+/// The same for less than sixteen bytes, in words of eight.
+#[inline]
+fn is_short_plain(bytes: &[u8]) -> bool {
     const LOW: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let (mut high, mut zero) = (0, 0);
-    let mut look = |word: u64| {
-        high |= word;
-        // A borrow reaches the high bit of a byte only if that byte, or one below it, was zero.
-        zero |= word.wrapping_sub(LOW) & !word;
-    };
-    if let Some(last) = bytes.last_chunk() {
-        for word in bytes.as_chunks().0 {
-            look(u64::from_ne_bytes(*word));
-        }
-        look(u64::from_ne_bytes(*last));
-    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
-        let (first, last) = (u32::from_ne_bytes(*first), u32::from_ne_bytes(*last));
-        look(u64::from(first) << 32 | u64::from(last));
-    } else {
-        // At most three bytes; the rest of the word is anything that is ASCII and not zero.
-        let mut word = LOW;
-        for &byte in bytes {
-            word = word << 8 | u64::from(byte);
-        }
-        look(word);
-    }
-    Traits {
-        not_ascii: high & HIGH != 0,
-        has_nul: zero & HIGH != 0,
-    }
+    let (first, last) =
+        if let (Some(&first), Some(&last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+            (u64::from_ne_bytes(first), u64::from_ne_bytes(last))
+        } else if let (Some(&first), Some(&last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+            let (first, last) = (u32::from_ne_bytes(first), u32::from_ne_bytes(last));
+            let word = u64::from(first) << 32 | u64::from(last);
+            (word, word)
+        } else {
+            // At most three bytes; the rest of the word is anything that is ASCII and not zero.
+            let word = bytes
+                .iter()
+                .fold(LOW, |word, &byte| word << 8 | u64::from(byte));
+            (word, word)
+        };
+    // One less than a zero has its high bit set. What is not ASCII has it already, and a borrow
+    // comes out of zeros only.
+    let found = first | last | first.wrapping_sub(LOW) | last.wrapping_sub(LOW);
+    found & HIGH == 0
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Every length around the word sizes, every place, both traits, against the obvious way.
+    /// Every length around the word sizes, every place, and each kind of byte, against the obvious
+    /// way.
     #[test]
-    fn traits_are_those_of_the_bytes() {
+    fn plain_bytes_are_told_from_others() {
         for len in 0..40 {
             let ascii: [u8; 40] = core::array::from_fn(|at| (at as u8).wrapping_mul(37) & 0x7E | 1);
-            for (place, byte) in (0..len).flat_map(|at| [(at, 0), (at, 0x80), (at, 0xFF), (at, 1)])
-            {
+            assert!(is_plain(&ascii[..len]));
+            for (place, byte) in (0..len).flat_map(|at| [0, 1, 0x7F, 0x80, 0xFF].map(|b| (at, b))) {
                 let mut bytes = ascii;
                 bytes[place] = byte;
                 let bytes = &bytes[..len];
-                let found = Traits {
-                    not_ascii: !bytes.is_ascii(),
-                    has_nul: bytes.contains(&0),
-                };
-                assert_eq!(traits(bytes), found, "{byte} at {place} of {len}");
+                let plain = bytes.is_ascii() && !bytes.contains(&0);
+                assert_eq!(is_plain(bytes), plain, "{byte} at {place} of {len}");
+                assert_eq!(has_nul(bytes), bytes.contains(&0));
                 assert_eq!(check_only(bytes), check(bytes).map(|_| ()));
             }
-            let clean = Traits {
-                not_ascii: false,
-                has_nul: false,
-            };
-            assert_eq!(traits(&ascii[..len]), clean);
         }
     }
 

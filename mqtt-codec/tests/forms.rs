@@ -5,7 +5,7 @@ mod support;
 
 use mqtt_codec::{
     DecodeOptions, ErrorKind, HeadScan, OwnedPacket, Packet, PacketId, PublishHead, QoS, Role,
-    Version, scan_publish_head,
+    Version, encode, scan_publish_head,
 };
 use proptest::prelude::*;
 use support::reencode::reencode;
@@ -203,4 +203,47 @@ fn a_message_of_an_alias_alone_wants_its_topic_set() {
         head.encode_to_vec(Version::V5, b""),
         b"\x30\x04\x00\x01t\x00"
     );
+}
+
+/// The strings of a CONNECT are checked together: that no string gets away with what its neighbours
+/// make of it, nor suffers from them.
+#[test]
+fn strings_of_a_connect_are_judged_each_by_itself() {
+    // The identifier ends in the midst of a character that the next length would complete.
+    let bytes = b"\x10\x0f\x00\x04MQTT\x04\x82\x00\x3c\x00\x01\xc3\xa9\x00";
+    let error = parse(bytes, Version::V311, Role::Server).expect_err("half a character");
+    assert_eq!(error.kind(), ErrorKind::StringNotUtf8);
+    assert_eq!(
+        (error.field(), error.offset()),
+        (mqtt_codec::Field::ClientId, 14)
+    );
+    // Beside a password of any bytes, near and far from the beginning.
+    for len in [0, 1, 200, 300, 60_000] {
+        let (client_id, topic) = ("é".repeat(len / 2 + 1), "ü/".repeat(len / 3 + 1));
+        for payload in [&b"\xff"[..], b"ascii", &[0xC3; 300]] {
+            let connect = encode::Connect {
+                client_id: &client_id,
+                username: Some("ß"),
+                password: Some(b"\x80\x00"),
+                will: Some(encode::Will {
+                    topic: &topic,
+                    payload,
+                    ..encode::Will::default()
+                }),
+                ..encode::Connect::default()
+            };
+            for version in [Version::V311, Version::V5] {
+                let bytes = connect.encode_to_vec(version);
+                let Ok(Packet::Connect(view)) = parse(&bytes, version, Role::Server) else {
+                    panic!("{len}")
+                };
+                assert_eq!(
+                    (view.client_id(), view.username()),
+                    (&*client_id, Some("ß"))
+                );
+                let will = view.will().expect("there is one");
+                assert_eq!((will.topic, will.payload), (&*topic, payload));
+            }
+        }
+    }
 }

@@ -1,5 +1,7 @@
 //! One function a contender: bytes of a whole packet to what it makes of them.
 
+use std::hint::black_box;
+
 use bytes::BytesMut;
 use mqtt_codec::{Packet, Role, Scan, Version};
 use mqtt_protocol_core::mqtt::packet as core_packet;
@@ -36,6 +38,57 @@ pub fn ours_answer(packet: &Packet<'_>) -> Answer {
             Answer::new(last, view.filters().count(), view.packet_id().get(), 0)
         }
         _ => Answer::default(),
+    }
+}
+
+/// Decodes as [`ours`] does and hands the packet on from where it was made, without a copy.
+#[inline]
+pub fn with_ours(bytes: &[u8], version: Version, then: impl FnOnce(&Packet<'_>)) {
+    if let Ok(Scan::Frame(frame)) = mqtt_codec::scan(bytes, SIZE_MAX)
+        && let Some(packet) = bytes.get(..frame.total_len)
+        && let Ok(packet) = &mqtt_codec::decode(packet, &frame, version, Role::Server)
+    {
+        then(packet);
+    }
+}
+
+/// Decodes as [`mqttrs`] does and hands the packet on from where it was made, without a copy.
+#[inline]
+pub fn with_mqttrs(bytes: &[u8], then: impl FnOnce(&mqttrs::Packet<'_>)) {
+    if let Ok(Some(packet)) = &mqttrs::decode_slice(bytes) {
+        then(packet);
+    }
+}
+
+/// Reads every field of a CONNECT or PUBLISH, strings as `str`.
+#[inline]
+pub fn ours_fields(packet: &Packet<'_>) {
+    match packet {
+        Packet::Connect(view) => {
+            let will = view.will();
+            let will = will.map(|will| (will.topic, will.payload, will.qos, will.retain));
+            black_box((view.client_id(), view.username(), view.password(), will));
+        }
+        Packet::Publish(view) => {
+            black_box((view.topic(), view.payload(), view.packet_id()));
+        }
+        _ => {}
+    }
+}
+
+/// Reads what [`ours_fields`] reads.
+#[inline]
+pub fn mqttrs_fields(packet: &mqttrs::Packet<'_>) {
+    match packet {
+        mqttrs::Packet::Connect(view) => {
+            let will = view.last_will.as_ref();
+            let will = will.map(|will| (will.topic, will.message, will.qos, will.retain));
+            black_box((view.client_id, view.username, view.password, will));
+        }
+        mqttrs::Packet::Publish(view) => {
+            black_box((view.topic_name, view.payload, view.qospid.pid()));
+        }
+        _ => {}
     }
 }
 

@@ -84,20 +84,55 @@ pub struct ConnAckProperties<'a> {
 }
 
 impl<'a> ConnAckProperties<'a> {
-    /// Returns the seconds that the session outlives the connection.
-    ///
-    /// `None` means what the client asked for.
-    #[must_use]
-    pub fn session_expiry_interval(&self) -> Option<u32> {
-        self.properties.number(PropertyId::SessionExpiryInterval)
-    }
+    property_getters! {
+        /// Returns the seconds that the session outlives the connection.
+        ///
+        /// `None` means what the client asked for.
+        session_expiry_interval: number SessionExpiryInterval;
 
-    /// Returns how many QoS 1 and 2 messages the client may have in flight, at least 1.
-    ///
-    /// `None` means 65,535.
-    #[must_use]
-    pub fn receive_maximum(&self) -> Option<u16> {
-        self.properties.number_u16(PropertyId::ReceiveMaximum)
+        /// Returns how many QoS 1 and 2 messages the client may have in flight, at least 1.
+        ///
+        /// `None` means 65,535.
+        receive_maximum: number_u16 ReceiveMaximum;
+
+        /// Tells whether the server retains messages. `None` means that it does.
+        retain_available: flag RetainAvailable;
+
+        /// Returns the bytes of the largest packet, at least 1. `None` means no limit.
+        maximum_packet_size: number MaximumPacketSize;
+
+        /// Returns the client identifier that the server chose.
+        assigned_client_id: text AssignedClientIdentifier;
+
+        /// Returns the highest topic alias the client may use. `None` means 0, that is none.
+        topic_alias_maximum: number_u16 TopicAliasMaximum;
+
+        /// Returns the reason in words.
+        reason_string: text ReasonString;
+
+        /// Tells whether the server has wildcard subscriptions. `None` means that it does.
+        wildcard_subscription_available: flag WildcardSubscriptionAvailable;
+
+        /// Tells whether the server has subscription identifiers. `None` means that it does.
+        subscription_identifiers_available: flag SubscriptionIdentifiersAvailable;
+
+        /// Tells whether the server has shared subscriptions. `None` means that it does.
+        shared_subscription_available: flag SharedSubscriptionAvailable;
+
+        /// Returns the keep-alive time, in seconds, that the client is to use instead of its own.
+        server_keep_alive: number_u16 ServerKeepAlive;
+
+        /// Returns what the client may make response topics of.
+        response_information: text ResponseInformation;
+
+        /// Returns another server to use.
+        server_reference: text ServerReference;
+
+        /// Returns the name of the extended authentication.
+        authentication_method: text AuthenticationMethod;
+
+        /// Returns the data of the extended authentication. Never without a method.
+        authentication_data: binary AuthenticationData;
     }
 
     /// Returns the highest quality of service, 0 or 1. `None` means 2.
@@ -111,91 +146,10 @@ impl<'a> ConnAckProperties<'a> {
         })
     }
 
-    /// Tells whether the server retains messages. `None` means that it does.
-    #[must_use]
-    pub fn retain_available(&self) -> Option<bool> {
-        self.properties.flag(PropertyId::RetainAvailable)
-    }
-
-    /// Returns the bytes of the largest packet, at least 1. `None` means no limit.
-    #[must_use]
-    pub fn maximum_packet_size(&self) -> Option<u32> {
-        self.properties.number(PropertyId::MaximumPacketSize)
-    }
-
-    /// Returns the client identifier that the server chose.
-    #[must_use]
-    pub fn assigned_client_id(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::AssignedClientIdentifier)
-    }
-
-    /// Returns the highest topic alias the client may use. `None` means 0, that is none.
-    #[must_use]
-    pub fn topic_alias_maximum(&self) -> Option<u16> {
-        self.properties.number_u16(PropertyId::TopicAliasMaximum)
-    }
-
-    /// Returns the reason in words.
-    #[must_use]
-    pub fn reason_string(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::ReasonString)
-    }
-
     /// Returns the user properties, in their order.
     #[must_use]
     pub const fn user_properties(&self) -> UserProperties<'a> {
         self.properties.user_properties()
-    }
-
-    /// Tells whether the server has wildcard subscriptions. `None` means that it does.
-    #[must_use]
-    pub fn wildcard_subscription_available(&self) -> Option<bool> {
-        self.properties
-            .flag(PropertyId::WildcardSubscriptionAvailable)
-    }
-
-    /// Tells whether the server has subscription identifiers. `None` means that it does.
-    #[must_use]
-    pub fn subscription_identifiers_available(&self) -> Option<bool> {
-        self.properties
-            .flag(PropertyId::SubscriptionIdentifiersAvailable)
-    }
-
-    /// Tells whether the server has shared subscriptions. `None` means that it does.
-    #[must_use]
-    pub fn shared_subscription_available(&self) -> Option<bool> {
-        self.properties
-            .flag(PropertyId::SharedSubscriptionAvailable)
-    }
-
-    /// Returns the keep-alive time, in seconds, that the client is to use instead of its own.
-    #[must_use]
-    pub fn server_keep_alive(&self) -> Option<u16> {
-        self.properties.number_u16(PropertyId::ServerKeepAlive)
-    }
-
-    /// Returns what the client may make response topics of.
-    #[must_use]
-    pub fn response_information(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::ResponseInformation)
-    }
-
-    /// Returns another server to use.
-    #[must_use]
-    pub fn server_reference(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::ServerReference)
-    }
-
-    /// Returns the name of the extended authentication.
-    #[must_use]
-    pub fn authentication_method(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::AuthenticationMethod)
-    }
-
-    /// Returns the data of the extended authentication. Never without a method.
-    #[must_use]
-    pub fn authentication_data(&self) -> Option<&'a [u8]> {
-        self.properties.binary(PropertyId::AuthenticationData)
     }
 }
 

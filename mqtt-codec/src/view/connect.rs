@@ -6,8 +6,7 @@ use crate::error::{Error, ErrorKind, Field};
 use crate::frame::Frame;
 use crate::properties::{PassThrough, Properties, UserProperties};
 use crate::property::{PropertyId, set};
-use crate::reader::Reader;
-use crate::text;
+use crate::reader::{Reader, TextRun};
 use crate::types::{PacketType, PayloadFormat, QoS, Version};
 use crate::view::check_header;
 use crate::view::publish::payload_format;
@@ -117,17 +116,18 @@ pub(super) fn read_connect<'a>(
         Version::V31 | Version::V311 => Properties::default(),
     };
     // The fields of the payload come in this order [MQTT-3.1.3-1].
-    let client_id = read_client_id(&mut reader, version, flags, options)?;
+    let run = reader.text_run();
+    let client_id = read_client_id(&mut reader, &run, version, flags, options)?;
     let will = match flags & FLAG_WILL {
         0 => None,
-        _ => Some(read_will(&mut reader, version, flags)?),
+        _ => Some(read_will(&mut reader, &run, version, flags)?),
     };
     // MQTT 3.1 keeps peace with its forerunner: a flag may be set and the field missing.
     let may_miss = version == Version::V31;
     let is_there =
         |flag: u8, reader: &Reader<'_>| flags & flag != 0 && !(may_miss && reader.is_empty());
     let username = match is_there(FLAG_USER_NAME, &reader) {
-        true => Some(reader.string_bytes(Field::UserName)?),
+        true => Some(reader.string_of(&run, Field::UserName)?),
         false => None,
     };
     let password = match is_there(FLAG_PASSWORD, &reader) {
@@ -152,14 +152,17 @@ pub(super) fn read_connect<'a>(
 #[inline]
 fn read_version(reader: &mut Reader<'_>, options: &DecodeOptions) -> Result<Version, Error> {
     let at = reader.offset();
-    let name = reader.binary(Field::ProtocolName)?;
-    if name != b"MQTT" && name != b"MQIsdp" {
+    let is_v31 = if reader.skip(*b"\x00\x04MQTT") {
+        false
+    } else if reader.binary(Field::ProtocolName)? == b"MQIsdp" {
+        true
+    } else {
         return Err(reader.error_at(ErrorKind::UnknownProtocolName, Field::ProtocolName, at));
-    }
+    };
     let at = reader.offset();
     let level = reader.u8(Field::ProtocolLevel)?;
     let version = Version::from_level(level)
-        .filter(|version| version.protocol_name().as_bytes() == name)
+        .filter(|&version| (version == Version::V31) == is_v31)
         .filter(|&version| options.accepts(version));
     version.ok_or_else(|| {
         // Tells a caller how to phrase the answer: as the nearest version that there is.
@@ -210,20 +213,20 @@ const fn will_qos(flags: u8) -> u8 {
 #[inline]
 fn read_client_id<'a>(
     reader: &mut Reader<'a>,
+    run: &TextRun<'a>,
     version: Version,
     flags: u8,
     options: &DecodeOptions,
-) -> Result<&'a [u8], Error> {
+) -> Result<&'a str, Error> {
     let at = reader.offset();
-    let id = reader.string_bytes(Field::ClientId)?;
+    let id = reader.string_of(run, Field::ClientId)?;
     let valid = match version {
         Version::V5 => true,
         // [MQTT-3.1.3-7, MQTT-3.1.3-8]
         Version::V311 => !id.is_empty() || flags & FLAG_CLEAN_START != 0,
         Version::V31 => {
-            // Characters are counted by their first bytes.
-            let short = || id.iter().filter(|&&byte| byte & 0xC0 != 0x80).count();
-            !id.is_empty() && (options.v31_long_client_id || short() <= V31_CLIENT_ID_CHARS_MAX)
+            let short = || id.chars().count() <= V31_CLIENT_ID_CHARS_MAX;
+            !id.is_empty() && (options.v31_long_client_id || short())
         }
     };
     if valid {
@@ -236,15 +239,16 @@ fn read_client_id<'a>(
 #[inline]
 fn read_will<'a>(
     reader: &mut Reader<'a>,
+    run: &TextRun<'a>,
     version: Version,
     flags: u8,
-) -> Result<RawWill<'a>, Error> {
+) -> Result<Will<'a>, Error> {
     let properties = match version {
         Version::V5 => Properties::read(reader, set::WILL, PropertyId::UserProperty.bit())?,
         Version::V31 | Version::V311 => Properties::default(),
     };
     let at = reader.offset();
-    let topic = reader.string_bytes(Field::WillTopic)?;
+    let topic = reader.string_of(run, Field::WillTopic)?;
     if topic.is_empty() {
         return Err(reader.error_at(ErrorKind::TopicEmpty, Field::WillTopic, at));
     }
@@ -253,12 +257,12 @@ fn read_will<'a>(
         return Err(reader.error(ErrorKind::WillQosInvalid, Field::ConnectFlags));
     };
     let retain = flags & FLAG_WILL_RETAIN != 0;
-    Ok(RawWill {
+    Ok(Will {
         topic,
         payload,
         qos,
         retain,
-        properties,
+        properties: WillProperties { properties },
     })
 }
 
@@ -278,24 +282,13 @@ pub(super) fn check_auth(
     Ok(())
 }
 
-/// A will whose topic is still bytes.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct RawWill<'a> {
-    topic: &'a [u8],
-    payload: &'a [u8],
-    properties: Properties<'a>,
-    qos: QoS,
-    retain: bool,
-}
-
 /// A CONNECT packet.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Connect<'a> {
-    /// Strings are validated as bytes, and become `str` when asked for.
-    client_id: &'a [u8],
-    username: Option<&'a [u8]>,
+    client_id: &'a str,
+    username: Option<&'a str>,
     password: Option<&'a [u8]>,
-    will: Option<RawWill<'a>>,
+    will: Option<Will<'a>>,
     properties: Properties<'a>,
     keep_alive: u16,
     version: Version,
@@ -314,8 +307,8 @@ impl<'a> Connect<'a> {
     /// Empty if the server is to choose one, which implies a clean session in MQTT 3.1.1 and
     /// never happens in MQTT 3.1.
     #[must_use]
-    pub fn client_id(&self) -> &'a str {
-        text::checked_before(self.client_id)
+    pub const fn client_id(&self) -> &'a str {
+        self.client_id
     }
 
     /// Tells whether the session begins anew (called clean session before MQTT 5.0).
@@ -332,8 +325,8 @@ impl<'a> Connect<'a> {
 
     /// Returns the user name, possibly empty.
     #[must_use]
-    pub fn username(&self) -> Option<&'a str> {
-        self.username.map(text::checked_before)
+    pub const fn username(&self) -> Option<&'a str> {
+        self.username
     }
 
     /// Returns the password: any bytes, in every version.
@@ -346,16 +339,8 @@ impl<'a> Connect<'a> {
 
     /// Returns the will.
     #[must_use]
-    pub fn will(&self) -> Option<Will<'a>> {
-        self.will.map(|will| Will {
-            topic: text::checked_before(will.topic),
-            payload: will.payload,
-            qos: will.qos,
-            retain: will.retain,
-            properties: WillProperties {
-                properties: will.properties,
-            },
-        })
+    pub const fn will(&self) -> Option<Will<'a>> {
+        self.will
     }
 
     /// Returns the properties. Before MQTT 5.0 there are none.
@@ -420,28 +405,18 @@ impl<'a> WillProperties<'a> {
         payload_format(&self.properties)
     }
 
-    /// Returns the seconds that the message lives once it is published.
-    #[must_use]
-    pub fn message_expiry_interval(&self) -> Option<u32> {
-        self.properties.number(PropertyId::MessageExpiryInterval)
-    }
+    property_getters! {
+        /// Returns the seconds that the message lives once it is published.
+        message_expiry_interval: number MessageExpiryInterval;
 
-    /// Returns what the payload is, in words of the application.
-    #[must_use]
-    pub fn content_type(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::ContentType)
-    }
+        /// Returns what the payload is, in words of the application.
+        content_type: text ContentType;
 
-    /// Returns where to answer: not empty and without `+` and `#`.
-    #[must_use]
-    pub fn response_topic(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::ResponseTopic)
-    }
+        /// Returns where to answer: not empty and without `+` and `#`.
+        response_topic: text ResponseTopic;
 
-    /// Returns what an answer is to repeat.
-    #[must_use]
-    pub fn correlation_data(&self) -> Option<&'a [u8]> {
-        self.properties.binary(PropertyId::CorrelationData)
+        /// Returns what an answer is to repeat.
+        correlation_data: binary CorrelationData;
     }
 
     /// Returns the user properties, in their order [MQTT-3.1.3-10].
@@ -478,32 +453,28 @@ pub struct ConnectProperties<'a> {
 }
 
 impl<'a> ConnectProperties<'a> {
-    /// Returns the seconds that the session is to outlive the connection.
-    ///
-    /// `None` means 0; 0xFFFF_FFFF means for ever.
-    #[must_use]
-    pub fn session_expiry_interval(&self) -> Option<u32> {
-        self.properties.number(PropertyId::SessionExpiryInterval)
-    }
+    property_getters! {
+        /// Returns the seconds that the session is to outlive the connection.
+        ///
+        /// `None` means 0; 0xFFFF_FFFF means for ever.
+        session_expiry_interval: number SessionExpiryInterval;
 
-    /// Returns how many QoS 1 and 2 messages the server may have in flight, at least 1.
-    ///
-    /// `None` means 65,535.
-    #[must_use]
-    pub fn receive_maximum(&self) -> Option<u16> {
-        self.properties.number_u16(PropertyId::ReceiveMaximum)
-    }
+        /// Returns how many QoS 1 and 2 messages the server may have in flight, at least 1.
+        ///
+        /// `None` means 65,535.
+        receive_maximum: number_u16 ReceiveMaximum;
 
-    /// Returns the bytes of the largest packet, at least 1. `None` means no limit.
-    #[must_use]
-    pub fn maximum_packet_size(&self) -> Option<u32> {
-        self.properties.number(PropertyId::MaximumPacketSize)
-    }
+        /// Returns the bytes of the largest packet, at least 1. `None` means no limit.
+        maximum_packet_size: number MaximumPacketSize;
 
-    /// Returns the highest topic alias the server may use. `None` means 0, that is none.
-    #[must_use]
-    pub fn topic_alias_maximum(&self) -> Option<u16> {
-        self.properties.number_u16(PropertyId::TopicAliasMaximum)
+        /// Returns the highest topic alias the server may use. `None` means 0, that is none.
+        topic_alias_maximum: number_u16 TopicAliasMaximum;
+
+        /// Returns the name of the extended authentication.
+        authentication_method: text AuthenticationMethod;
+
+        /// Returns the data of the extended authentication. Never without a method.
+        authentication_data: binary AuthenticationData;
     }
 
     /// Tells whether response information is welcome, by default not.
@@ -527,18 +498,6 @@ impl<'a> ConnectProperties<'a> {
     #[must_use]
     pub const fn user_properties(&self) -> UserProperties<'a> {
         self.properties.user_properties()
-    }
-
-    /// Returns the name of the extended authentication.
-    #[must_use]
-    pub fn authentication_method(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::AuthenticationMethod)
-    }
-
-    /// Returns the data of the extended authentication. Never without a method.
-    #[must_use]
-    pub fn authentication_data(&self) -> Option<&'a [u8]> {
-        self.properties.binary(PropertyId::AuthenticationData)
     }
 }
 

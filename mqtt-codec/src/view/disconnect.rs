@@ -50,19 +50,15 @@ impl<'a> Disconnect<'a> {
         self.reason
     }
 
-    /// Returns the seconds that the session is to outlive the connection. Only clients send it.
-    ///
-    /// `None` means what CONNECT said. That a session of 0 seconds cannot be prolonged so is for
-    /// the server to check.
-    #[must_use]
-    pub fn session_expiry_interval(&self) -> Option<u32> {
-        self.properties.number(PropertyId::SessionExpiryInterval)
-    }
+    property_getters! {
+        /// Returns the seconds that the session is to outlive the connection. Only clients send it.
+        ///
+        /// `None` means what CONNECT said. That a session of 0 seconds cannot be prolonged so is for
+        /// the server to check.
+        session_expiry_interval: number SessionExpiryInterval;
 
-    /// Returns another server to use. Only servers send it.
-    #[must_use]
-    pub fn server_reference(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::ServerReference)
+        /// Returns another server to use. Only servers send it.
+        server_reference: text ServerReference;
     }
 
     ack_properties!();
@@ -103,16 +99,12 @@ impl<'a> Auth<'a> {
         self.reason
     }
 
-    /// Returns the name of the authentication. `None` only for an AUTH of no bytes.
-    #[must_use]
-    pub fn authentication_method(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::AuthenticationMethod)
-    }
+    property_getters! {
+        /// Returns the name of the authentication. `None` only for an AUTH of no bytes.
+        authentication_method: text AuthenticationMethod;
 
-    /// Returns the data of this step.
-    #[must_use]
-    pub fn authentication_data(&self) -> Option<&'a [u8]> {
-        self.properties.binary(PropertyId::AuthenticationData)
+        /// Returns the data of this step.
+        authentication_data: binary AuthenticationData;
     }
 
     ack_properties!();

@@ -1,5 +1,21 @@
 //! Views: packets that borrow the bytes they came in, validated once.
 
+/// Makes the getters of properties, each of a line: its name, what its value is, and which it is.
+macro_rules! property_getters {
+    ($($(#[$doc:meta])* $name:ident: $form:ident $id:ident;)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $name(&self) -> Option<property_getters!(@value $form)> {
+            self.properties.$form($crate::property::PropertyId::$id)
+        }
+    )*};
+    (@value number) => { u32 };
+    (@value number_u16) => { u16 };
+    (@value flag) => { bool };
+    (@value text) => { &'a str };
+    (@value binary) => { &'a [u8] };
+}
+
 mod ack;
 mod connack;
 mod connect;
@@ -127,6 +143,8 @@ pub fn decode<'a>(
     decode_other(packet, frame, version, role)
 }
 
+/// Decodes anything but a PUBLISH, out of the way of those.
+#[inline(never)]
 fn decode_other<'a>(
     packet: &'a [u8],
     frame: &Frame,

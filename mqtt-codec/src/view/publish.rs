@@ -86,7 +86,11 @@ impl<'a> Publish<'a> {
             QoS::AtLeastOnce | QoS::ExactlyOnce => Some(reader.packet_id()?),
         };
         let properties = match version {
-            Version::V5 => read_properties(&mut reader, role)?,
+            Version::V5 => {
+                let properties;
+                (properties, reader) = read_properties(reader, role)?;
+                properties
+            }
             Version::V31 | Version::V311 => Properties::default(),
         };
         if topic.is_empty() && !properties.has(PropertyId::TopicAlias) {
@@ -261,16 +265,21 @@ fn gather<'s>(spans: PassThrough<'_>, scratch: &'s mut [u8]) -> Option<&'s [u8]>
 }
 
 /// Reads the properties of a PUBLISH, apart from the fast path without any.
-fn read_properties<'a>(reader: &mut Reader<'a>, role: Role) -> Result<Properties<'a>, Error> {
+///
+/// The reader comes and goes by value, so that the fast path keeps it in registers.
+fn read_properties(
+    mut reader: Reader<'_>,
+    role: Role,
+) -> Result<(Properties<'_>, Reader<'_>), Error> {
     let at = reader.offset();
     let repeatable = PropertyId::UserProperty.bit() | PropertyId::SubscriptionIdentifier.bit();
-    let properties = Properties::read(reader, set::PUBLISH, repeatable)?;
+    let properties = Properties::read(&mut reader, set::PUBLISH, repeatable)?;
     if role == Role::Server && properties.has(PropertyId::SubscriptionIdentifier) {
         // [MQTT-3.3.4-6]
         let field = Field::Property(PropertyId::SubscriptionIdentifier);
         return Err(reader.error_at(ErrorKind::SubscriptionIdFromClient, field, at));
     }
-    Ok(properties)
+    Ok((properties, reader))
 }
 
 impl fmt::Debug for Publish<'_> {
@@ -315,10 +324,18 @@ impl<'a> PublishProperties<'a> {
         payload_format(&self.properties)
     }
 
-    /// Returns the seconds that the message lives.
-    #[must_use]
-    pub fn message_expiry_interval(&self) -> Option<u32> {
-        self.properties.number(PropertyId::MessageExpiryInterval)
+    property_getters! {
+        /// Returns the seconds that the message lives.
+        message_expiry_interval: number MessageExpiryInterval;
+
+        /// Returns where to answer: not empty and without `+` and `#`.
+        response_topic: text ResponseTopic;
+
+        /// Returns what an answer is to repeat.
+        correlation_data: binary CorrelationData;
+
+        /// Returns what the payload is, in words of the application.
+        content_type: text ContentType;
     }
 
     /// Returns the number that stands for the topic. It may be above the receiver's maximum.
@@ -327,18 +344,6 @@ impl<'a> PublishProperties<'a> {
         self.properties
             .number_u16(PropertyId::TopicAlias)
             .and_then(NonZeroU16::new)
-    }
-
-    /// Returns where to answer: not empty and without `+` and `#`.
-    #[must_use]
-    pub fn response_topic(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::ResponseTopic)
-    }
-
-    /// Returns what an answer is to repeat.
-    #[must_use]
-    pub fn correlation_data(&self) -> Option<&'a [u8]> {
-        self.properties.binary(PropertyId::CorrelationData)
     }
 
     /// Returns the identifiers of the subscriptions that this message matched.
@@ -353,12 +358,6 @@ impl<'a> PublishProperties<'a> {
     #[must_use]
     pub const fn user_properties(&self) -> UserProperties<'a> {
         self.properties.user_properties()
-    }
-
-    /// Returns what the payload is, in words of the application.
-    #[must_use]
-    pub fn content_type(&self) -> Option<&'a str> {
-        self.properties.text(PropertyId::ContentType)
     }
 
     /// Tells whether there is no property at all.

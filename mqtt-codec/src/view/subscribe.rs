@@ -4,7 +4,7 @@ use core::iter::FusedIterator;
 
 use crate::error::{Error, ErrorKind, Field};
 use crate::properties::{Properties, UserProperties};
-use crate::property::{PropertyId, set};
+use crate::property::set;
 use crate::reader::Reader;
 use crate::text;
 use crate::types::{PacketId, QoS, RetainHandling, Version};
@@ -56,10 +56,9 @@ impl<'a> Subscribe<'a> {
         self.filters
     }
 
-    /// Returns the identifier of these subscriptions, 1 to 268,435,455. `None` before MQTT 5.0.
-    #[must_use]
-    pub fn subscription_identifier(&self) -> Option<u32> {
-        self.properties.number(PropertyId::SubscriptionIdentifier)
+    property_getters! {
+        /// Returns the identifier of these subscriptions, 1 to 268,435,455. `None` before MQTT 5.0.
+        subscription_identifier: number SubscriptionIdentifier;
     }
 
     /// Returns the user properties, in their order. None before MQTT 5.0.
