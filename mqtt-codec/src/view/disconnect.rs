@@ -53,8 +53,8 @@ impl<'a> Disconnect<'a> {
     property_getters! {
         /// Returns the seconds that the session is to outlive the connection. Only clients send it.
         ///
-        /// `None` means what CONNECT said. That a session of 0 seconds cannot be prolonged so is for
-        /// the server to check.
+        /// `None` means what CONNECT said. That a session of 0 seconds cannot be prolonged so is
+        /// for the server to check.
         session_expiry_interval: number SessionExpiryInterval;
 
         /// Returns another server to use. Only servers send it.
