@@ -17,6 +17,7 @@ use timerwheel::driver::TimerFd;
 
 use crate::builder::Builder;
 use crate::config::{Budgets, Config};
+use crate::control::{Control, ControlServer};
 use crate::data_dir::DataDir;
 use crate::error::{RunError, StartError};
 use crate::front::{FrontParts, FrontServer};
@@ -44,7 +45,10 @@ pub struct Broker;
 /// A broker that runs. Dropping it without [`shutdown`](Self::shutdown) leaves its threads running
 /// until the process ends.
 pub struct Running {
+    // Before the directory's lock: the socket in it is removed while the lock is held.
+    control_server: Option<ControlServer>,
     _data_dir: Option<DataDir>,
+    control: Control,
     addresses: Vec<SocketAddr>,
     connections_max: u64,
     stopper: Stopper,
@@ -116,11 +120,20 @@ impl Broker {
             .map(DataDir::open)
             .transpose()?;
         let front_count = config.broker.front_count();
-        let (listeners, addresses) = bind(&config, front_count)?;
+        let Bound {
+            sets: listeners,
+            addresses,
+            configured,
+        } = bind(&config, front_count)?;
         let shard_count = u16::try_from(config.broker.shard_count()).unwrap_or(1);
         let connections_max = config.limits.connections;
-        let budgets = config.budgets;
-        let shared = Arc::new(Shared::new(config.limits, shard_count).with_hooks(hooks));
+        let budgets = config.budgets.clone();
+        let shared = Shared::new(config.limits.clone(), shard_count)
+            .with_hooks(hooks)
+            .with_memory(resident_bytes)
+            .with_listeners(&config.listeners);
+        shared.sys.set_interval_s(config.broker.sys_interval_s);
+        let shared = Arc::new(shared);
 
         // Everything that can fail is made before the first thread runs.
         let mut shards = Vec::new();
@@ -139,17 +152,28 @@ impl Broker {
             let parts = FrontParts {
                 shared: Arc::clone(&shared),
                 listeners,
+                configured: configured.clone(),
                 receiver,
                 shards: shards.clone(),
                 accepts_per_turn: budgets.accepts_per_turn as usize,
                 connections_max,
+                fronts: front_count as u64,
                 pre_connect_bytes_max: shared.limits.pre_connect_bytes_total / front_count as u64,
             };
             front_parts.push((backend, parts));
         }
 
+        let control = Control::new(
+            shards.clone(),
+            fronts.clone(),
+            addresses.clone(),
+            Arc::clone(&shared),
+            config,
+        );
         let mut running = Running {
+            control_server: None,
             _data_dir: data_dir,
+            control,
             addresses,
             connections_max,
             stopper: stopper.clone(),
@@ -179,6 +203,13 @@ impl Broker {
             match thread {
                 Ok(thread) => running.front_threads.push(thread),
                 Err(error) => return Err(running.abort(error)),
+            }
+        }
+        if let Some(data_dir) = &running._data_dir {
+            // Without its socket the broker serves all the same.
+            match ControlServer::start(data_dir.path(), running.control.clone()) {
+                Ok(server) => running.control_server = Some(server),
+                Err(error) => tracing::warn!(event = "control.failed", "{error}"),
             }
         }
         Ok(running)
@@ -220,6 +251,12 @@ impl Running {
         self.shared.hooks.counters()
     }
 
+    /// A handle for questions and changes, such as the list of clients or a reload.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        self.control.clone()
+    }
+
     /// A handle that stops this broker.
     #[must_use]
     pub fn stopper(&self) -> Stopper {
@@ -252,6 +289,7 @@ impl Running {
     /// [`RunError::Panicked`] where a thread had ended by a panic.
     pub fn shutdown(mut self) -> Result<(), RunError> {
         self.stopper.stop();
+        drop(self.control_server.take());
         for front in &self.fronts {
             front.push_unbounded(ToFront::Stop);
         }
@@ -352,6 +390,15 @@ fn reactor_options(budgets: &Budgets) -> ReactorOptions {
     }
 }
 
+/// Memory of this process that is in the machine; 0 where the system does not say.
+fn resident_bytes() -> u64 {
+    // The second number counts pages (proc_pid_statm(5)).
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1);
+    let pages: u64 = pages.and_then(|text| text.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
+
 /// What a shard is made of before its thread runs.
 struct ShardParts {
     backend: Epoll,
@@ -421,18 +468,26 @@ fn run_front(
     reactor.run(&mut server, |server| server.is_done())
 }
 
-/// One set of listeners a front, and the addresses with their real ports.
-fn bind(
-    config: &Config,
-    fronts: usize,
-) -> Result<(Vec<Vec<Listener>>, Vec<SocketAddr>), StartError> {
+/// What is listened on.
+struct Bound {
+    /// One set of listeners a front.
+    sets: Vec<Vec<Listener>>,
+    /// Their addresses with real ports.
+    addresses: Vec<SocketAddr>,
+    /// Which of the configured listeners each is: optional ones may be absent.
+    configured: Vec<usize>,
+}
+
+fn bind(config: &Config, fronts: usize) -> Result<Bound, StartError> {
     let mut sets: Vec<Vec<Listener>> = (0..fronts).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
-    for wanted in &config.listeners {
+    let mut configured = Vec::new();
+    for (at, wanted) in config.listeners.iter().enumerate() {
         let addr = wanted.address;
         match bind_one(addr, fronts) {
             Ok((listeners, real)) => {
                 addresses.push(real);
+                configured.push(at);
                 for (set, listener) in sets.iter_mut().zip(listeners) {
                     set.push(listener);
                 }
@@ -443,7 +498,11 @@ fn bind(
             Err(source) => return Err(StartError::Bind { addr, source }),
         }
     }
-    Ok((sets, addresses))
+    Ok(Bound {
+        sets,
+        addresses,
+        configured,
+    })
 }
 
 /// The machine has no such address, or no such protocol.

@@ -47,10 +47,7 @@ impl Builder {
     /// Listens on this address, port 0 for any free one. Those of the configuration are not used
     /// then; may be repeated.
     pub fn listen(mut self, address: impl Into<SocketAddr>) -> Self {
-        self.listeners.push(Listener {
-            address: address.into(),
-            optional: false,
-        });
+        self.listeners.push(Listener::new(address.into()));
         self
     }
 

@@ -9,6 +9,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Address, BrokerSettings, CommandLine, LogLevel, Sources, UnknownLogLevel};
+use crate::control::{Cursor, Format};
 
 /// The arguments of `axmq`.
 ///
@@ -27,6 +28,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Without arguments, axmq listens on port 1883 of this machine's loopback addresses.
+status, clients, reload, trace and disconnects talk to the broker that has the same --data-dir.
 Every key of the configuration file can be set in the environment as AXMQ_SECTION__KEY.
 Exit codes: 0 orderly end, 1 failure while running, 2 usage, 3 configuration.";
 
@@ -57,11 +59,111 @@ pub struct Options {
 /// What `axmq` can do besides running the broker.
 ///
 /// Not `non_exhaustive`, so that a command that the program does not carry out fails to compile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Look at the configuration without running the broker
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// A command to the broker that runs with the same data directory
+    #[command(flatten)]
+    Control(ControlCommand),
+}
+
+/// What a running broker can be asked and told, by way of the socket in its data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum ControlCommand {
+    /// Show how the running broker is
+    Status {
+        /// How to print the answer.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List, show or disconnect the clients of the running broker
+    Clients {
+        /// What to do.
+        #[command(subcommand)]
+        command: ClientsCommand,
+        /// How to print the answer.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Make the running broker read its configuration anew
+    Reload {
+        /// How to print the answer.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Print each packet of a client until interrupted
+    Trace {
+        /// The client id; it need not be connected
+        client: String,
+        /// How to print the answer.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show how the last connection of each client ended, the latest first
+    Disconnects {
+        /// Only this client id
+        client: Option<String>,
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+        /// How to print the answer.
+        #[command(flatten)]
+        output: Output,
+    },
+}
+
+/// How the answer of a running broker is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Args)]
+pub struct Output {
+    /// Print JSON, one value a line
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// What `axmq clients` can do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum ClientsCommand {
+    /// List sessions, connected or away
+    List {
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100, value_parser = at_least_one())]
+        limit: u32,
+        /// Go on where the last list ended
+        #[arg(long, value_name = "PAGE", default_value_t)]
+        from: Cursor,
+        /// All of them
+        #[arg(long, conflicts_with = "limit")]
+        all: bool,
+    },
+    /// Show one client
+    Show {
+        /// The client id
+        id: String,
+    },
+    /// End a client's connection; its session stays
+    Kick {
+        /// The client id
+        id: String,
+    },
+}
+
+impl ControlCommand {
+    /// How the answer is to be printed.
+    #[must_use]
+    pub fn format(&self) -> Format {
+        let (Self::Status { output }
+        | Self::Clients { output, .. }
+        | Self::Reload { output }
+        | Self::Trace { output, .. }
+        | Self::Disconnects { output, .. }) = self;
+        if output.json {
+            Format::Json
+        } else {
+            Format::Text
+        }
+    }
 }
 
 /// What `axmq config` can do; not `non_exhaustive` for the reason given at [`Command`].
@@ -75,6 +177,10 @@ pub enum ConfigCommand {
 
 fn shards() -> impl TypedValueParser<Value = u32> {
     clap::value_parser!(u32).range(0..=i64::from(BrokerSettings::SHARDS_MAX))
+}
+
+fn at_least_one() -> impl TypedValueParser<Value = u32> {
+    clap::value_parser!(u32).range(1..)
 }
 
 fn log_level() -> impl TypedValueParser<Value = LogLevel> {

@@ -1,6 +1,7 @@
 //! What the protocol core has to report: it makes no system call, so it writes no log line itself.
 //! The thread around it logs the events at the end of a turn.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use mqtt_codec::{ReasonCode, Version};
@@ -34,6 +35,8 @@ pub(crate) enum Cause {
         reason: ReasonCode,
         what: &'static str,
     },
+    /// An operator asked for it.
+    Kicked,
     ServerStops,
 }
 
@@ -50,6 +53,7 @@ impl Cause {
             Self::KeepAlive => ReasonCode::KeepAliveTimeout,
             Self::TakenOver(_) => ReasonCode::SessionTakenOver,
             Self::Policy { reason, .. } => *reason,
+            Self::Kicked => ReasonCode::AdministrativeAction,
             Self::ServerStops => ReasonCode::ServerShuttingDown,
         }
     }
@@ -62,6 +66,7 @@ impl Cause {
             Self::Protocol(_) | Self::Violation { .. } | Self::Topic(_) => EndedBy::Misconduct,
             Self::TakenOver(_) => EndedBy::TakeOver,
             Self::Policy { .. } => EndedBy::Policy,
+            Self::Kicked => EndedBy::Operator,
             Self::ServerStops => EndedBy::Stop,
         }
     }
@@ -129,6 +134,7 @@ impl fmt::Display for Cause {
             Self::KeepAlive => f.write_str("nothing came for 1.5 times the keep alive"),
             Self::Policy { what, .. } => f.write_str(what),
             Self::TakenOver(peer) => write!(f, "taken over by a connection from {peer}"),
+            Self::Kicked => f.write_str("an operator has ended the connection"),
             Self::ServerStops => f.write_str("the server stops"),
         }
     }
@@ -151,6 +157,18 @@ pub(crate) enum Event {
 }
 
 impl Event {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Connected { .. } => "client.connected",
+            Self::Disconnected { .. } => "client.disconnected",
+        }
+    }
+
+    fn client_id(&self) -> &str {
+        let (Self::Connected { client_id, .. } | Self::Disconnected { client_id, .. }) = self;
+        client_id
+    }
+
     fn is_routine(&self) -> bool {
         match self {
             Self::Connected { .. } => true,
@@ -182,6 +200,7 @@ impl Event {
                     event = "client.disconnected",
                     client = %client_id.escape_debug(),
                     %peer,
+                    by = cause.ended_by().name(),
                     reason = %ReasonHex(cause.reason()),
                     "{cause}"
                 );
@@ -194,37 +213,50 @@ impl Event {
                 event = "client.disconnected",
                 client = %client_id.escape_debug(),
                 %peer,
+                by = cause.ended_by().name(),
+                reason = %ReasonHex(cause.reason()),
                 "{cause}"
             ),
         }
     }
 }
 
-/// Keeps a crowd of misbehaving clients from filling the disk: so many lines a second, then one
-/// that says how many were left out.
+/// Keeps misbehaving clients from filling the disk: so many lines an event and client in a minute,
+/// and so many of all in a second; then one that says how many were left out.
 #[derive(Debug, Default)]
 pub(crate) struct LogBudget {
     second: u64,
     written: u32,
     left_out: u64,
+    minute: u64,
+    /// Lines of this minute by event and client.
+    lines: HashMap<(&'static str, Box<str>), u32>,
 }
 
-/// Lines of one shard in one second.
+/// Lines of one shard or front in one second.
 const LINES_A_SECOND: u32 = 200;
+/// Lines of one event of one client in one minute.
+const LINES_A_CLIENT: u32 = 10;
+/// Clients that are told apart in one minute; the others have only the limit of all.
+const CLIENTS_A_MINUTE: usize = 4_096;
 
 impl LogBudget {
     pub(crate) fn write(&mut self, events: impl Iterator<Item = Event>, now_ms: u64) {
         for event in events {
             // Routine lines are only there because somebody asked for all of them.
-            if event.is_routine() || self.allows(now_ms) {
+            if event.is_routine() || self.allows(now_ms, event.name(), event.client_id()) {
                 event.log();
             }
         }
     }
 
-    /// Whether one more line may be written.
-    pub(crate) fn allows(&mut self, now_ms: u64) -> bool {
+    /// Whether one more line about this event of this client, or address, may be written.
+    pub(crate) fn allows(&mut self, now_ms: u64, event: &'static str, who: &str) -> bool {
         let second = now_ms / 1_000;
+        if second / 60 != self.minute {
+            self.minute = second / 60;
+            self.lines.clear();
+        }
         if second != self.second {
             self.second = second;
             self.written = 0;
@@ -233,13 +265,26 @@ impl LogBudget {
                 self.left_out = 0;
             }
         }
-        let allows = self.written < LINES_A_SECOND;
+        let allows = self.written < LINES_A_SECOND && self.is_news(event, who);
         if allows {
             self.written += 1;
         } else {
             self.left_out += 1;
         }
         allows
+    }
+}
+
+impl LogBudget {
+    /// Whether this client has had few lines of the event in this minute.
+    fn is_news(&mut self, event: &'static str, who: &str) -> bool {
+        let key = (event, who.into());
+        if self.lines.len() >= CLIENTS_A_MINUTE && !self.lines.contains_key(&key) {
+            return true;
+        }
+        let lines = self.lines.entry(key).or_default();
+        *lines += 1;
+        *lines <= LINES_A_CLIENT
     }
 }
 
@@ -262,5 +307,34 @@ pub(crate) struct ReasonHex(pub(crate) ReasonCode);
 impl fmt::Display for ReasonHex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "0x{:02X}", self.0 as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_client_has_few_lines_of_an_event_and_all_have_a_limit() {
+        let mut log = LogBudget::default();
+        let allowed = |log: &mut LogBudget, now_ms, event, who: &str, tries: u32| {
+            (0..tries)
+                .filter(|_| log.allows(now_ms, event, who))
+                .count()
+        };
+        assert_eq!(allowed(&mut log, 0, "a", "noisy", 50), 10);
+        assert_eq!(allowed(&mut log, 0, "b", "noisy", 50), 10, "another event");
+        assert_eq!(allowed(&mut log, 0, "a", "other", 1), 1, "another client");
+        assert_eq!(log.left_out, 80);
+        assert_eq!(
+            allowed(&mut log, 59_000, "a", "noisy", 5),
+            0,
+            "the same minute"
+        );
+        assert_eq!(allowed(&mut log, 60_000, "a", "noisy", 5), 5, "the next");
+        let all: usize = (0..500)
+            .map(|n| allowed(&mut log, 61_000, "a", &n.to_string(), 1))
+            .sum();
+        assert_eq!(all, 200, "of all in one second");
     }
 }

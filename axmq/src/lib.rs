@@ -7,18 +7,22 @@ mod planted;
 
 pub mod cli;
 pub mod config;
+pub mod control;
 pub mod data_dir;
 pub mod fd_limit;
 pub mod hooks;
 pub mod logging;
+pub mod notify;
 
 mod broker;
 mod builder;
 mod counters;
+mod disconnects;
 mod error;
 mod events;
 mod front;
 mod keyed_hash;
+mod listener;
 mod message;
 mod properties;
 mod publication;
@@ -28,6 +32,7 @@ mod session;
 mod shard;
 #[cfg(test)]
 mod sim;
+mod sys_topics;
 
 pub use broker::{Broker, Running, Stopper};
 pub use builder::Builder;

@@ -4,15 +4,20 @@
 
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use axmq::cli::{Cli, Command, ConfigCommand, Started};
-use axmq::config::{self, Loaded, Origin};
-use axmq::{Broker, Running, Stopper, fd_limit, logging};
+use axmq::cli::{Cli, Command, ConfigCommand, ControlCommand, Started};
+use axmq::config::{self, Config, Loaded, Origin, Sources};
+use axmq::control::{CommandError, Control, Reload, run_command};
+use axmq::logging::{self, LogHandle};
+use axmq::notify::{self, Manager};
+use axmq::{Broker, Running, Stopper, fd_limit};
 
 /// The broker failed, at its start or later. Usage errors have code 2, which clap gives them.
 const FAILURE: u8 = 1;
@@ -21,7 +26,8 @@ const CONFIGURATION: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let loaded = match config::load(&cli.options.sources(std::env::vars_os())) {
+    let sources = cli.options.sources(std::env::vars_os());
+    let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
         Err(error) => {
             complain(&format!("axmq: the configuration is refused\n{error}\n"));
@@ -34,7 +40,8 @@ fn main() -> ExitCode {
             None => "the configuration is accepted; no file was given\n".to_owned(),
         }),
         Some(Command::Config(ConfigCommand::Show)) => say(&loaded.to_string()),
-        None => match serve(loaded) {
+        Some(Command::Control(command)) => control(&command, &loaded.config),
+        None => match serve(loaded, sources) {
             Ok(()) => ExitCode::SUCCESS,
             Err(message) => {
                 complain(&format!("axmq: {message}\n"));
@@ -44,23 +51,45 @@ fn main() -> ExitCode {
     }
 }
 
+/// Carries out a command with a running broker.
+fn control(command: &ControlCommand, config: &Config) -> ExitCode {
+    let data_dir = config.broker.data_dir.clone().unwrap_or_default();
+    match run_command(command, &data_dir, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has gone away is no failure.
+        Err(CommandError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            complain(&format!("axmq: {error}\n"));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
 /// Runs the broker until a signal ends it; the error is a line for the user.
-fn serve(mut loaded: Loaded) -> Result<(), String> {
-    logging::init(loaded.config.log.level).map_err(|error| error.to_string())?;
+fn serve(mut loaded: Loaded, sources: Sources) -> Result<(), String> {
+    let log = logging::init(&loaded.config.log).map_err(|error| error.to_string())?;
     limit_connections(&mut loaded)?;
     let config = loaded.config;
     let data_dir = config.broker.data_dir.clone();
     let fronts = config.broker.front_count();
+    let manager = Manager::new(std::env::var_os("NOTIFY_SOCKET"))
+        .map_err(|error| format!("cannot use $NOTIFY_SOCKET: {error}"))?
+        .map(Arc::new);
 
     // From here on a signal is kept for the thread that is started below.
     let signals = Signals::new([SIGINT, SIGTERM, SIGHUP])
         .map_err(|error| format!("cannot handle signals: {error}"))?;
     let running = Broker::start(config).map_err(|error| error.to_string())?;
-    let stopper = running.stopper();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || follow_signals(signals, &stopper))
-        .map_err(|error| format!("cannot start a thread: {error}"))?;
+    let control = running.control();
+    control.set_source(Box::new(Source { sources, log }));
+    let follower = Follower {
+        stopper: running.stopper(),
+        control: control.clone(),
+        manager: manager.clone(),
+    };
+    thread("signals", move || follower.follow(signals))?;
 
     let started = Started {
         listeners: running.listeners(),
@@ -73,7 +102,65 @@ fn serve(mut loaded: Loaded) -> Result<(), String> {
     if let Err(error) = write_out(&started.to_string()) {
         warn!(%error, "cannot write to standard output");
     }
+    if let Some(manager) = manager {
+        tell(manager.ready());
+        let interval = notify::watchdog(
+            std::env::var_os("WATCHDOG_USEC"),
+            std::env::var_os("WATCHDOG_PID"),
+        );
+        if let Some(interval) = interval {
+            thread("watchdog", move || watch(&manager, &control, interval))?;
+        }
+    }
     finish(running)
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), String> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(run)
+        .map(drop)
+        .map_err(|error| format!("cannot start a thread: {error}"))
+}
+
+/// A service manager that does not listen changes nothing for the clients.
+fn tell(result: io::Result<()>) {
+    if let Err(error) = result {
+        warn!(%error, "cannot tell the service manager");
+    }
+}
+
+/// Tells the service manager that all shards are alive, twice in the interval that it wants, for as
+/// long as it is so.
+fn watch(manager: &Manager, control: &Control, interval: Duration) {
+    loop {
+        let begin = Instant::now();
+        if control.is_alive(interval / 2) {
+            tell(manager.alive());
+        } else {
+            error!("a shard does not answer; the service manager will end this process");
+        }
+        // Nobody unparks this thread: it is a pause.
+        std::thread::park_timeout((interval / 2).saturating_sub(begin.elapsed()));
+    }
+}
+
+/// Where this program's configuration comes from, and what follows a change of it.
+struct Source {
+    sources: Sources,
+    log: LogHandle,
+}
+
+impl Reload for Source {
+    fn load(&mut self) -> Result<Config, String> {
+        let mut loaded = config::load(&self.sources).map_err(|error| error.to_string())?;
+        limit_connections(&mut loaded)?;
+        Ok(loaded.config)
+    }
+
+    fn applied(&mut self, config: &Config) {
+        self.log.set_level(config.log.level);
+    }
 }
 
 /// Waits for the end, and ends in good order also after a failure.
@@ -118,41 +205,58 @@ fn limit_connections(loaded: &mut Loaded) -> Result<(), String> {
 enum Reaction {
     Stop,
     ExitNow,
-    RefuseReload,
+    Reload,
 }
 
 fn react(signal: i32, stopping: bool) -> Reaction {
     match (signal, stopping) {
-        (SIGHUP, _) => Reaction::RefuseReload,
+        (SIGHUP, _) => Reaction::Reload,
         (_, false) => Reaction::Stop,
         (_, true) => Reaction::ExitNow,
     }
 }
 
 /// Handles signals as long as the process lives.
-fn follow_signals(mut signals: Signals, stopper: &Stopper) {
-    let mut stopping = false;
-    for signal in signals.forever() {
-        let name = signal_hook::low_level::signal_name(signal).unwrap_or("unknown");
-        match react(signal, stopping) {
-            Reaction::RefuseReload => {
-                warn!(
-                    signal = name,
-                    "the configuration is not reloaded; restart to apply changes"
-                );
+struct Follower {
+    stopper: Stopper,
+    control: Control,
+    manager: Option<Arc<Manager>>,
+}
+
+impl Follower {
+    fn follow(self, mut signals: Signals) {
+        let mut stopping = false;
+        for signal in signals.forever() {
+            let name = signal_hook::low_level::signal_name(signal).unwrap_or("unknown");
+            match react(signal, stopping) {
+                Reaction::Reload => self.reload(name),
+                Reaction::Stop => {
+                    info!(
+                        signal = name,
+                        "stopping; a second signal ends the process at once"
+                    );
+                    stopping = true;
+                    if let Some(manager) = &self.manager {
+                        tell(manager.stopping());
+                    }
+                    self.stopper.stop();
+                }
+                Reaction::ExitNow => {
+                    complain("axmq: second signal, exiting at once\n");
+                    std::process::exit(FAILURE.into());
+                }
             }
-            Reaction::Stop => {
-                info!(
-                    signal = name,
-                    "stopping; a second signal ends the process at once"
-                );
-                stopping = true;
-                stopper.stop();
-            }
-            Reaction::ExitNow => {
-                complain("axmq: second signal, exiting at once\n");
-                std::process::exit(FAILURE.into());
-            }
+        }
+    }
+
+    fn reload(&self, signal: &str) {
+        if let Some(manager) = &self.manager {
+            tell(manager.reloading());
+        }
+        // What came of it stands in the log.
+        let _ = self.control.reload_and_log(signal);
+        if let Some(manager) = &self.manager {
+            tell(manager.ready());
         }
     }
 }
@@ -189,7 +293,7 @@ mod tests {
             assert_eq!(react(signal, false), Reaction::Stop);
             assert_eq!(react(signal, true), Reaction::ExitNow);
         }
-        assert_eq!(react(SIGHUP, false), Reaction::RefuseReload);
-        assert_eq!(react(SIGHUP, true), Reaction::RefuseReload);
+        assert_eq!(react(SIGHUP, false), Reaction::Reload);
+        assert_eq!(react(SIGHUP, true), Reaction::Reload);
     }
 }

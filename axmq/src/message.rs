@@ -1,14 +1,20 @@
 //! What the threads say to each other. Nothing else is shared between them but the interest map,
 //! the route stamps and the retained store.
 
+use std::fmt;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use mqtt_codec::Version;
 use pollio::PeerAddr;
 use slabmem::Key;
 
+use crate::config::ListenerRules;
+use crate::control::{ClientDetail, ClientsPage, DisconnectLine, TraceLine};
 use crate::hooks::{Author, Grant};
+use crate::listener::Seat;
 use crate::publication::Publication;
+use crate::shard::Shared;
 
 /// A will as it was given in CONNECT.
 #[derive(Debug)]
@@ -42,6 +48,8 @@ pub(crate) struct ConnectInfo {
     pub(crate) will: Option<Box<Will>>,
     /// What authentication came to.
     pub(crate) grant: Option<Arc<Grant>>,
+    /// What its listener lets it do, where that is not everything.
+    pub(crate) rules: Option<Arc<ListenerRules>>,
 }
 
 /// A connection on its way from a front to its shard (DECISIONS 1).
@@ -50,6 +58,8 @@ pub(crate) struct Handover<S> {
     pub(crate) stream: S,
     pub(crate) peer: PeerAddr,
     pub(crate) connect: ConnectInfo,
+    /// Its place among the connections of its listener, where those are counted.
+    pub(crate) seat: Option<Seat>,
     /// What the front read past CONNECT.
     pub(crate) surplus: Vec<u8>,
 }
@@ -89,12 +99,78 @@ pub(crate) struct Reply {
     pub(crate) spare: Vec<Forwarded>,
 }
 
+/// What an operator asks a shard.
+#[derive(Debug)]
+pub(crate) enum Query {
+    /// Whether it still takes its mail.
+    Ping,
+    /// The sessions from this slot on.
+    Clients {
+        from: u32,
+        most: u32,
+    },
+    Client {
+        id: Box<str>,
+    },
+    /// End a client's connection. The answer is whether it had one.
+    Kick {
+        id: Box<str>,
+    },
+    Disconnects {
+        client: Option<Box<str>>,
+        most: u32,
+    },
+}
+
+/// The answer to a [`Query`].
+#[derive(Debug)]
+pub(crate) enum Answer {
+    Done(bool),
+    Clients(ClientsPage),
+    Client(Option<Box<ClientDetail>>),
+    Disconnects(Vec<DisconnectLine>),
+}
+
+/// A question and who wants the answer.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) query: Query,
+    pub(crate) answer_to: AnswerTo,
+}
+
+/// Carries an answer to the one who asked, from the shard's thread: it must not block.
+pub(crate) struct AnswerTo(pub(crate) Box<dyn FnOnce(Answer) + Send>);
+
+impl fmt::Debug for AnswerTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerTo")
+    }
+}
+
+/// Where the packets of a traced client are written down.
+#[derive(Debug)]
+pub(crate) struct TraceSink {
+    pub(crate) id: u64,
+    pub(crate) client_id: Box<str>,
+    /// Bounded: what a slow reader leaves no room for is lost, and counted.
+    pub(crate) lines: SyncSender<TraceLine>,
+    pub(crate) lost: u64,
+}
+
 /// What a shard's mailbox takes.
 #[derive(Debug)]
 pub(crate) enum ToShard<S> {
     Handover(Box<Handover<S>>),
     Batch(Batch),
     Reply(Reply),
+    /// An operator asks.
+    Ask(Ask),
+    /// Write down each packet of a client.
+    Trace(Box<TraceSink>),
+    /// Nobody watches any more.
+    Untrace(u64),
+    /// Go on under other limits.
+    Reload(Arc<Shared>),
     /// Publish the wills that an orderly stop publishes, and say so.
     PublishWills(std::sync::mpsc::Sender<()>),
     /// Say good-bye to every client, flush, and end.
@@ -106,5 +182,7 @@ pub(crate) enum ToShard<S> {
 /// What a front's mailbox takes.
 #[derive(Debug)]
 pub(crate) enum ToFront {
+    /// Go on under other limits.
+    Reload(Arc<Shared>),
     Stop,
 }

@@ -186,6 +186,21 @@ impl<'a> View<'a> {
         std::str::from_utf8(span.unwrap_or_default()).unwrap_or_default()
     }
 
+    /// The same under a topic without its first bytes, which has to be a whole text.
+    pub(crate) fn without_prefix(&self, bytes: usize) -> Self {
+        let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
+        let bytes = bytes.min(self.layout.topic_len);
+        Self {
+            layout: Layout {
+                topic_at: self.layout.topic_at + u32::from(bytes),
+                topic_len: self.layout.topic_len - bytes,
+                image: None,
+                ..self.layout
+            },
+            ..*self
+        }
+    }
+
     /// The properties that subscribers get unchanged, without a length before them.
     pub(crate) fn properties(&self) -> &'a [u8] {
         let start = self.layout.properties_at as usize;

@@ -21,8 +21,8 @@ pub(crate) struct Retained {
     stripes: Box<[Mutex<TopicStore<Publication>>]>,
     messages: AtomicU64,
     bytes: AtomicU64,
-    messages_max: u64,
-    bytes_max: u64,
+    messages_max: AtomicU64,
+    bytes_max: AtomicU64,
 }
 
 /// How far a replay has come.
@@ -58,9 +58,15 @@ impl Retained {
             stripes,
             messages: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            messages_max,
-            bytes_max,
+            messages_max: AtomicU64::new(messages_max),
+            bytes_max: AtomicU64::new(bytes_max),
         }
+    }
+
+    /// Other limits, for what is stored from now on.
+    pub(crate) fn set_limits(&self, messages_max: u64, bytes_max: u64) {
+        self.messages_max.store(messages_max, Ordering::Relaxed);
+        self.bytes_max.store(bytes_max, Ordering::Relaxed);
     }
 
     fn stripe_of(topic_hash: u64) -> usize {
@@ -108,7 +114,9 @@ impl Retained {
         let old = store.get(topic).map(|old| cost(topic.as_str(), old));
         let messages = self.messages.load(Ordering::Relaxed) + u64::from(old.is_none());
         let bytes = self.bytes.load(Ordering::Relaxed) + new - old.unwrap_or(0).min(new);
-        if messages > self.messages_max || bytes > self.bytes_max {
+        if messages > self.messages_max.load(Ordering::Relaxed)
+            || bytes > self.bytes_max.load(Ordering::Relaxed)
+        {
             // The old one would be stale: a late subscriber had better get none (and the drop is
             // counted) than yesterday's value as today's.
             if !planted!(RetainedStale)
@@ -194,5 +202,10 @@ impl Retained {
 
     pub(crate) fn len(&self) -> u64 {
         self.messages.load(Ordering::Relaxed)
+    }
+
+    /// Bytes they are charged with, topics included.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
     }
 }

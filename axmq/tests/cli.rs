@@ -86,17 +86,27 @@ fn log_lines_have_the_time_a_level_and_fields() {
 }
 
 #[test]
-fn a_hangup_is_answered_in_the_log_and_changes_nothing() {
-    let home = TempDir::new();
-    let mut process = Process::start(program(&home).args(["--listen", "127.0.0.1:0"]));
-    let address = process.listening();
-    // The text is complete when signals are followed.
-    process.out.wait_for("to stop: ");
-    process.signal(Signal::HUP);
-    assert!(process.err.wait_for("not reloaded").contains("WARN"));
-    TcpStream::connect(address).expect("it still listens");
-    process.signal(Signal::TERM);
-    assert_eq!(process.end().2.code(), Some(0));
+fn the_log_is_text_logfmt_or_json() {
+    for (format, expected) in [
+        ("text", "signal=\"SIGTERM\""),
+        ("logfmt", "level=info message=\"stopping; a second signal"),
+        (
+            "json",
+            "\"level\":\"info\",\"message\":\"stopping; a second signal",
+        ),
+    ] {
+        let home = TempDir::new();
+        let mut command = program(&home);
+        command.env("AXMQ_LOG__FORMAT", format);
+        let mut process = Process::start(command.args(["--listen", "127.0.0.1:0"]));
+        process.out.wait_for("to stop: ");
+        process.signal(Signal::TERM);
+        assert!(
+            process.err.wait_for("stopping").contains(expected),
+            "{format}"
+        );
+        assert_eq!(process.end().2.code(), Some(0));
+    }
 }
 
 #[test]

@@ -714,3 +714,46 @@ proptest! {
         prop_assert!(config::load(&sources).is_err(), "there is no place for data");
     }
 }
+
+#[test]
+fn listeners_have_rules_and_the_document_has_each_of_them() {
+    let file = "[[listener]]\naddress = \"127.0.0.1:1\"\nmaximum_qos = 1\nretain = false\n\
+                mount_point = \"a/\"\n[[listener]]\naddress = \"127.0.0.1:2\"\n";
+    let loaded = load_file(file).expect("good rules");
+    let rules: Vec<_> = loaded.config.listeners.iter().map(|l| &l.rules).collect();
+    assert_eq!((rules[0].maximum_qos, rules[0].retain), (1, false));
+    assert_eq!(rules[0].mount_point, "a/");
+    assert_eq!(*rules[1], axmq::config::ListenerRules::default());
+    let shown = loaded.to_string();
+    assert!(shown.contains("maximum_qos = 1\n"), "{shown}");
+
+    let document = include_str!("../../docs/configuration.md");
+    let (first, _) = shown.split_once("\n\n").expect("several listeners");
+    let names: Vec<_> = first
+        .lines()
+        .filter_map(|line| Some(line.split_once(" = ")?.0))
+        .collect();
+    assert!(names.len() > 10, "{names:?}");
+    for name in names {
+        assert!(document.contains(&format!("**`{name}`**")), "{name}");
+    }
+
+    let listener = |line: &str| format!("[[listener]]\naddress = \"127.0.0.1:1\"\n{line}\n");
+    for (line, expected) in [
+        (
+            "maximum_qos = 3",
+            "FILE:3:15: `maximum_qos` must be from 0 to 2, not 3",
+        ),
+        (
+            "retain = 1",
+            "FILE:3:10: `retain` must be true or false, not a whole number",
+        ),
+        ("maximum_qs = 1", "did you mean `maximum_qos`?"),
+        (
+            "mount_point = \"a/#\"",
+            "`mount_point` must be the beginning of topics",
+        ),
+    ] {
+        refused(&listener(line), expected);
+    }
+}

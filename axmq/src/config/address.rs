@@ -162,10 +162,7 @@ impl Address {
     pub fn resolve(&self) -> io::Result<Vec<Listener>> {
         let (host, port) = match &self.0 {
             Form::Literal(address) => {
-                return Ok(vec![Listener {
-                    address: *address,
-                    optional: false,
-                }]);
+                return Ok(vec![Listener::new(*address)]);
             }
             Form::Name { host, port } => (host.as_str(), *port),
         };
@@ -185,8 +182,8 @@ impl Address {
         found.sort_by_key(SocketAddr::is_ipv6);
         let mixed = found.first().is_some_and(SocketAddr::is_ipv4);
         let listener = |address: SocketAddr| Listener {
-            address,
             optional: mixed && address.is_ipv6(),
+            ..Listener::new(address)
         };
         Ok(found.into_iter().map(listener).collect())
     }

@@ -37,6 +37,8 @@ pub enum Kind {
     Flag,
     /// The path of a file or folder.
     Path,
+    /// Any text.
+    Text,
     /// One of these words.
     Choice(&'static [&'static str]),
 }
@@ -51,6 +53,8 @@ pub enum Value {
     Flag(bool),
     /// For [`Kind::Path`].
     Path(PathBuf),
+    /// For [`Kind::Text`].
+    Text(String),
     /// For [`Kind::Choice`].
     Word(&'static str),
 }
@@ -92,6 +96,7 @@ impl Key {
             )),
             (Kind::Path, Value::Path(_))
             | (Kind::Flag, Value::Flag(_))
+            | (Kind::Text, Value::Text(_))
             | (Kind::Choice(_), Value::Word(_)) => Ok(()),
             _ => Err(format!("`{}` must be {}", self.path(), self.kind)),
         }
@@ -119,6 +124,7 @@ impl fmt::Display for Kind {
             Self::Number { .. } => f.write_str("a whole number"),
             Self::Flag => f.write_str("true or false"),
             Self::Path => f.write_str("a path in quotes"),
+            Self::Text => f.write_str("text in quotes"),
             Self::Choice(words) => {
                 f.write_str("one of ")?;
                 for (index, word) in words.iter().enumerate() {
@@ -138,6 +144,7 @@ impl fmt::Display for Value {
             Self::Number(number) => Grouped(*number).fmt(f),
             Self::Flag(flag) => flag.fmt(f),
             Self::Path(path) => toml::Value::String(path.to_string_lossy().into_owned()).fmt(f),
+            Self::Text(text) => toml::Value::String(text.clone()).fmt(f),
             Self::Word(word) => write!(f, "\"{word}\""),
         }
     }
@@ -214,6 +221,7 @@ mod tests {
                 Kind::Number { min, max } => vec![Value::Number(min), Value::Number(max)],
                 Kind::Flag => vec![Value::Flag(false), Value::Flag(true)],
                 Kind::Path => vec![Value::Path(PathBuf::from("/x"))],
+                Kind::Text => vec![Value::Text("x".to_owned())],
                 Kind::Choice(words) => words.iter().map(|word| Value::Word(word)).collect(),
             };
             for value in values {

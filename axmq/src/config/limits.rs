@@ -155,6 +155,11 @@ numbers! {
         ///
         /// When it is full, closing slows down; nothing is lost.
         cleanup_funnel: u32 = 1_100_000 in 1_024..=100_000_000, "connections";
+        /// Clients whose last disconnect is remembered: when, why, by whom.
+        ///
+        /// Beyond it, the record of a client that has not disconnected for long makes room. 0 keeps
+        /// none.
+        disconnect_records: u32 = 10_000 in 0..=100_000_000, "records";
         /// Bytes of forwarded messages under way from one shard to another, for each pair.
         ///
         /// At the limit, the source stops reading from its publishers until the target has caught

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::diagnose::{ConfigError, Diagnostic, Place, closest};
 use super::keys::{self, Key, Kind, Value};
-use super::{Address, Config, Listener, LogLevel, Violation, toml_file};
+use super::{Address, Config, Listener, ListenerRules, LogLevel, Violation, toml_file};
 
 /// Everything that a configuration is made from. Nothing else is looked at, but the file, the
 /// resolver for listeners that are given by name, and the current folder for a relative path.
@@ -158,7 +158,7 @@ pub fn load_text(name: &str, text: &str, sources: &Sources) -> Result<Loaded, Co
 struct Loader {
     loaded: Loaded,
     /// Listeners to be looked up; `None` while nobody gave any.
-    listeners: Option<Vec<(Address, Origin)>>,
+    listeners: Option<Vec<(Address, ListenerRules, Origin)>>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -200,7 +200,10 @@ impl Loader {
         self.listeners = parsed.listeners.map(|listeners| {
             listeners
                 .into_iter()
-                .map(|given| (given.value, Origin::File(given.place)))
+                .map(|given| {
+                    let (address, rules) = given.value;
+                    (address, rules, Origin::File(given.place))
+                })
                 .collect()
         });
         self.diagnostics.extend(parsed.diagnostics);
@@ -241,7 +244,7 @@ impl Loader {
             match text.trim().parse::<Address>() {
                 Ok(address) => {
                     let origin = Origin::Environment(LISTENER_VARIABLE.to_owned());
-                    listeners.push((address, origin));
+                    listeners.push((address, ListenerRules::default(), origin));
                 }
                 Err(error) => {
                     let message = format!("environment variable {LISTENER_VARIABLE}: {error}");
@@ -313,7 +316,7 @@ impl Loader {
             let listen = given
                 .listen
                 .iter()
-                .map(|address| (address.clone(), origin.clone()));
+                .map(|address| (address.clone(), ListenerRules::default(), origin.clone()));
             self.listeners = Some(listen.collect());
         }
     }
@@ -353,10 +356,11 @@ impl Loader {
         };
         self.loaded.config.listeners.clear();
         self.loaded.listener_origins.clear();
-        for (address, origin) in listeners {
+        for (address, rules, origin) in listeners {
             match address.resolve() {
                 Ok(found) => {
-                    for listener in found {
+                    for mut listener in found {
+                        listener.rules = rules.clone();
                         self.add_listener(listener, origin.clone());
                     }
                 }
@@ -426,6 +430,7 @@ fn variable_value(key: &Key, value: &OsStr) -> Result<Value, String> {
     let refuse = || key.out_of_range(&quoted());
     let typed = match key.kind {
         Kind::Path => Value::Path(PathBuf::from(value)),
+        Kind::Text => Value::Text(text.ok_or_else(refuse)?.to_owned()),
         Kind::Number { .. } => {
             let digits = text.ok_or_else(refuse)?.replace('_', "");
             if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {

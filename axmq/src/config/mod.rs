@@ -6,9 +6,11 @@
 //! [`Config::default`] and set fields.
 
 mod address;
+mod change;
 mod diagnose;
 mod keys;
 mod limits;
+mod listener;
 mod load;
 mod show;
 mod toml_file;
@@ -20,9 +22,11 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use address::{Address, AddressError};
+pub use change::Change;
 pub use diagnose::{ConfigError, Diagnostic, Place};
 pub use keys::{Key, Kind, Value, keys};
 pub use limits::{Budgets, Limits};
+pub use listener::{Listener, ListenerRules};
 pub use load::{CommandLine, Loaded, Origin, Sources, load, load_text};
 
 /// The port that IANA gave to MQTT without TLS.
@@ -46,20 +50,8 @@ pub struct Config {
     pub budgets: Budgets,
 }
 
-/// An address that clients connect to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listener {
-    /// The address; port 0 lets the kernel choose one.
-    pub address: SocketAddr,
-    /// Whether the start goes on, with a warning, on a machine that does not have this address.
-    ///
-    /// That is so for the `[::1]` that nobody asked for by name. A port that is in use ends the
-    /// start all the same.
-    pub optional: bool,
-}
-
 /// The broker as a whole: the section `[broker]`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerSettings {
     /// Shards, which are the threads that move messages; 0 means one a core, at most 64.
     ///
@@ -75,6 +67,20 @@ pub struct BrokerSettings {
     pub data_dir: Option<PathBuf>,
     /// Whether anybody may connect without a password on addresses other than loopback.
     pub allow_anonymous: bool,
+    /// Seconds between two updates of `$SYS/` for its subscribers; 0 gives them values only once.
+    pub sys_interval_s: u32,
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            shards: 0,
+            fronts: 0,
+            data_dir: None,
+            allow_anonymous: false,
+            sys_interval_s: 10,
+        }
+    }
 }
 
 /// What is logged: the section `[log]`.
@@ -82,6 +88,38 @@ pub struct BrokerSettings {
 pub struct LogSettings {
     /// The least severe level that is written.
     pub level: LogLevel,
+    /// How an event is written.
+    pub format: LogFormat,
+}
+
+/// How an event is written, always as one line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// `key=value`, as logfmt has it.
+    Logfmt,
+    /// A JSON object.
+    Json,
+}
+
+impl LogFormat {
+    const ALL: [Self; 3] = [Self::Text, Self::Logfmt, Self::Json];
+
+    /// The names of all formats.
+    pub const NAMES: &'static [&'static str] = &["text", "logfmt", "json"];
+
+    /// The name in lower case.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Logfmt => "logfmt",
+            Self::Json => "json",
+        }
+    }
 }
 
 /// How severe an event is, and from where on events are written.
@@ -188,7 +226,10 @@ impl Config {
             let message = "there is no listener, so no client could connect".to_owned();
             found.push(violation(None, message));
         }
-        for (index, Listener { address, .. }) in self.listeners.iter().enumerate() {
+        for (index, Listener { address, rules, .. }) in self.listeners.iter().enumerate() {
+            for message in rules.check() {
+                found.push(violation(Some(index), message));
+            }
             let twice = self
                 .listeners
                 .iter()
@@ -224,8 +265,8 @@ fn loopback_instead_of(address: SocketAddr) -> SocketAddr {
 impl Default for Config {
     fn default() -> Self {
         let listener = |host: IpAddr, optional| Listener {
-            address: SocketAddr::new(host, MQTT_PORT),
             optional,
+            ..Listener::new(SocketAddr::new(host, MQTT_PORT))
         };
         Self {
             listeners: vec![
@@ -326,6 +367,21 @@ impl BrokerSettings {
                 }
             },
         },
+        Key {
+            section: "broker",
+            name: "sys_interval_s",
+            unit: "seconds",
+            kind: Kind::Number {
+                min: 0,
+                max: 86_400,
+            },
+            read: |config| Some(Value::Number(config.broker.sys_interval_s.into())),
+            write: |config, value| {
+                if let Value::Number(number) = value {
+                    config.broker.sys_interval_s = u32::try_from(number).unwrap_or(86_400);
+                }
+            },
+        },
     ];
 }
 
@@ -336,20 +392,36 @@ fn cores() -> u32 {
 }
 
 impl LogSettings {
-    pub(self) const KEYS: &'static [Key] = &[Key {
-        section: "log",
-        name: "level",
-        unit: "",
-        kind: Kind::Choice(LogLevel::NAMES),
-        read: |config| Some(Value::Word(config.log.level.name())),
-        write: |config, value| {
-            if let Value::Word(word) = value
-                && let Ok(level) = word.parse()
-            {
-                config.log.level = level;
-            }
+    pub(self) const KEYS: &'static [Key] = &[
+        Key {
+            section: "log",
+            name: "level",
+            unit: "",
+            kind: Kind::Choice(LogLevel::NAMES),
+            read: |config| Some(Value::Word(config.log.level.name())),
+            write: |config, value| {
+                if let Value::Word(word) = value
+                    && let Ok(level) = word.parse()
+                {
+                    config.log.level = level;
+                }
+            },
         },
-    }];
+        Key {
+            section: "log",
+            name: "format",
+            unit: "",
+            kind: Kind::Choice(LogFormat::NAMES),
+            read: |config| Some(Value::Word(config.log.format.name())),
+            write: |config, value| {
+                if let Value::Word(word) = value
+                    && let Some(format) = LogFormat::ALL.into_iter().find(|f| f.name() == word)
+                {
+                    config.log.format = format;
+                }
+            },
+        },
+    ];
 }
 
 impl LogLevel {

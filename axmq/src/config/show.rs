@@ -3,6 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::keys::{self, SECTIONS};
+use super::listener::RULE_KEYS;
 use super::load::{Loaded, Origin};
 
 /// As TOML that can be given to `--config` again; comments say where each value comes from.
@@ -12,7 +13,11 @@ impl fmt::Display for Loaded {
             let origin = comment(self.listener_origin(index));
             writeln!(f, "[[listener]]")?;
             let line = format!("address = \"{}\"", listener.address);
-            writeln!(f, "{line:WIDTH$} # {origin}\n")?;
+            writeln!(f, "{line:WIDTH$} # {origin}")?;
+            for key in RULE_KEYS {
+                writeln!(f, "{} = {}", key.name, (key.read)(&listener.rules))?;
+            }
+            f.write_char('\n')?;
         }
         for (index, section) in SECTIONS.iter().enumerate() {
             if index > 0 {

@@ -11,7 +11,8 @@ use toml::de::{DeInteger, DeTable, DeValue};
 
 use super::diagnose::{Diagnostic, Place, closest};
 use super::keys::{self, Key, Kind, SECTIONS, Value};
-use super::{Address, load::Given};
+use super::listener::{RULE_KEYS, RuleKey};
+use super::{Address, ListenerRules, load::Given};
 
 /// The largest file that is read; a configuration of every key takes a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1_048_576;
@@ -52,7 +53,7 @@ pub(super) struct Parsed {
     /// Values with their places.
     pub(super) values: Vec<Given<Value>>,
     /// Listeners with their places; `None` if the file says nothing of them.
-    pub(super) listeners: Option<Vec<Given<Address>>>,
+    pub(super) listeners: Option<Vec<Given<(Address, ListenerRules)>>>,
     /// What is wrong.
     pub(super) diagnostics: Vec<Diagnostic>,
 }
@@ -204,13 +205,24 @@ impl Reader<'_> {
 
     fn listener(&mut self, table: &DeTable<'_>, span: Range<usize>) {
         let mut addressed = false;
+        let mut rules = ListenerRules::default();
+        let mut address = None;
         for (name, value) in in_order(table) {
             let text = name.get_ref().as_ref();
+            if let Some(key) = RULE_KEYS.iter().find(|key| key.name == text) {
+                match rule_value(key, value.get_ref()) {
+                    Ok(value) => (key.write)(&mut rules, value),
+                    Err(message) => self.complain(value.span(), message, None),
+                }
+                continue;
+            }
             if text != "address" {
-                let hint = closest(text, ["address"]).map(|_| "did you mean `address`?".to_owned());
+                let known = RULE_KEYS.iter().map(|key| key.name).chain(["address"]);
+                let near = closest(text, known);
+                let hint = near.map(|near| format!("did you mean `{near}`?"));
                 let message = format!("unknown key `{}` in [[listener]]", shown(text));
                 // A misspelt address is not missing as well.
-                addressed |= hint.is_some();
+                addressed |= near == Some("address");
                 self.complain(name.span(), message, hint);
                 continue;
             }
@@ -223,17 +235,16 @@ impl Reader<'_> {
                 )),
             };
             match parsed {
-                Ok(address) => {
-                    let place = self.place(value.span());
-                    let given = Given {
-                        key: None,
-                        value: address,
-                        place,
-                    };
-                    self.parsed.listeners.get_or_insert_default().push(given);
-                }
+                Ok(parsed) => address = Some((parsed, self.place(value.span()))),
                 Err(message) => self.complain(value.span(), message, None),
             }
+        }
+        if let Some((address, place)) = address {
+            self.parsed.listeners.get_or_insert_default().push(Given {
+                key: None,
+                value: (address, rules),
+                place,
+            });
         }
         if !addressed {
             let hint = "add address = \"127.0.0.1:1883\"".to_owned();
@@ -265,6 +276,7 @@ fn key_value(key: &Key, value: &DeValue<'_>) -> Result<Value, String> {
         }
         (Kind::Flag, DeValue::Boolean(flag)) => Value::Flag(*flag),
         (Kind::Path, DeValue::String(text)) => Value::Path(PathBuf::from(text.as_ref())),
+        (Kind::Text, DeValue::String(text)) => Value::Text(text.clone().into_owned()),
         (Kind::Choice(words), DeValue::String(text)) => {
             let word = words.iter().find(|word| **word == text.as_ref());
             Value::Word(word.ok_or_else(|| key.out_of_range(&format!("{text:?}")))?)
@@ -275,6 +287,27 @@ fn key_value(key: &Key, value: &DeValue<'_>) -> Result<Value, String> {
     };
     key.admits(&typed)?;
     Ok(typed)
+}
+
+/// The value for a key of a listener, or what is wrong with it.
+fn rule_value(key: &RuleKey, value: &DeValue<'_>) -> Result<Value, String> {
+    match (key.kind, value) {
+        (Kind::Number { min, max }, DeValue::Integer(integer)) => {
+            let number = unsigned(integer).filter(|number| (min..=max).contains(number));
+            let number = number.ok_or_else(|| {
+                format!(
+                    "`{}` must be from {} to {}, not {integer}",
+                    key.name,
+                    keys::Grouped(min),
+                    keys::Grouped(max)
+                )
+            })?;
+            Ok(Value::Number(number))
+        }
+        (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
+        (Kind::Text, DeValue::String(text)) => Ok(Value::Text(text.clone().into_owned())),
+        (kind, other) => Err(format!("`{}` must be {kind}, not {}", key.name, a(other))),
+    }
 }
 
 /// The number, unless it is negative or beyond 64 bits.

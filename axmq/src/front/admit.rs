@@ -1,14 +1,17 @@
 //! Whether a CONNECT is let in. No system call, no clock.
 
 use std::fmt;
+use std::sync::Arc;
 
 use mqtt_codec::encode::{ConnAck, ConnAckProperties};
 use mqtt_codec::{Connect, DecodeOptions, Error, Frame, PacketType, ReasonCode, Version};
 use topicmap::Topic;
 
+use crate::config::ListenerRules;
 use crate::message::{ConnectInfo, Will};
 use crate::publication::{Parts, Publication};
 use crate::shard::Shared;
+use crate::sys_topics::is_sys;
 
 /// Why a connection is not let in, and what it is told.
 #[derive(Debug)]
@@ -102,7 +105,12 @@ pub(super) fn first_bytes(bytes: &[u8]) -> Result<(), Refusal> {
 }
 
 /// Checks a complete first packet.
-pub(super) fn check(bytes: &[u8], frame: &Frame, shared: &Shared) -> Result<ConnectInfo, Refusal> {
+pub(super) fn check(
+    bytes: &[u8],
+    frame: &Frame,
+    shared: &Shared,
+    rules: Option<&Arc<ListenerRules>>,
+) -> Result<ConnectInfo, Refusal> {
     first_bytes(bytes)?;
     let packet = bytes.get(..frame.total_len).unwrap_or_default();
     let connect =
@@ -115,22 +123,30 @@ pub(super) fn check(bytes: &[u8], frame: &Frame, shared: &Shared) -> Result<Conn
             "no authentication method is configured",
         ));
     }
-    let (client_id, client_id_assigned) = client_id(&connect, shared)?;
-    let will = will(&connect, shared)?;
+    if let Some(rules) = rules {
+        obey(&connect, rules)?;
+    }
+    let by_user = rules.is_some_and(|rules| rules.username_as_client_id);
+    let (client_id, client_id_assigned) = client_id(&connect, shared, by_user)?;
+    let mount = rules.map_or("", |rules| &rules.mount_point);
+    let will = will(&connect, shared, mount)?;
     let limits = &shared.limits;
+    let session_expiry_max_s = rules
+        .map_or(u32::MAX, |rules| rules.session_expiry_max_s)
+        .min(limits.session_expiry_max_s);
     let (session_expiry_s, session_expiry_imposed) = match connect.version() {
         Version::V5 => {
             let wanted = connect.properties().session_expiry_interval().unwrap_or(0);
-            let granted = wanted.min(limits.session_expiry_max_s);
+            let granted = wanted.min(session_expiry_max_s);
             (granted, granted != wanted)
         }
         _ if connect.clean_start() => (0, false),
-        _ => (
-            limits.session_expiry_v3_s.min(limits.session_expiry_max_s),
-            false,
-        ),
+        _ => (limits.session_expiry_v3_s.min(session_expiry_max_s), false),
     };
-    let keep_alive_max_s = u16::try_from(limits.keep_alive_max_s).unwrap_or(u16::MAX);
+    let keep_alive_max_s = rules
+        .map_or(u32::MAX, |rules| rules.keep_alive_max_s)
+        .min(limits.keep_alive_max_s);
+    let keep_alive_max_s = u16::try_from(keep_alive_max_s).unwrap_or(u16::MAX);
     let exceeds = connect.keep_alive() == 0 || connect.keep_alive() > keep_alive_max_s;
     // 3.x has no way to be told; it holds all the same.
     let keep_alive_imposed = keep_alive_max_s != u16::MAX && exceeds;
@@ -152,7 +168,50 @@ pub(super) fn check(bytes: &[u8], frame: &Frame, shared: &Shared) -> Result<Conn
         wants_problem_information: connect.properties().request_problem_information(),
         will,
         grant: None,
+        rules: rules.cloned(),
     })
+}
+
+/// What the client's listener asks of a CONNECT.
+fn obey(connect: &Connect<'_>, rules: &ListenerRules) -> Result<(), Refusal> {
+    let refuse = |reason, clause, what| Err(Refusal::rule(connect, reason, clause, what));
+    let is_served = match connect.version() {
+        Version::V31 => rules.mqtt_3_1,
+        Version::V311 => rules.mqtt_3_1_1,
+        Version::V5 => rules.mqtt_5_0,
+    };
+    if !is_served {
+        return refuse(
+            ReasonCode::UnsupportedProtocolVersion,
+            "MQTT-3.1.2-2",
+            "the listener does not serve this version of MQTT",
+        );
+    }
+    if connect.client_id().is_empty() && !rules.empty_client_ids && !rules.username_as_client_id {
+        return refuse(
+            ReasonCode::ClientIdentifierNotValid,
+            "MQTT-3.1.3-8",
+            "the listener wants a client id",
+        );
+    }
+    let Some(will) = connect.will() else {
+        return Ok(());
+    };
+    if will.qos as u8 > rules.maximum_qos {
+        return refuse(
+            ReasonCode::QoSNotSupported,
+            "MQTT-3.2.2-12",
+            "a will above the maximum QoS of the listener",
+        );
+    }
+    if will.retain && !rules.retain {
+        return refuse(
+            ReasonCode::RetainNotSupported,
+            "MQTT-3.2.2-13",
+            "a will with RETAIN, which the listener does not offer",
+        );
+    }
+    Ok(())
 }
 
 /// A CONNECT that cannot be read, or may not be let in. Its version may still be known well enough
@@ -172,7 +231,23 @@ fn malformed(error: Error) -> Refusal {
     }
 }
 
-fn client_id(connect: &Connect<'_>, shared: &Shared) -> Result<(Box<str>, bool), Refusal> {
+fn client_id(
+    connect: &Connect<'_>,
+    shared: &Shared,
+    by_user: bool,
+) -> Result<(Box<str>, bool), Refusal> {
+    if by_user {
+        return match connect.username().filter(|name| !name.is_empty()) {
+            // A 5.0 client that left its id empty is told which one it has [MQTT-3.2.2-16].
+            Some(name) => Ok((name.into(), connect.client_id().is_empty())),
+            None => Err(Refusal::rule(
+                connect,
+                ReasonCode::ClientIdentifierNotValid,
+                "MQTT-3.1.3-8",
+                "the listener takes the user name for the client id, and there is none",
+            )),
+        };
+    }
     if !connect.client_id().is_empty() {
         return Ok((connect.client_id().into(), false));
     }
@@ -192,11 +267,22 @@ fn client_id(connect: &Connect<'_>, shared: &Shared) -> Result<(Box<str>, bool),
     Ok((shared.assign_client_id(), true))
 }
 
-fn will(connect: &Connect<'_>, shared: &Shared) -> Result<Option<Box<Will>>, Refusal> {
+fn will(connect: &Connect<'_>, shared: &Shared, mount: &str) -> Result<Option<Box<Will>>, Refusal> {
     let Some(will) = connect.will() else {
         return Ok(None);
     };
-    if let Err(error) = Topic::parse(will.topic, &shared.topic_limits) {
+    // No topic at all stays none, to be refused as that.
+    let mount = if will.topic.is_empty() { "" } else { mount };
+    let topic = format!("{mount}{}", will.topic);
+    if is_sys(&topic) {
+        return Err(Refusal::rule(
+            connect,
+            ReasonCode::NotAuthorized,
+            "MQTT-4.7.2-1",
+            "a will under $SYS/, which is the broker's",
+        ));
+    }
+    if let Err(error) = Topic::parse(&topic, &shared.topic_limits) {
         return Err(Refusal {
             client_id: connect.client_id().into(),
             reason: ReasonCode::TopicNameInvalid,
@@ -206,7 +292,7 @@ fn will(connect: &Connect<'_>, shared: &Shared) -> Result<Option<Box<Will>>, Ref
     }
     let properties = will.properties;
     let parts = Parts {
-        topic: will.topic,
+        topic: &topic,
         properties: properties.pass_through(),
         payload: will.payload,
         qos: will.qos,

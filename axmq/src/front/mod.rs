@@ -21,6 +21,7 @@ use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
 
 use self::admit::Refusal;
 use crate::events::{LogBudget, ReasonHex};
+use crate::listener::{ListenerState, Seat};
 use crate::message::{Handover, ToFront, ToShard};
 use crate::shard::{Shared, read};
 
@@ -41,6 +42,9 @@ const READ_BYTES: usize = 2_048;
 struct Greeting<S> {
     stream: S,
     peer: PeerAddr,
+    /// Which of the configured listeners it came by.
+    listener: usize,
+    seat: Option<Seat>,
     bytes: Vec<u8>,
     timer: TimerKey,
     /// Refused: what still comes is thrown away, up to so many bytes.
@@ -51,10 +55,14 @@ struct Greeting<S> {
 pub(crate) struct FrontParts<B: Backend> {
     pub(crate) shared: Arc<Shared>,
     pub(crate) listeners: Vec<B::Listener>,
+    /// Which of the configured listeners each is.
+    pub(crate) configured: Vec<usize>,
     pub(crate) receiver: Receiver<ToFront>,
     pub(crate) shards: Vec<Sender<ToShard<B::Stream>>>,
     pub(crate) accepts_per_turn: usize,
     pub(crate) connections_max: u64,
+    /// How many fronts there are.
+    pub(crate) fronts: u64,
     /// Bytes of unfinished connects that this front may hold.
     pub(crate) pre_connect_bytes_max: u64,
 }
@@ -122,7 +130,7 @@ impl<B: Backend> FrontServer<B> {
                 return Progress::Done;
             };
             match io.accept_next(listener) {
-                Ok(Accepted::Stream(stream, peer)) => self.greet(io, stream, peer),
+                Ok(Accepted::Stream(stream, peer)) => self.greet(io, at, stream, peer),
                 Ok(Accepted::Empty) => return Progress::Done,
                 Ok(Accepted::Shed) => self.shed += 1,
                 Ok(Accepted::Exhausted) => return Progress::More,
@@ -136,11 +144,11 @@ impl<B: Backend> FrontServer<B> {
         Progress::More
     }
 
-    fn greet(&mut self, io: &mut Io<'_, B>, stream: B::Stream, peer: PeerAddr) {
+    fn greet(&mut self, io: &mut Io<'_, B>, at: usize, stream: B::Stream, peer: PeerAddr) {
         let timeout_ms = u64::from(self.parts.shared.limits.connect_timeout_ms);
         let open = self.parts.shared.connections();
         if open >= self.parts.connections_max {
-            if self.log.allows(self.now_ms) {
+            if self.log.allows(self.now_ms, "limits.connections", "") {
                 tracing::warn!(
                     event = "connection.refused",
                     %peer,
@@ -149,6 +157,18 @@ impl<B: Backend> FrontServer<B> {
             }
             return;
         }
+        let listener = self.parts.configured.get(at).copied().unwrap_or(at);
+        let state = self.parts.shared.listeners.get(listener);
+        let Ok(seat) = state.map_or(Ok(None), ListenerState::take_seat) else {
+            if self.log.allows(self.now_ms, "listener.connections", "") {
+                tracing::warn!(
+                    event = "connection.refused",
+                    %peer,
+                    "the listener has as many connections as it may (listener.connections)"
+                );
+            }
+            return;
+        };
         let Some(entry) = self.greetings.vacant_entry() else {
             return;
         };
@@ -162,6 +182,8 @@ impl<B: Backend> FrontServer<B> {
         entry.insert(Greeting {
             stream,
             peer,
+            listener,
+            seat,
             bytes: Vec::new(),
             timer,
             discard_left: None,
@@ -216,8 +238,13 @@ impl<B: Backend> FrontServer<B> {
         let result = match mqtt_codec::scan(&greeting.bytes, limit) {
             Ok(Scan::Incomplete { .. }) => admit::first_bytes(&greeting.bytes).err().map(Err)?,
             Err(error) => Err(Refusal::silent(error)),
-            Ok(Scan::Frame(frame)) => admit::check(&greeting.bytes, &frame, &self.parts.shared)
-                .map(|connect| (connect, frame.total_len)),
+            Ok(Scan::Frame(frame)) => {
+                let shared = &self.parts.shared;
+                let state = shared.listeners.get(greeting.listener);
+                let rules = state.and_then(ListenerState::rules);
+                admit::check(&greeting.bytes, &frame, shared, rules)
+                    .map(|connect| (connect, frame.total_len))
+            }
         };
         match result {
             Ok((connect, used)) => {
@@ -246,13 +273,16 @@ impl<B: Backend> FrontServer<B> {
             return;
         }
         let shard = self.parts.shared.shard_of(&connect.client_id);
-        let Greeting { stream, peer, .. } = greeting;
+        let Greeting {
+            stream, peer, seat, ..
+        } = greeting;
         self.waiting.push_back((
             shard,
             Box::new(Handover {
                 stream,
                 peer,
                 connect,
+                seat,
                 surplus,
             }),
         ));
@@ -285,7 +315,8 @@ impl<B: Backend> FrontServer<B> {
         let Some(greeting) = self.greetings.get_mut(key) else {
             return;
         };
-        if self.log.allows(self.now_ms) {
+        let who = host(&greeting.peer);
+        if self.log.allows(self.now_ms, "connection.refused", &who) {
             tracing::warn!(
                 event = "connection.refused",
                 peer = %greeting.peer,
@@ -339,7 +370,9 @@ impl<B: Backend> FrontServer<B> {
     fn time_out(&mut self, key: Key) {
         if let Some(greeting) = self.greetings.get(key)
             && greeting.discard_left.is_none()
-            && self.log.allows(self.now_ms)
+            && self
+                .log
+                .allows(self.now_ms, "connect_timeout", &host(&greeting.peer))
         {
             tracing::info!(
                 event = "connection.refused",
@@ -351,6 +384,11 @@ impl<B: Backend> FrontServer<B> {
         }
         self.drop_greeting(key);
     }
+}
+
+/// Who a stranger is, for the log's limits.
+fn host(peer: &PeerAddr) -> String {
+    peer.ip().map_or_else(String::new, |ip| ip.to_string())
 }
 
 impl<B: Backend> Server<B> for FrontServer<B> {
@@ -377,6 +415,13 @@ impl<B: Backend> Server<B> for FrontServer<B> {
         self.parts.receiver.drain_into(&mut mail);
         for message in mail.drain(..) {
             match message {
+                ToFront::Reload(shared) => {
+                    let limits = &shared.limits;
+                    self.parts.connections_max = limits.connections;
+                    self.parts.pre_connect_bytes_max =
+                        limits.pre_connect_bytes_total / self.parts.fronts.max(1);
+                    self.parts.shared = shared;
+                }
                 ToFront::Stop => {
                     for listener in self.parts.listeners.drain(..) {
                         let _ = io.backend().remove_listener(&listener);

@@ -177,10 +177,28 @@ pub enum EndedBy {
     TakeOver,
     /// The broker, over what the client did.
     Misconduct,
-    /// A hook or an operator.
+    /// A hook.
     Policy,
+    /// An operator, by name of the client.
+    Operator,
     /// The broker, which stops.
     Stop,
+}
+
+impl EndedBy {
+    /// In a word or two, as logs and records have it: a client that broke the protocol has ended
+    /// its connection itself.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client | Self::Misconduct => "client",
+            Self::Network => "network",
+            Self::TakeOver => "another connection",
+            Self::Policy => "policy",
+            Self::Operator => "operator",
+            Self::Stop => "broker",
+        }
+    }
 }
 
 impl<'a> Ending<'a> {

@@ -64,6 +64,15 @@ impl FilterSet {
         filter
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = FilterId> {
+        let all = match self {
+            Self::Empty => &[],
+            Self::One(filter) => std::slice::from_ref(filter),
+            Self::Many(filters) => filters.0.as_slice(),
+        };
+        all.iter().copied()
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Empty => 0,

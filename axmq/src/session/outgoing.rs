@@ -193,6 +193,11 @@ impl Outgoing {
         Some(queued)
     }
 
+    /// Messages that the client has not acknowledged: in flight, and waiting.
+    pub(crate) fn unsettled(&self) -> usize {
+        usize::from(self.live) + self.waiting.len()
+    }
+
     pub(crate) fn waiting_count(&self) -> usize {
         self.waiting.len()
     }

@@ -1,11 +1,12 @@
 //! A client comes in: its session is found, taken over or made, and CONNACK answers.
 
-use mqtt_codec::Version;
 use mqtt_codec::encode::{ConnAck, ConnAckProperties};
+use mqtt_codec::{QoS, Version};
 use slabmem::Key;
 
 use super::connection::{Connection, Extras, Partial, State};
 use super::{Core, Timer};
+use crate::config::ListenerRules;
 use crate::events::{Cause, Event};
 use crate::message::{ConnectInfo, Handover};
 use crate::session::Session;
@@ -21,6 +22,7 @@ impl<S> Core<S> {
             stream,
             peer,
             mut connect,
+            seat,
             surplus,
         } = handover;
         // Asked before the session is touched: for want of room a client is turned away, and its
@@ -36,7 +38,10 @@ impl<S> Core<S> {
                 Err(_) => return Err(stream),
             },
         };
-        let connection = self.new_connection(stream, peer, session_key, &connect, surplus);
+        let mut connection = self.new_connection(stream, peer, session_key, &connect, surplus);
+        if let (Some(seat), Some(extras)) = (seat, &mut connection.extras) {
+            extras.seat = Some(seat);
+        }
         let key = match self.connections.insert(connection) {
             Ok(key) => key,
             Err(full) => {
@@ -66,7 +71,16 @@ impl<S> Core<S> {
         if let Some(timer) = timer {
             self.timers.cancel(timer);
         }
+        self.clients_connected += 1;
+        self.counters.connects += 1;
+        if !self.tracers.is_empty() {
+            self.trace_connect(key, &connect);
+        }
         self.connack(key, &connect, present.is_some());
+        self.sys_attached(session_key);
+        if self.shared.sys.is_watched() {
+            self.sys_connected(&connect, peer, present.is_some());
+        }
         if self.reports_routine {
             self.events.push(Event::Connected {
                 client_id: connect.client_id.clone(),
@@ -122,13 +136,17 @@ impl<S> Core<S> {
         surplus: Vec<u8>,
     ) -> Connection<S> {
         let is_terse = connect.version == Version::V5 && !connect.wants_problem_information;
-        let has_extras = connect.packet_bytes_max != 0 || is_terse || connect.grant.is_some();
+        let rules = connect.rules.clone();
+        let has_extras =
+            connect.packet_bytes_max != 0 || is_terse || connect.grant.is_some() || rules.is_some();
+        let inflight_v3 = rules.as_ref().map_or(u32::MAX, |rules| rules.inflight_v3);
         let extras = has_extras.then(|| {
             let packet_bytes_max = connect.packet_bytes_max;
             Box::new(Extras {
                 packet_bytes_max,
                 is_terse,
                 grant: connect.grant.clone(),
+                rules,
                 ..Extras::default()
             })
         });
@@ -144,7 +162,7 @@ impl<S> Core<S> {
             keep_alive_s: connect.keep_alive_s,
             receive_maximum: match connect.version {
                 Version::V5 => connect.receive_maximum.min(inflight_max),
-                _ => inflight_max,
+                _ => inflight_max.min(u16::try_from(inflight_v3).unwrap_or(u16::MAX)),
             },
             flags: 0,
             discard_left: 0,
@@ -155,7 +173,14 @@ impl<S> Core<S> {
 
     fn connack(&mut self, key: Key, connect: &ConnectInfo, session_present: bool) {
         let limits = &self.shared.limits;
+        let rules = connect.rules.as_deref();
+        // What is not said is available [MQTT-3.2.2-9].
+        let lacks = |has: fn(&ListenerRules) -> bool| rules.filter(|r| !has(r)).map(|_| false);
         let properties = ConnAckProperties {
+            maximum_qos: rules.and_then(|rules| QoS::from_u8(rules.maximum_qos)),
+            retain_available: lacks(|rules| rules.retain),
+            wildcard_subscription_available: lacks(|rules| rules.wildcard_subscriptions),
+            subscription_identifiers_available: lacks(|rules| rules.subscription_identifiers),
             session_expiry_interval: connect
                 .session_expiry_imposed
                 .then_some(connect.session_expiry_s),

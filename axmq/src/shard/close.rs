@@ -1,6 +1,7 @@
 //! The end of a connection, in two phases: the fast path marks and queues, the cleanup funnel does
 //! the slow work within the background budget (DESIGN 5, DECISIONS 8 and 9).
 
+use std::hash::BuildHasher;
 use std::io::ErrorKind;
 
 use mqtt_codec::encode::Disconnect;
@@ -47,20 +48,28 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        let session_key = connection.session;
+        let (session_key, peer) = (connection.session, connection.peer);
         let tells = connection.version == Version::V5 && !cause.is_from_peer();
         // What was said before is still flushed to a client that the server turns out politely.
-        let lingers = tells || matches!(cause, Cause::ServerStops | Cause::TakenOver(_));
+        let lingers = tells
+            || matches!(
+                cause,
+                Cause::ServerStops | Cause::TakenOver(_) | Cause::Kicked
+            );
         connection.advance(State::Closing);
         if let Some(timer) = connection.timer.take() {
             self.keep_alive.cancel(timer);
         }
         connection.partial = None;
+        self.clients_connected -= 1;
         self.stop_pressing(key);
         self.report_end(key, session_key, &cause);
         self.tell_disconnected(key, &cause);
         if tells {
             self.disconnect(key, &cause);
+        }
+        if !self.tracers.is_empty() {
+            self.trace_end(key, &cause);
         }
         let stream = if lingers {
             self.linger(key);
@@ -70,7 +79,14 @@ impl<S> Core<S> {
                 .remove(key)
                 .map(|connection| connection.stream)
         };
+        let watched = self.shared.sys.is_watched();
+        let client_id = self.sessions.get(session_key).filter(|_| watched);
+        let client_id = client_id.map(|session| session.client_id.clone());
         self.let_go(session_key, stream, cause.drops_will());
+        if let Some(client_id) = client_id {
+            // Nothing goes to this client's connection any more, also not what it subscribed to.
+            self.sys_disconnected(&client_id, peer, &cause);
+        }
     }
 
     /// A write has failed. What the client sent before is still to be read: DISCONNECT may be in
@@ -89,22 +105,25 @@ impl<S> Core<S> {
         }
     }
 
+    /// Takes note of the end, and logs it where somebody has to know or wants to.
     fn report_end(&mut self, key: Key, session_key: Key, cause: &Cause) {
-        if !self.reports_routine && !cause.is_misconduct() {
-            return;
-        }
         let Some(peer) = self.connections.get(key).map(|connection| connection.peer) else {
             return;
         };
         let Some(session) = self.sessions.get(session_key) else {
             return;
         };
-        let client_id = session.client_id.clone();
-        self.events.push(Event::Disconnected {
-            client_id,
-            peer,
-            cause: cause.clone(),
-        });
+        let hash = self.shared.hasher.hash_one(&*session.client_id);
+        self.disconnects
+            .record(hash, &session.client_id, peer, self.now_ms, cause.clone());
+        if self.reports_routine || cause.is_misconduct() {
+            let client_id = session.client_id.clone();
+            self.events.push(Event::Disconnected {
+                client_id,
+                peer,
+                cause: cause.clone(),
+            });
+        }
     }
 
     fn disconnect(&mut self, key: Key, cause: &Cause) {
@@ -266,6 +285,7 @@ impl<S> Core<S> {
         }
         let ends = session.ends_at_ms <= self.now_ms;
         let ends_at_ms = session.ends_at_ms;
+        self.counters.sessions_expired += u64::from(ends);
         // The end of a session publishes a will that still waits [MQTT-3.1.3-9].
         if let Some(will) = session.will.take() {
             self.publish_will(key, *will);
@@ -353,6 +373,7 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
+        self.counters.bytes_sent += bytes as u64;
         connection.out.advance_into(bytes, &mut self.blocks);
         if bytes > 0 {
             connection.set(flag::PROGRESS);

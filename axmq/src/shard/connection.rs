@@ -8,7 +8,9 @@ use sharedbuf::{ReadBlock, WriteQueue};
 use slabmem::Key;
 use timerwheel::TimerKey;
 
+use crate::config::ListenerRules;
 use crate::hooks::Grant;
+use crate::listener::Seat;
 
 /// How far a connection has come. The only legal moves are forward; a connection has one owner, so
 /// this is a plain enum (DECISIONS 6). What comes before is the front's business.
@@ -41,7 +43,7 @@ pub(crate) mod flag {
     pub(crate) const HUNG_UP: u8 = 1 << 7;
 }
 
-/// What only 5.0 clients that ask for it have, and clients that somebody has authenticated.
+/// What only some clients have: by a wish in a CONNECT of 5.0, by authentication, by listener.
 #[derive(Debug, Default)]
 pub(crate) struct Extras {
     /// Largest packet the client takes [MQTT-3.1.2-24]; 0 is no limit.
@@ -52,6 +54,10 @@ pub(crate) struct Extras {
     pub(crate) is_terse: bool,
     /// What authentication came to.
     pub(crate) grant: Option<Arc<Grant>>,
+    /// What its listener lets it do, where that is not everything.
+    pub(crate) rules: Option<Arc<ListenerRules>>,
+    /// Its place among the connections of its listener, where those are counted.
+    pub(crate) seat: Option<Seat>,
 }
 
 /// Bytes of a packet that has not come in whole.

@@ -8,6 +8,7 @@ use topicmap::{Audience, Target};
 
 use super::connection::{State, flag};
 use super::images::Look;
+use super::rules::unmounted;
 use super::{Core, Kept, mark};
 use crate::message::{AcceptTag, Batch, Forwarded, Reply};
 use crate::publication::{Publication, SessionRef, View};
@@ -198,6 +199,7 @@ impl<S> Core<S> {
             publication: view.to_kept(),
             sessions: 1,
         };
+        self.message_bytes += message.publication.cost() as u64;
         *kept = self.messages.insert(message).ok();
         *kept
     }
@@ -208,8 +210,10 @@ impl<S> Core<S> {
             return;
         };
         kept.sessions -= 1;
-        if kept.sessions == 0 {
-            self.messages.remove(message);
+        if kept.sessions == 0
+            && let Some(kept) = self.messages.remove(message)
+        {
+            self.message_bytes -= kept.publication.cost() as u64;
         }
     }
 
@@ -239,6 +243,8 @@ impl<S> Core<S> {
             State::Connected,
             "closing lets the session go"
         );
+        let unmounted = connection.rules().and_then(|rules| unmounted(view, rules));
+        let view = unmounted.as_ref().unwrap_or(view);
         let look = Look {
             version: connection.version,
             qos: wanted.qos,
@@ -246,6 +252,7 @@ impl<S> Core<S> {
             dup: wanted.dup,
             packet_id: wanted.packet_id,
             identifiers: wanted.identifiers,
+            is_renamed: unmounted.is_some(),
         };
         let bytes_max = connection.packet_bytes_max();
         connection.out.prepare(&mut self.blocks);
@@ -259,8 +266,12 @@ impl<S> Core<S> {
         }
         mark(&mut self.dirty, connection, key);
         self.counters.publishes_sent += 1;
+        self.counters.publish_bytes_sent += view.payload().len() as u64;
         if connection.out.bytes() >= self.shared.limits.out_queue_soft_bytes as usize {
             self.press(key);
+        }
+        if !self.tracers.is_empty() {
+            self.trace_publish(key, view, wanted);
         }
         true
     }

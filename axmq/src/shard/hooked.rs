@@ -97,7 +97,12 @@ impl<S> Core<S> {
 
     /// Acknowledges a message that goes nowhere. MQTT 3.x knows no refusal: either the message is
     /// acknowledged or the connection ends [MQTT-3.3.5-2].
-    fn refuse_publish(&mut self, key: Key, waits: Option<Unacknowledged>, reason: ReasonCode) {
+    pub(super) fn refuse_publish(
+        &mut self,
+        key: Key,
+        waits: Option<Unacknowledged>,
+        reason: ReasonCode,
+    ) {
         self.counters.publishes_refused += 1;
         let Some(waits) = waits else {
             return;

@@ -39,6 +39,8 @@ pub(crate) struct Look<'a> {
     pub(crate) dup: bool,
     pub(crate) packet_id: Option<PacketId>,
     pub(crate) identifiers: &'a [u32],
+    /// Its topic is not that of the publication: the image is for this subscriber alone.
+    pub(crate) is_renamed: bool,
 }
 
 impl Look<'_> {
@@ -86,6 +88,7 @@ impl Images {
             dup: false,
             packet_id: None,
             identifiers: &[],
+            is_renamed: false,
         };
         let Some(image) = self.classes.get_mut(look.class()) else {
             return &[];
@@ -119,7 +122,7 @@ impl Images {
         {
             return push_as_it_came(out, view, frame, bytes_max, class);
         }
-        let is_shared = look.identifiers.is_empty() && !look.dup;
+        let is_shared = look.identifiers.is_empty() && !look.dup && !look.is_renamed;
         let image = if is_shared {
             let Some(image) = self.classes.get_mut(look.class()) else {
                 return Err(TooLarge);

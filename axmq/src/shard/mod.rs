@@ -4,6 +4,7 @@
 //! takes hand-overs, bytes, messages of other shards and the time, and gives bytes in out-queues,
 //! messages in outboxes, streams to close and events to log. `server` puts it on a reactor.
 
+mod answer;
 mod attach;
 #[cfg(test)]
 mod audit;
@@ -18,13 +19,16 @@ mod pressure;
 mod publish;
 mod receive;
 mod replay;
+mod rules;
 mod runs;
 mod server;
 mod settle;
 mod subscribe;
+mod sys;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod trace;
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -38,6 +42,7 @@ use slabmem::{Key, Slab};
 use timerwheel::{Policy, TimerWheel};
 use topicmap::{InterestMap, InterestReader, MatchCache, Stamps, TopicMap};
 
+pub(crate) use self::answer::{CLIENTS_A_PAGE, RECORDS_AN_ANSWER};
 #[cfg(test)]
 pub(crate) use self::audit::Audit;
 pub(crate) use self::close::Doomed;
@@ -51,16 +56,22 @@ use self::runs::Run;
 #[cfg(test)]
 pub(crate) use self::server::Alarm;
 pub(crate) use self::server::{ShardServer, TIMER};
+use self::sys::Sys;
 use self::timers::Timer;
-use crate::config::Limits;
-use crate::counters::Counters;
+pub(crate) use self::trace::Traced;
+use self::trace::Tracer;
+use crate::config::{Limits, Listener};
+use crate::counters::{Counters, Figures};
+use crate::disconnects::Disconnects;
 use crate::events::{Cause, Event};
 use crate::hooks::Hooks;
 use crate::keyed_hash::KeyedHash;
+use crate::listener::ListenerState;
 use crate::publication::Publication;
 use crate::retained::Retained;
 use crate::route::{Route, RouteBuilder, SubscriptionOptions};
 use crate::session::Session;
+use crate::sys_topics::SysTopics;
 
 /// Topics whose routes a shard remembers.
 const ROUTES_CACHED: usize = 16 * 1_024;
@@ -74,20 +85,29 @@ const BLOCKS_KEPT: usize = 32;
 const KEEP_ALIVE_SLACK_MS: u64 = 1_000;
 
 /// What all threads of a broker share.
-#[derive(Debug)]
+///
+/// The limits are plain values: a reload gives each thread a new `Shared` by message, with the same
+/// state behind it, so that nobody reads an atomic for them.
+#[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) topic_limits: topicmap::Limits,
     pub(crate) interest: Arc<InterestMap>,
-    pub(crate) stamps: Stamps,
-    pub(crate) retained: Retained,
+    pub(crate) stamps: Arc<Stamps>,
+    pub(crate) retained: Arc<Retained>,
     /// Keyed, so that nobody can choose client ids that all go to one shard.
     pub(crate) hasher: KeyedHash,
     pub(crate) seed: u64,
     pub(crate) shards: u16,
-    pub(crate) hooks: Hooks,
-    connections: AtomicU64,
-    ids_assigned: AtomicU64,
+    pub(crate) hooks: Arc<Hooks>,
+    connections: Arc<AtomicU64>,
+    ids_assigned: Arc<AtomicU64>,
+    connections_peak: Arc<AtomicU64>,
+    pub(crate) sys: Arc<SysTopics>,
+    /// In the order of the configuration.
+    pub(crate) listeners: Arc<[ListenerState]>,
+    /// The numbers of each shard, for whoever wants to know.
+    pub(crate) figures: Arc<[Figures]>,
 }
 
 impl Shared {
@@ -109,20 +129,64 @@ impl Shared {
             limits,
             topic_limits,
             interest: Arc::new(InterestMap::new(seed)),
-            stamps: Stamps::with_seed(seed),
-            retained,
+            stamps: Arc::new(Stamps::with_seed(seed)),
+            retained: Arc::new(retained),
             hasher,
             seed,
             shards,
-            hooks: Hooks::default(),
-            connections: AtomicU64::new(0),
-            ids_assigned: AtomicU64::new(0),
+            hooks: Arc::default(),
+            connections: Arc::default(),
+            listeners: Arc::default(),
+            ids_assigned: Arc::default(),
+            connections_peak: Arc::default(),
+            sys: Arc::new(SysTopics::new(|| 0)),
+            figures: (0..shards).map(|_| Figures::default()).collect(),
+        }
+    }
+
+    /// The same with a function that says how much memory the process uses.
+    pub(crate) fn with_memory(self, memory: fn() -> u64) -> Self {
+        Self {
+            sys: Arc::new(SysTopics::new(memory)),
+            ..self
+        }
+    }
+
+    /// The same with listeners that have rules.
+    pub(crate) fn with_listeners(self, listeners: &[Listener]) -> Self {
+        Self {
+            listeners: listeners.iter().map(ListenerState::new).collect(),
+            ..self
+        }
+    }
+
+    /// The same broker with other rules for the same listeners.
+    pub(crate) fn with_rules(self, listeners: &[Listener]) -> Self {
+        let pairs = self.listeners.iter().zip(listeners);
+        Self {
+            listeners: pairs
+                .map(|(state, listener)| state.with_rules(&listener.rules))
+                .collect(),
+            ..self
+        }
+    }
+
+    /// The same broker under other limits.
+    pub(crate) fn with_limits(&self, limits: Limits) -> Self {
+        self.retained
+            .set_limits(limits.retained_messages, limits.retained_bytes);
+        Self {
+            limits,
+            ..self.clone()
         }
     }
 
     /// The same, for a broker that asks these hooks.
     pub(crate) fn with_hooks(self, hooks: Hooks) -> Self {
-        Self { hooks, ..self }
+        Self {
+            hooks: Arc::new(hooks),
+            ..self
+        }
     }
 
     /// What one shard may have under way to another: in all no more than an out-queue holds above
@@ -147,13 +211,25 @@ impl Shared {
         u16::try_from(self.limits.inflight).unwrap_or(u16::MAX)
     }
 
+    /// Last disconnects that one shard remembers.
+    fn disconnects_max(&self) -> usize {
+        let records = self.limits.disconnect_records;
+        records.div_ceil(u32::from(self.shards.max(1))) as usize
+    }
+
     /// Connections that are open, in whatever state.
     pub(crate) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connection_opened(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        let open = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        self.connections_peak.fetch_max(open, Ordering::Relaxed);
+    }
+
+    /// The most connections that were open at a time.
+    pub(crate) fn connections_peak(&self) -> u64 {
+        self.connections_peak.load(Ordering::Relaxed)
     }
 
     pub(crate) fn connection_closed(&self) {
@@ -196,6 +272,8 @@ pub(crate) struct Core<S> {
     /// Slots of sessions by client id.
     index: HashTable<u32>,
     messages: Slab<Kept>,
+    message_bytes: u64,
+    sys: Sys,
 
     topics: TopicMap<SubscriptionOptions>,
     interest: InterestReader,
@@ -235,6 +313,11 @@ pub(crate) struct Core<S> {
     /// Bytes that may be on their way to one other shard.
     credit: u64,
     events: Vec<Event>,
+    disconnects: Disconnects,
+    tracers: Vec<Tracer>,
+    traced: Vec<Traced>,
+    traced_lost: u64,
+    clients_connected: u64,
     counters: Counters,
 }
 
@@ -244,6 +327,8 @@ impl<S> Core<S> {
         let outboxes = (0..shared.shards).map(|_| Outbox::default()).collect();
         let interest = shared.interest.reader();
         let credit = shared.credit();
+        let disconnects_max = shared.disconnects_max();
+        shared.sys.begin(now_ms);
         Self {
             me,
             shared,
@@ -253,6 +338,8 @@ impl<S> Core<S> {
             sessions: Slab::new(),
             index: HashTable::new(),
             messages: Slab::new(),
+            message_bytes: 0,
+            sys: Sys::default(),
             topics: TopicMap::new(seed),
             interest,
             routes: MatchCache::new(ROUTES_CACHED),
@@ -282,8 +369,21 @@ impl<S> Core<S> {
             outboxes,
             credit,
             events: Vec::new(),
+            disconnects: Disconnects::new(disconnects_max),
+            tracers: Vec::new(),
+            traced: Vec::new(),
+            traced_lost: 0,
+            clients_connected: 0,
             counters: Counters::default(),
         }
+    }
+
+    /// Goes on under other limits. Connections keep what their CONNACK promised them.
+    pub(crate) fn reload(&mut self, shared: Arc<Shared>, reports_routine: bool) {
+        self.shared = shared;
+        self.reports_routine = reports_routine;
+        self.credit = self.shared.credit();
+        self.disconnects.set_max(self.shared.disconnects_max());
     }
 
     /// The time of this turn, in milliseconds of a clock that all shards share.
@@ -353,13 +453,21 @@ impl<S> Core<S> {
 
     /// Queues a control packet; such are never dropped.
     fn control(&mut self, key: Key, len: usize, write: impl FnOnce(&mut [u8])) {
+        let is_watched = !self.tracers.is_empty();
+        let mut copy = None;
         if let Some(connection) = self.connections.get_mut(key) {
             connection.out.prepare(&mut self.blocks);
             connection
                 .out
-                .push_with(len, sharedbuf::Class::Control, write);
+                .push_with(len, sharedbuf::Class::Control, |out| {
+                    write(out);
+                    copy = is_watched.then(|| out.to_vec());
+                });
             mark(&mut self.dirty, connection, key);
             self.counters.packets_sent += 1;
+        }
+        if let Some(packet) = copy {
+            self.trace_out(key, &packet);
         }
     }
 

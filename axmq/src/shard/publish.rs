@@ -16,6 +16,7 @@ use crate::message::AcceptTag;
 use crate::publication::{Parts, Publication, View};
 use crate::route::Route;
 use crate::session::Arrival;
+use crate::sys_topics::is_sys;
 
 impl<S> Core<S> {
     /// Handles a PUBLISH that stands at `range` of `block`.
@@ -27,11 +28,15 @@ impl<S> Core<S> {
         publish: &Publish<'_>,
     ) {
         self.counters.publishes_received += 1;
+        self.counters.publish_bytes_received += publish.payload().len() as u64;
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
         connection.set(flag::PUBLISHER);
         let (session, version) = (connection.session, connection.version);
+        if !self.listener_lets_publish(key, publish) {
+            return;
+        }
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         let named = self.resolve_alias(key, publish, &mut text);
@@ -40,6 +45,15 @@ impl<S> Core<S> {
                 self.violation(key, ReasonCode::TopicAliasInvalid, clause, what);
             }
             Ok(()) => {
+                if let Some(rules) = self.mount_of(key) {
+                    if text.is_empty() {
+                        text.push_str(publish.topic());
+                    }
+                    // No topic at all stays none, to be refused as that.
+                    if !text.is_empty() {
+                        text.insert_str(0, &rules.mount_point);
+                    }
+                }
                 let name = if text.is_empty() {
                     publish.topic()
                 } else {
@@ -171,7 +185,10 @@ impl<S> Core<S> {
         topic: &Topic<'_>,
         waits: Option<Unacknowledged>,
     ) {
-        if self.shared.hooks.sees_publishes() {
+        if is_sys(topic.as_str()) {
+            // What is under $SYS/ is the broker's to say.
+            self.refuse_publish(key, waits, ReasonCode::NotAuthorized);
+        } else if self.shared.hooks.sees_publishes() {
             self.accept_judged(key, view, topic, waits);
         } else {
             self.accept(key, view, topic, waits);

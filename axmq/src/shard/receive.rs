@@ -105,6 +105,7 @@ impl<S> Core<S> {
             *packets -= 1;
             self.counters.packets_received += 1;
             let packet = bytes.get(..frame.total_len).unwrap_or_default();
+            self.counters.bytes_received += packet.len() as u64;
             match mqtt_codec::decode(packet, &frame, version, Role::Server) {
                 Ok(packet) => self.handle(key, block, at..at + frame.total_len, &packet),
                 Err(error) => self.close(key, Cause::Protocol(error)),
@@ -117,6 +118,9 @@ impl<S> Core<S> {
     fn handle(&mut self, key: Key, block: &ReadBlock, range: Range<usize>, packet: &Packet<'_>) {
         if !matches!(packet, Packet::Publish(_)) {
             self.end_run();
+        }
+        if !self.tracers.is_empty() {
+            self.trace_in(key, packet);
         }
         match packet {
             Packet::Publish(publish) => self.on_publish(key, block, range, publish),
@@ -175,7 +179,10 @@ impl<S> Core<S> {
         if version == Version::V5
             && let Some(expiry_s) = packet.session_expiry_interval()
         {
-            let expiry_s = expiry_s.min(self.shared.limits.session_expiry_max_s);
+            let rules = connection.rules();
+            let expiry_s = expiry_s
+                .min(self.shared.limits.session_expiry_max_s)
+                .min(rules.map_or(u32::MAX, |rules| rules.session_expiry_max_s));
             let Some(session) = self.sessions.get_mut(session_key) else {
                 return;
             };

@@ -48,6 +48,8 @@ struct Wire {
     builder: Option<RunBuilder>,
     /// Their connections.
     members: Vec<Key>,
+    /// Of the publishes gathered so far.
+    payload_bytes: u64,
 }
 
 /// The run that is being gathered, or may begin. A core has one.
@@ -71,6 +73,14 @@ impl Run {
                 .route
                 .as_ref()
                 .is_some_and(|own| Rc::ptr_eq(own, route))
+    }
+}
+
+impl Run {
+    fn count_payload(&mut self, wire: usize, bytes: u64) {
+        if let Some(wire) = self.wires.get_mut(wire) {
+            wire.payload_bytes += bytes;
+        }
     }
 }
 
@@ -144,7 +154,11 @@ impl<S> Core<S> {
                 continue;
             };
             let is_plain = route.identifiers(target).is_empty()
-                && connection.packet_bytes_max() >= FRAME_BYTES_MAX;
+                && connection.packet_bytes_max() >= FRAME_BYTES_MAX
+                && !self.is_traced(key)
+                && connection
+                    .rules()
+                    .is_none_or(|rules| rules.mount_point.is_empty());
             let wire = usize::from(connection.version == Version::V5);
             match self.run.wires.get_mut(wire) {
                 Some(wire) if is_plain => {
@@ -162,8 +176,12 @@ impl<S> Core<S> {
     }
 
     fn append_to_run(&mut self, view: &View<'_>, wire: usize) {
-        let (Some(version), Some(Wire { builder, members })) =
-            (WIRES.get(wire), self.run.wires.get_mut(wire))
+        let (
+            Some(version),
+            Some(Wire {
+                builder, members, ..
+            }),
+        ) = (WIRES.get(wire), self.run.wires.get_mut(wire))
         else {
             return;
         };
@@ -171,11 +189,14 @@ impl<S> Core<S> {
             return;
         }
         let builder = builder.get_or_insert_with(|| RunBuilder::new(RUN_BYTES));
+        let payload_bytes = view.payload().len() as u64;
         let frame = self.images.plain_frame(view, *version, self.now_ms);
         if builder.push(frame) {
+            self.run.count_payload(wire, payload_bytes);
             return;
         }
         self.hand_out(wire);
+        self.run.count_payload(wire, payload_bytes);
         let frame = self.images.plain_frame(view, *version, self.now_ms);
         if let Some(builder) = self
             .run
@@ -190,9 +211,15 @@ impl<S> Core<S> {
 
     /// Gives what has been gathered for one wire format to its members.
     fn hand_out(&mut self, wire: usize) {
-        let Some(Wire { builder, members }) = self.run.wires.get_mut(wire) else {
+        let Some(Wire {
+            builder,
+            members,
+            payload_bytes,
+        }) = self.run.wires.get_mut(wire)
+        else {
             return;
         };
+        let payload_bytes = std::mem::take(payload_bytes);
         let Some(run) = builder.as_mut().and_then(RunBuilder::seal) else {
             return;
         };
@@ -218,6 +245,7 @@ impl<S> Core<S> {
             if queued + len <= full {
                 connection.out.push_run(&run, handle, Class::Droppable);
                 self.counters.publishes_sent += frames;
+                self.counters.publish_bytes_sent += payload_bytes;
             } else {
                 let mut at = 0;
                 for len in run.lens().iter().map(|len| *len as usize) {
@@ -227,6 +255,8 @@ impl<S> Core<S> {
                         let frame = handle.get(at..at + len).unwrap_or_default();
                         connection.out.push_copy(frame, Class::Droppable);
                         self.counters.publishes_sent += 1;
+                        // Which payload it was is not kept: an even share of them.
+                        self.counters.publish_bytes_sent += payload_bytes / frames;
                     }
                     at += len;
                 }

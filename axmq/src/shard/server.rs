@@ -13,9 +13,11 @@ use timerwheel::Expired;
 use super::connection::{State, flag};
 use super::input::BLOCK_BYTES;
 use super::{Core, Shared, Timer};
+use crate::control::TraceLine;
 use crate::counters::Counters;
 use crate::events::LogBudget;
-use crate::message::ToShard;
+use crate::logging::now_ms;
+use crate::message::{Ask, ToShard, TraceSink};
 
 /// The timerfd's token: no slab key has generation 0.
 pub(crate) const TIMER: Token = Token(0);
@@ -53,6 +55,11 @@ impl Alarm for timerwheel::driver::TimerFd {
     }
 }
 
+/// Whether each connect and disconnect is to be logged.
+fn reports_routine() -> bool {
+    tracing::enabled!(tracing::Level::DEBUG)
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct ShardServer<B: Backend, A> {
@@ -69,6 +76,7 @@ pub(crate) struct ShardServer<B: Backend, A> {
     due: Vec<Expired<Timer>>,
     /// Who waits for the wills that an orderly stop publishes.
     wills_done: Vec<mpsc::Sender<()>>,
+    traces: Vec<TraceSink>,
     log: LogBudget,
     stop_at_ns: Option<u64>,
     is_done: bool,
@@ -83,9 +91,9 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         alarm: A,
         now_ns: u64,
     ) -> Self {
-        let reports_routine = tracing::enabled!(tracing::Level::DEBUG);
+        let now_ms = now_ns / NS_PER_MS;
         Self {
-            core: Core::new(me, Arc::clone(&shared), now_ns / NS_PER_MS, reports_routine),
+            core: Core::new(me, Arc::clone(&shared), now_ms, reports_routine()),
             me,
             shared,
             receiver,
@@ -97,6 +105,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             silent: Vec::new(),
             due: Vec::new(),
             wills_done: Vec::new(),
+            traces: Vec::new(),
             log: LogBudget::default(),
             stop_at_ns: None,
             is_done: false,
@@ -195,6 +204,36 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         self.core.on_timers(&mut self.silent, &mut self.due)
     }
 
+    fn untrace(&mut self, id: u64) {
+        self.core.untrace(id);
+        self.traces.retain(|sink| sink.id != id);
+    }
+
+    /// Carries the lines of this turn to those who watch.
+    fn send_traced(&mut self) {
+        let at_ms = now_ms();
+        let (lines, lost) = self.core.take_traced();
+        for sink in &mut self.traces {
+            sink.lost += lost;
+        }
+        for line in lines {
+            let Some(sink) = self.traces.iter_mut().find(|sink| sink.id == line.tracer) else {
+                continue;
+            };
+            let line = TraceLine {
+                at_ms,
+                direction: line.direction.to_owned(),
+                text: line.text,
+                lost: sink.lost,
+            };
+            sink.lost = match sink.lines.try_send(line) {
+                Ok(()) => 0,
+                // A reader that has gone takes itself off the list.
+                Err(_) => sink.lost + 1,
+            };
+        }
+    }
+
     fn begin_stop(&mut self, now_ns: u64) {
         if self.stop_at_ns.is_none() {
             self.core.stop();
@@ -278,6 +317,16 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                 ToShard::Handover(handover) => self.open(io, *handover),
                 ToShard::Batch(batch) => self.core.on_batch(batch),
                 ToShard::Reply(reply) => self.core.on_reply(reply),
+                ToShard::Ask(Ask { query, answer_to }) => (answer_to.0)(self.core.answer(query)),
+                ToShard::Trace(sink) => {
+                    self.core.trace(sink.id, &sink.client_id);
+                    self.traces.push(*sink);
+                }
+                ToShard::Untrace(id) => self.untrace(id),
+                ToShard::Reload(shared) => {
+                    self.core.reload(Arc::clone(&shared), reports_routine());
+                    self.shared = shared;
+                }
                 ToShard::PublishWills(done) => {
                     self.core.publish_wills_at_stop();
                     self.wills_done.push(done);
@@ -337,6 +386,10 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
             // Nobody waits any more where the stop was cut short.
             let _ = done.send(());
         }
+        if self.core.has_traced() {
+            self.send_traced();
+        }
+        self.core.store_figures();
         self.log
             .write(self.core.drain_events(), io.now_ns() / NS_PER_MS);
         self.check_stop(io.now_ns());

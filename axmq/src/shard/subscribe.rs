@@ -8,6 +8,7 @@ use slabmem::Key;
 use topicmap::{Filter, Subscription, parse_subscription};
 
 use super::Core;
+use crate::listener::mounted_filter;
 use crate::route::SubscriptionOptions;
 
 /// A subscription that was granted, and whether it gets retained messages now.
@@ -23,10 +24,22 @@ impl<S> Core<S> {
             return;
         };
         let (session, version) = (connection.session, connection.version);
+        if !self.listener_lets_subscribe(key, packet) {
+            return;
+        }
+        let offers = self.offers(key, packet);
         let identifier = packet.subscription_identifier().unwrap_or(0);
         let mut codes = Vec::new();
         let mut granted = Vec::new();
-        for wanted in packet.filters() {
+        for (at, mut wanted) in packet.filters().enumerate() {
+            if let Some(offer) = offers.get(at) {
+                if let Some(reason) = offer.refused {
+                    codes.push(reason);
+                    continue;
+                }
+                wanted.qos = wanted.qos.min(offer.qos_max);
+                wanted.filter = &offer.filter;
+            }
             let Some(may) = self.may_subscribe(key, &wanted) else {
                 return;
             };
@@ -50,6 +63,7 @@ impl<S> Core<S> {
         });
         for grant in granted.iter().filter(|grant| grant.replays) {
             self.replay(session, &grant.filter, grant.options);
+            self.sys_replay(session, &grant.filter, grant.options);
         }
     }
 
@@ -104,6 +118,7 @@ impl<S> Core<S> {
         if !planted!(StaleRouteCache) {
             self.shared.stamps.bump(&filter);
         }
+        self.sys_watch(session_key, &filter);
         let replays = match (version, wanted.retain_handling) {
             (Version::V5, RetainHandling::SendIfNew) => is_new,
             (Version::V5, RetainHandling::DoNotSend) => false,
@@ -121,9 +136,17 @@ impl<S> Core<S> {
             return;
         };
         let (session, version) = (connection.session, connection.version);
+        let mount = self.mount_of(key);
+        let limits = self.shared.topic_limits;
         let codes: Vec<_> = packet
             .filters()
-            .map(|text| self.unsubscribe(session, text))
+            .map(|text| match &mount {
+                Some(rules) => {
+                    let text = mounted_filter(&rules.mount_point, text, &limits);
+                    self.unsubscribe(session, &text)
+                }
+                None => self.unsubscribe(session, text),
+            })
             .collect();
         let answer = UnsubAck {
             packet_id: packet.packet_id(),

@@ -17,6 +17,8 @@ pub(crate) enum Timer {
     Linger(Key),
     /// Time to look whether a connection with a long queue has made progress.
     Stall(Key),
+    /// Time to tell subscribers of `$SYS/` what has changed.
+    SysTopics,
 }
 
 /// Expired timers that one turn handles; more wait for the next.
@@ -52,6 +54,7 @@ impl<S> Core<S> {
                     self.finish_closing(key);
                 }
                 Timer::Stall(key) => self.check_progress(key),
+                Timer::SysTopics => self.sys_due(),
             }
         }
         more_silent || more_due

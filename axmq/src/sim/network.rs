@@ -103,6 +103,8 @@ impl Site {
         let (_, receiver) = mailbox(4, backend.waker());
         let parts = FrontParts {
             shared: Arc::clone(&shared),
+            fronts: 1,
+            configured: vec![0],
             listeners: vec![net.listen(address).expect("it is free")],
             receiver,
             shards: senders,

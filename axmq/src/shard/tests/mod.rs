@@ -4,6 +4,7 @@
 mod found;
 mod garbage;
 mod hooks;
+mod ops;
 mod runs;
 mod storm;
 mod world;

@@ -58,6 +58,7 @@ pub(super) fn connect(client_id: &str) -> ConnectInfo {
         wants_problem_information: true,
         will: None,
         grant: None,
+        rules: None,
     }
 }
 
@@ -151,6 +152,7 @@ impl World {
             stream: self.streams,
             peer: PeerAddr::UNIX,
             connect,
+            seat: None,
             surplus: Vec::new(),
         };
         let key = self.cores[shard].attach(handover).expect("there is room");

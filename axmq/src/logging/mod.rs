@@ -1,4 +1,7 @@
-//! The log: one line an event on standard error, with the time in UTC and `key=value` fields.
+//! The log: one line an event on standard error, with the time in UTC and its fields, as text for
+//! people, as logfmt or as JSON.
+
+mod format;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -7,8 +10,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::{Registry, reload};
 
-use crate::config::LogLevel;
+use crate::config::{LogFormat, LogLevel, LogSettings};
 
 /// The log was already set up in this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,26 +27,52 @@ impl fmt::Display for AlreadySet {
 
 impl std::error::Error for AlreadySet {}
 
-/// Sends the events of this process, from `level` on, to standard error.
+/// Changes the log of this process while it is written.
+#[derive(Debug, Clone)]
+pub struct LogHandle(reload::Handle<LevelFilter, Registry>);
+
+impl LogHandle {
+    /// Writes events from this level on.
+    pub fn set_level(&self, level: LogLevel) {
+        // Fails only where the subscriber is gone, and then there is no log.
+        let _ = self.0.reload(filter(level));
+    }
+}
+
+/// Sends the events of this process to standard error, as `settings` say.
 ///
-/// In colour on a terminal, unless `$NO_COLOR` is set. A standard error that cannot be written to
-/// loses events and does no other harm. For a program; a library leaves this to its user.
+/// Text is in colour on a terminal, unless `$NO_COLOR` is set. A standard error that cannot be
+/// written to loses events and does no other harm. For a program; a library leaves it to its user.
 ///
 /// # Errors
 ///
 /// [`AlreadySet`] if this process already has a place for its events, which is kept.
-pub fn init(level: LogLevel) -> Result<(), AlreadySet> {
+pub fn init(settings: &LogSettings) -> Result<LogHandle, AlreadySet> {
     let wants_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let subscriber = tracing_subscriber::fmt()
+    let is_text = settings.format == LogFormat::Text;
+    let (level, handle) = reload::Layer::new(filter(settings.level));
+    let layer = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
-        .with_ansi(wants_colour && io::stderr().is_terminal())
-        .with_timer(UtcTime)
-        .with_target(false)
+        .with_ansi(is_text && wants_colour && io::stderr().is_terminal())
         // The alternative reports a failed write on standard error, which has just failed.
-        .log_internal_errors(false)
-        .with_max_level(filter(level))
-        .finish();
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadySet)
+        .log_internal_errors(false);
+    let layer = match settings.format {
+        LogFormat::Text => layer.with_timer(UtcTime).with_target(false).boxed(),
+        LogFormat::Logfmt => layer.event_format(format::Logfmt).boxed(),
+        LogFormat::Json => layer.event_format(format::Json).boxed(),
+    };
+    let subscriber = tracing_subscriber::registry().with(level).with(layer);
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| AlreadySet)?;
+    Ok(LogHandle(handle))
+}
+
+/// Milliseconds since 1970-01-01 UTC; 0 for a clock that is not set.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+    since_epoch.map_or(0, |time| {
+        u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 fn filter(level: LogLevel) -> LevelFilter {

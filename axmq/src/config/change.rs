@@ -1,0 +1,205 @@
+//! What differs between two configurations, and what of it a running broker can take over.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::keys::{self, Key, Value};
+use super::listener::RULE_KEYS;
+use super::{Config, Listener};
+
+/// A setting that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Change {
+    /// The key with its section, such as `limits.inflight`.
+    pub key: String,
+    /// What was in force.
+    pub from: String,
+    /// What the new configuration says.
+    pub to: String,
+    /// Whether it holds only from the next start on.
+    pub needs_restart: bool,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, from, to, .. } = self;
+        write!(f, "{key}: {from} -> {to}")?;
+        if self.needs_restart {
+            f.write_str(" (needs a restart)")?;
+        }
+        Ok(())
+    }
+}
+
+/// Keys whose values are built into threads, tables and buffers at the start.
+const NEED_RESTART: &[(&str, &str)] = &[
+    ("broker", "shards"),
+    ("broker", "fronts"),
+    ("broker", "data_dir"),
+    ("budgets", "events_per_turn"),
+    ("budgets", "read_bytes"),
+    ("budgets", "read_packets"),
+    ("budgets", "accepts_per_turn"),
+    ("budgets", "background_us"),
+    ("log", "format"),
+    // What is stored and subscribed under the old limit has to stay legal.
+    ("limits", "topic_levels"),
+];
+
+/// Keys that clients were told in CONNACK, and hold the broker to: a lower value would break the
+/// word that connected clients have, a higher one does not.
+const PROMISED: &[(&str, &str)] = &[
+    ("limits", "packet_bytes"),
+    ("limits", "receive_maximum"),
+    ("limits", "topic_aliases"),
+];
+
+/// Whether a running broker cannot go from one value of `key` to the other.
+fn needs_restart(key: &Key, from: &Config, to: &Config) -> bool {
+    let name = (key.section, key.name);
+    let sinks = match (key.value(from), key.value(to)) {
+        (Some(Value::Number(from)), Some(Value::Number(to))) => to < from,
+        _ => false,
+    };
+    NEED_RESTART.contains(&name) || (sinks && PROMISED.contains(&name))
+}
+
+impl Config {
+    /// What differs in `new`, key by key, the listeners last.
+    #[must_use]
+    pub fn changes(&self, new: &Self) -> Vec<Change> {
+        let text = |config: &Self, key: &Key| {
+            key.value(config)
+                .map_or_else(|| "not set".to_owned(), |value| value.to_string())
+        };
+        let mut found: Vec<_> = keys::keys()
+            .filter(|key| key.value(self) != key.value(new))
+            .map(|key| Change {
+                key: key.path(),
+                from: text(self, key),
+                to: text(new, key),
+                needs_restart: needs_restart(key, self, new),
+            })
+            .collect();
+        for (old, new) in self.common_listeners(new) {
+            for key in RULE_KEYS {
+                let (from, to) = ((key.read)(&old.rules), (key.read)(&new.rules));
+                if from != to {
+                    found.push(Change {
+                        key: format!("listener {}: {}", old.address, key.name),
+                        from: from.to_string(),
+                        to: to.to_string(),
+                        needs_restart: false,
+                    });
+                }
+            }
+        }
+        let addresses = |config: &Self| {
+            let all = config.listeners.iter().map(|l| l.address.to_string());
+            all.collect::<Vec<_>>().join(", ")
+        };
+        if addresses(self) != addresses(new) {
+            found.push(Change {
+                key: "listener.address".to_owned(),
+                from: addresses(self),
+                to: addresses(new),
+                needs_restart: true,
+            });
+        }
+        found
+    }
+
+    /// The listeners that both have, in pairs and in the order of this one. Those on ports that the
+    /// kernel chooses have the same address, and are told apart by their order.
+    fn common_listeners<'a>(
+        &'a self,
+        new: &'a Self,
+    ) -> impl Iterator<Item = (&'a Listener, &'a Listener)> {
+        self.listeners.iter().enumerate().filter_map(|(at, old)| {
+            let is_same = |l: &&Listener| l.address == old.address;
+            let before = self.listeners.iter().take(at).filter(is_same).count();
+            Some((old, new.listeners.iter().filter(is_same).nth(before)?))
+        })
+    }
+
+    /// Takes over from `new` what needs no restart.
+    pub(crate) fn take_over(&mut self, new: &Self) {
+        for key in keys::keys() {
+            if !needs_restart(key, self, new)
+                && let Some(value) = key.value(new)
+            {
+                (key.write)(self, value);
+            }
+        }
+        let pairs = self.common_listeners(new);
+        let rules: Vec<_> = pairs
+            .map(|(old, new)| (old.address, new.rules.clone()))
+            .collect();
+        let mut rules = rules.into_iter().peekable();
+        for listener in &mut self.listeners {
+            if let Some((_, rules)) = rules.next_if(|(address, _)| *address == listener.address) {
+                listener.rules = rules;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_named_and_taken_over_unless_it_needs_a_restart() {
+        let mut running = Config::default();
+        let mut new = running.clone();
+        assert!(running.changes(&new).is_empty());
+        new.limits.inflight = 7;
+        new.listeners[0].rules.maximum_qos = 1;
+        new.broker.shards = 3;
+        new.listeners.pop();
+        let changes = running.changes(&new);
+        let lines: Vec<_> = changes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            lines,
+            [
+                "broker.shards: 0 -> 3 (needs a restart)",
+                "limits.inflight: 1_024 -> 7",
+                "listener 127.0.0.1:1883: maximum_qos: 2 -> 1",
+                "listener.address: 127.0.0.1:1883, [::1]:1883 -> 127.0.0.1:1883 (needs a restart)",
+            ]
+        );
+        running.take_over(&new);
+        assert_eq!((running.limits.inflight, running.broker.shards), (7, 0));
+        assert_eq!(running.listeners[0].rules.maximum_qos, 1);
+        assert_eq!(running.listeners[1].rules.maximum_qos, 2);
+        let left = running.changes(&new);
+        assert_eq!(left.len(), 2, "what needs a restart is named until then");
+        assert!(left.iter().all(|change| change.needs_restart));
+    }
+
+    #[test]
+    fn what_clients_were_promised_may_rise_but_not_sink() {
+        let mut running = Config::default();
+        let mut new = running.clone();
+        new.limits.packet_bytes += 1;
+        new.limits.receive_maximum -= 1;
+        let changes = running.changes(&new);
+        let needed: Vec<_> = changes.iter().map(|change| change.needs_restart).collect();
+        assert_eq!(needed, [false, true]);
+        running.take_over(&new);
+        assert_eq!(running.limits.packet_bytes, new.limits.packet_bytes);
+        assert_eq!(
+            running.limits.receive_maximum,
+            new.limits.receive_maximum + 1
+        );
+    }
+
+    #[test]
+    fn the_keys_that_need_a_restart_exist() {
+        for (section, name) in NEED_RESTART.iter().chain(PROMISED) {
+            assert!(keys::find(section, name).is_some(), "{section}.{name}");
+        }
+    }
+}

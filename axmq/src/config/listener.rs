@@ -1,0 +1,230 @@
+//! One listener: its address, and what its clients may do.
+
+use std::net::SocketAddr;
+
+use super::keys::{Kind, Value};
+
+/// An address that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The address; port 0 lets the kernel choose one.
+    pub address: SocketAddr,
+    /// Whether the start goes on, with a warning, on a machine that does not have this address.
+    ///
+    /// That is so for the `[::1]` that nobody asked for by name. A port that is in use ends the
+    /// start all the same.
+    pub optional: bool,
+    /// What its clients may do.
+    pub rules: ListenerRules,
+}
+
+impl Listener {
+    /// A listener that has to be there, with the default rules.
+    #[must_use]
+    pub fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            optional: false,
+            rules: ListenerRules::default(),
+        }
+    }
+}
+
+/// What the clients of a listener may do: the keys of `[[listener]]` beside its address.
+///
+/// The default takes nothing away from what the broker offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerRules {
+    /// Connections at a time by this listener. Beyond it a new one is accepted and closed at once.
+    pub connections: u64,
+    /// Whether MQTT 3.1 is served; another version is refused as an unsupported one.
+    pub mqtt_3_1: bool,
+    /// Whether MQTT 3.1.1 is served.
+    pub mqtt_3_1_1: bool,
+    /// Whether MQTT 5.0 is served.
+    pub mqtt_5_0: bool,
+    /// Put before every topic and filter of its clients, and taken off again on the way to them;
+    /// empty is nothing.
+    pub mount_point: String,
+    /// The highest QoS: 0, 1 or 2. Subscriptions are granted no more; a publish with more ends the
+    /// connection (5.0: reason 0x9B).
+    pub maximum_qos: u8,
+    /// Whether messages are retained. Without, a publish that asks for it ends the connection (5.0:
+    /// reason 0x9A).
+    pub retain: bool,
+    /// Whether filters may have wildcards. Without, 5.0 clients that try are disconnected with
+    /// 0xA2, others are refused in the SUBACK.
+    pub wildcard_subscriptions: bool,
+    /// Whether there are shared subscriptions. Without, as for wildcards, with 0x9E.
+    pub shared_subscriptions: bool,
+    /// Whether there are subscription identifiers. Without, 5.0 clients that send one are
+    /// disconnected with 0xA1.
+    pub subscription_identifiers: bool,
+    /// The longest keep-alive, as `limits.keep_alive_max_s`; the lower one holds.
+    pub keep_alive_max_s: u32,
+    /// The longest session expiry, as `limits.session_expiry_max_s`; the lower one holds.
+    pub session_expiry_max_s: u32,
+    /// QoS 1 and 2 messages under way to a 3.x client, which cannot say so itself; bounded by
+    /// `limits.inflight`.
+    pub inflight_v3: u32,
+    /// Whether a client may leave its id empty and get one.
+    pub empty_client_ids: bool,
+    /// Whether the user name stands for the client id, whatever that is. A client without a user
+    /// name is refused.
+    pub username_as_client_id: bool,
+}
+
+/// One key of `[[listener]]`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RuleKey {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) read: fn(&ListenerRules) -> Value,
+    pub(super) write: fn(&mut ListenerRules, Value),
+}
+
+/// Declares the keys with their defaults, so that none is forgotten anywhere.
+macro_rules! rules {
+    (
+        flags { $($flag:ident = $on:literal,)* }
+        numbers { $($number:ident: $ty:ty = $default:literal in $min:literal..=$max:literal,)* }
+        texts { $($text:ident,)* }
+    ) => {
+        impl Default for ListenerRules {
+            fn default() -> Self {
+                Self {
+                    $($flag: $on,)*
+                    $($number: $default,)*
+                    $($text: String::new(),)*
+                }
+            }
+        }
+
+        /// The keys beside `address`.
+        pub(super) const RULE_KEYS: &[RuleKey] = &[
+            $(RuleKey {
+                name: stringify!($flag),
+                kind: Kind::Flag,
+                read: |rules| Value::Flag(rules.$flag),
+                write: |rules, value| {
+                    if let Value::Flag(flag) = value {
+                        rules.$flag = flag;
+                    }
+                },
+            },)*
+            $(RuleKey {
+                name: stringify!($number),
+                kind: Kind::Number { min: $min, max: $max },
+                read: |rules| Value::Number(u64::from(rules.$number)),
+                write: |rules, value| {
+                    if let Value::Number(number) = value
+                        && let Ok(number) = <$ty>::try_from(number)
+                    {
+                        rules.$number = number;
+                    }
+                },
+            },)*
+            $(RuleKey {
+                name: stringify!($text),
+                kind: Kind::Text,
+                read: |rules| Value::Text(rules.$text.clone()),
+                write: |rules, value| {
+                    if let Value::Text(text) = value {
+                        rules.$text = text;
+                    }
+                },
+            },)*
+        ];
+    };
+}
+
+rules! {
+    flags {
+        mqtt_3_1 = true,
+        mqtt_3_1_1 = true,
+        mqtt_5_0 = true,
+        retain = true,
+        wildcard_subscriptions = true,
+        shared_subscriptions = true,
+        subscription_identifiers = true,
+        empty_client_ids = true,
+        username_as_client_id = false,
+    }
+    numbers {
+        connections: u64 = 4_294_967_295 in 1..=4_294_967_295,
+        maximum_qos: u8 = 2 in 0..=2,
+        keep_alive_max_s: u32 = 65_535 in 1..=65_535,
+        session_expiry_max_s: u32 = 4_294_967_295 in 0..=4_294_967_295,
+        inflight_v3: u32 = 65_535 in 1..=65_535,
+    }
+    texts {
+        mount_point,
+    }
+}
+
+impl ListenerRules {
+    /// What is wrong with them, if anything is.
+    pub(super) fn check(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for key in RULE_KEYS {
+            if let (Kind::Number { min, max }, Value::Number(number)) = (key.kind, (key.read)(self))
+                && !(min..=max).contains(&number)
+            {
+                found.push(format!("`{}` must be from {min} to {max}", key.name));
+            }
+        }
+        if !(self.mqtt_3_1 || self.mqtt_3_1_1 || self.mqtt_5_0) {
+            found.push("the listener serves no version of MQTT".to_owned());
+        }
+        let mount = &self.mount_point;
+        if mount.contains(['+', '#', '\0']) || mount.starts_with('$') || mount.len() > 1_024 {
+            found.push(
+                "`mount_point` must be the beginning of topics: no wildcards, no `$` in front, at \
+                 most 1_024 bytes"
+                    .to_owned(),
+            );
+        }
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_is_read_as_it_was_written() {
+        for key in RULE_KEYS {
+            let values = match key.kind {
+                Kind::Flag => vec![Value::Flag(true), Value::Flag(false)],
+                Kind::Number { min, max } => vec![Value::Number(min), Value::Number(max)],
+                _ => vec![Value::Text("a/".into())],
+            };
+            for value in values {
+                let mut rules = ListenerRules::default();
+                (key.write)(&mut rules, value.clone());
+                assert_eq!((key.read)(&rules), value, "{}", key.name);
+            }
+        }
+    }
+
+    #[test]
+    fn rules_that_serve_nobody_or_break_topics_are_refused() {
+        assert!(ListenerRules::default().check().is_empty());
+        let mut rules = ListenerRules {
+            mqtt_3_1: false,
+            mqtt_3_1_1: false,
+            ..ListenerRules::default()
+        };
+        assert!(rules.check().is_empty());
+        rules.mqtt_5_0 = false;
+        assert_eq!(rules.check().len(), 1);
+        for mount_point in ["a/+/", "#", "$SYS/", "a\0"] {
+            let rules = ListenerRules {
+                mount_point: mount_point.into(),
+                ..ListenerRules::default()
+            };
+            assert_eq!(rules.check().len(), 1, "{mount_point}");
+        }
+    }
+}

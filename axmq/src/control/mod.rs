@@ -1,0 +1,462 @@
+//! Asking a running broker, and telling it: status, clients, last disconnects, traces, reloads.
+//!
+//! [`Control`] does the work, from any thread. `axmq`'s sub-commands reach it over a unix socket
+//! in the data directory (`server`, `client`); other interfaces call the same functions. A question
+//! for a shard travels by its mailbox and is answered between two turns: nobody waits in a shard.
+
+mod client;
+mod server;
+mod show;
+mod types;
+mod wire;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use pollio::Sender;
+use pollio::net::Stream;
+
+pub use self::client::{CommandError, Format, run_command};
+pub(crate) use self::server::ControlServer;
+pub use self::server::SOCKET;
+pub use self::types::{
+    ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine, Reloaded, Status,
+    SubscriptionLine, TraceLine,
+};
+use crate::config::Config;
+use crate::counters::{self, Counters};
+use crate::message::{Answer, AnswerTo, Ask, Query, ToFront, ToShard, TraceSink};
+use crate::shard::{CLIENTS_A_PAGE, RECORDS_AN_ANSWER, Shared};
+
+/// A shard answers between two turns, which take milliseconds at most. One that does not in this
+/// time is stuck, or gone with a broker that stops.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Lines that wait for a reader of a trace; more are lost and counted.
+const TRACE_LINES: usize = 4_096;
+
+/// Why a question got no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// A shard did not answer in five seconds: it is stuck, or the broker stops.
+    NoAnswer {
+        /// The shard.
+        shard: usize,
+    },
+    /// The new configuration is refused; nothing has changed.
+    Refused(String),
+    /// This broker was started from values and does not know where to read others.
+    NothingToReload,
+}
+
+impl fmt::Display for ControlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAnswer { shard } => write!(
+                f,
+                "shard {shard} did not answer within {} s; is the broker stopping?",
+                PATIENCE.as_secs()
+            ),
+            Self::Refused(why) => {
+                write!(
+                    f,
+                    "the new configuration is refused, and nothing has changed\n{why}"
+                )
+            }
+            Self::NothingToReload => {
+                f.write_str("this broker does not know where its configuration comes from")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ControlError {}
+
+/// Where a reload finds the configuration, and what outside the broker follows it.
+pub trait Reload: Send {
+    /// Reads the whole configuration anew.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, for people; the running broker is left as it is.
+    fn load(&mut self) -> Result<Config, String>;
+
+    /// The broker goes on under `config`; called only after a change.
+    fn applied(&mut self, config: &Config);
+}
+
+/// A handle on a running broker, for any thread. Clones are the same handle.
+#[derive(Clone)]
+pub struct Control(Arc<Inner>);
+
+struct Inner {
+    shards: Vec<Sender<ToShard<Stream>>>,
+    fronts: Vec<Sender<ToFront>>,
+    addresses: Vec<SocketAddr>,
+    started: Instant,
+    traces: AtomicU64,
+    state: Mutex<State>,
+}
+
+/// What a reload changes.
+struct State {
+    shared: Arc<Shared>,
+    running: Config,
+    source: Option<Box<dyn Reload>>,
+}
+
+impl fmt::Debug for Control {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Control")
+            .field("addresses", &self.0.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Control {
+    pub(crate) fn new(
+        shards: Vec<Sender<ToShard<Stream>>>,
+        fronts: Vec<Sender<ToFront>>,
+        addresses: Vec<SocketAddr>,
+        shared: Arc<Shared>,
+        running: Config,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            shards,
+            fronts,
+            addresses,
+            started: Instant::now(),
+            traces: AtomicU64::new(0),
+            state: Mutex::new(State {
+                shared,
+                running,
+                source: None,
+            }),
+        }))
+    }
+
+    /// Says where [`reload`](Self::reload) finds the configuration.
+    pub fn set_source(&self, source: Box<dyn Reload>) {
+        self.state().source = Some(source);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic leaves the old state or the new one, both whole.
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.state().shared)
+    }
+
+    /// Hands a question to one shard, and the answer to `reply`, which the shard's thread calls and
+    /// which must not block. For interfaces that have better to do than to wait.
+    fn ask_with(&self, shard: usize, query: Query, reply: impl FnOnce(Answer) + Send + 'static) {
+        if let Some(sender) = self.0.shards.get(shard) {
+            let answer_to = AnswerTo(Box::new(reply));
+            sender.push_unbounded(ToShard::Ask(Ask { query, answer_to }));
+        }
+    }
+
+    fn ask(&self, shard: usize, query: Query) -> Result<Answer, ControlError> {
+        let (sender, answer) = channel();
+        self.ask_with(shard, query, move |answer| {
+            // Nobody waits any more where it came too late.
+            let _ = sender.send(answer);
+        });
+        answer
+            .recv_timeout(PATIENCE)
+            .map_err(|_| ControlError::NoAnswer { shard })
+    }
+
+    fn shard_of(&self, client_id: &str) -> usize {
+        self.shared().shard_of(client_id).into()
+    }
+
+    /// The broker as a whole. Asks no shard: each stores its numbers at the end of a turn.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let shared = self.shared();
+        let (counters, gauges) = counters::sum(&shared.figures);
+        let named = Counters::NAMES.iter().zip(counters.values());
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_s: self.0.started.elapsed().as_secs(),
+            listeners: self.0.addresses.iter().map(ToString::to_string).collect(),
+            shards: self.0.shards.len() as u64,
+            connections: shared.connections(),
+            connections_max: shared.limits.connections,
+            clients_connected: gauges.clients_connected,
+            sessions: gauges.sessions,
+            subscriptions: gauges.subscriptions,
+            retained_messages: shared.retained.len(),
+            retained_bytes: shared.retained.bytes(),
+            counters: named
+                .map(|(name, value)| ((*name).to_owned(), value))
+                .collect(),
+        }
+    }
+
+    /// A page of at most `most` clients, and at most a thousand. A page may be empty and not the
+    /// last: one looks at a bounded part of the table.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NoAnswer`].
+    pub fn clients(&self, from: Cursor, most: u32) -> Result<ClientsPage, ControlError> {
+        let mut page = ClientsPage::default();
+        let mut next = Some(from);
+        let most = most.clamp(1, CLIENTS_A_PAGE);
+        // One shard a step, so that a page over many small shards is full as well.
+        while let Some(cursor) = next {
+            let left = most.saturating_sub(u32::try_from(page.clients.len()).unwrap_or(u32::MAX));
+            if left == 0 || usize::from(cursor.shard) >= self.0.shards.len() {
+                break;
+            }
+            let query = Query::Clients {
+                from: cursor.slot,
+                most: left,
+            };
+            let Answer::Clients(part) = self.ask(cursor.shard.into(), query)? else {
+                break;
+            };
+            page.clients.extend(part.clients);
+            next = part.next.or_else(|| {
+                Some(Cursor {
+                    shard: cursor.shard.saturating_add(1),
+                    slot: 0,
+                })
+            });
+            if part.next.is_some() {
+                break;
+            }
+        }
+        page.next = next.filter(|cursor| usize::from(cursor.shard) < self.0.shards.len());
+        Ok(page)
+    }
+
+    /// One client; `None` where it has no session.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NoAnswer`].
+    pub fn client(&self, id: &str) -> Result<Option<ClientDetail>, ControlError> {
+        match self.ask(self.shard_of(id), Query::Client { id: id.into() })? {
+            Answer::Client(client) => Ok(client.map(|client| *client)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Ends a client's connection: DISCONNECT 0x98 for 5.0, and its session is kept as after any
+    /// other end. Whether it was connected.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NoAnswer`].
+    pub fn kick(&self, id: &str) -> Result<bool, ControlError> {
+        let answer = self.ask(self.shard_of(id), Query::Kick { id: id.into() })?;
+        Ok(matches!(answer, Answer::Done(true)))
+    }
+
+    /// How the last connections of clients ended, the latest first; or that of one client.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::NoAnswer`].
+    pub fn disconnects(
+        &self,
+        client: Option<&str>,
+        most: u32,
+    ) -> Result<Vec<DisconnectLine>, ControlError> {
+        let most = most.min(RECORDS_AN_ANSWER);
+        let shards = match client {
+            Some(id) => self.shard_of(id)..self.shard_of(id) + 1,
+            None => 0..self.0.shards.len(),
+        };
+        let mut lines = Vec::new();
+        for shard in shards {
+            let query = Query::Disconnects {
+                client: client.map(Into::into),
+                most,
+            };
+            if let Answer::Disconnects(part) = self.ask(shard, query)? {
+                lines.extend(part);
+            }
+        }
+        lines.sort_by_key(|line| line.ago_ms);
+        lines.truncate(most as usize);
+        Ok(lines)
+    }
+
+    /// Begins to write down each packet of a client, connected or not, until the trace is dropped.
+    #[must_use]
+    pub fn trace(&self, id: &str) -> Trace {
+        let shard = self.shard_of(id);
+        let number = self.0.traces.fetch_add(1, Ordering::Relaxed);
+        let (sender, lines) = sync_channel(TRACE_LINES);
+        if let Some(mailbox) = self.0.shards.get(shard) {
+            mailbox.push_unbounded(ToShard::Trace(Box::new(TraceSink {
+                id: number,
+                client_id: id.into(),
+                lines: sender,
+                lost: 0,
+            })));
+        }
+        Trace {
+            control: self.clone(),
+            shard,
+            id: number,
+            lines,
+        }
+    }
+
+    /// Reads the whole configuration anew, checks it, and applies it or nothing of it.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Refused`] and [`ControlError::NothingToReload`]; then nothing has changed.
+    pub fn reload(&self) -> Result<Reloaded, ControlError> {
+        let mut state = self.state();
+        let source = state.source.as_mut().ok_or(ControlError::NothingToReload)?;
+        let new = source.load().map_err(ControlError::Refused)?;
+        self.apply_to(&mut state, &new)
+    }
+
+    /// As [`reload`](Self::reload), with a configuration from code.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Refused`]; then nothing has changed.
+    pub fn apply(&self, new: &Config) -> Result<Reloaded, ControlError> {
+        self.apply_to(&mut self.state(), new)
+    }
+
+    /// Reloads and logs what came of it; `by` says who asked.
+    ///
+    /// # Errors
+    ///
+    /// As for [`reload`](Self::reload).
+    pub fn reload_and_log(&self, by: &str) -> Result<Reloaded, ControlError> {
+        let result = self.reload();
+        match &result {
+            Ok(reloaded) => {
+                tracing::info!(
+                    event = "config.reloaded",
+                    by,
+                    changes = reloaded.changes.len()
+                );
+                for change in &reloaded.changes {
+                    if change.needs_restart {
+                        tracing::warn!(event = "config.changed", "{change}");
+                    } else {
+                        tracing::info!(event = "config.changed", "{change}");
+                    }
+                }
+            }
+            Err(error) => {
+                // One event is one line; the first complaint is the one to begin with.
+                let text = error.to_string();
+                let text = text.lines().take(2).collect::<Vec<_>>().join(": ");
+                tracing::error!(event = "config.refused", by, "{text}");
+            }
+        }
+        result
+    }
+
+    fn apply_to(&self, state: &mut State, new: &Config) -> Result<Reloaded, ControlError> {
+        let violations = new.check();
+        if !violations.is_empty() {
+            let all: Vec<_> = violations.into_iter().map(|v| v.message).collect();
+            return Err(ControlError::Refused(all.join("\n")));
+        }
+        let changes = state.running.changes(new);
+        if changes.iter().any(|change| !change.needs_restart) {
+            state.running.take_over(new);
+            // First the log, so that the threads see its level when they look.
+            if let Some(source) = &mut state.source {
+                source.applied(&state.running);
+            }
+            let interval_s = state.running.broker.sys_interval_s;
+            state.shared.sys.set_interval_s(interval_s);
+            let shared = state.shared.with_limits(state.running.limits.clone());
+            let shared = shared.with_rules(&state.running.listeners);
+            let shared = Arc::new(shared);
+            state.shared = Arc::clone(&shared);
+            for shard in &self.0.shards {
+                shard.push_unbounded(ToShard::Reload(Arc::clone(&shared)));
+            }
+            for front in &self.0.fronts {
+                front.push_unbounded(ToFront::Reload(Arc::clone(&shared)));
+            }
+        }
+        Ok(Reloaded { changes })
+    }
+
+    /// Whether every shard takes its mail, asked all at once and waited for no longer than
+    /// `patience`. For a watchdog.
+    #[must_use]
+    pub fn is_alive(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let (sender, answers) = channel();
+        for shard in 0..self.0.shards.len() {
+            let sender = sender.clone();
+            self.ask_with(shard, Query::Ping, move |_| {
+                let _ = sender.send(());
+            });
+        }
+        drop(sender);
+        (0..self.0.shards.len()).all(|_| {
+            let left = until.saturating_duration_since(Instant::now());
+            answers.recv_timeout(left).is_ok()
+        })
+    }
+}
+
+/// The packets of one client as they come and go. Ends when it is dropped.
+#[derive(Debug)]
+pub struct Trace {
+    control: Control,
+    shard: usize,
+    id: u64,
+    lines: Receiver<TraceLine>,
+}
+
+impl Trace {
+    /// The next line; `Ok(None)` where none has come in this time.
+    ///
+    /// # Errors
+    ///
+    /// The broker has stopped.
+    pub fn next(&self, patience: Duration) -> Result<Option<TraceLine>, TraceEnded> {
+        match self.lines.recv_timeout(patience) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(TraceEnded),
+        }
+    }
+}
+
+impl Drop for Trace {
+    fn drop(&mut self) {
+        if let Some(shard) = self.control.0.shards.get(self.shard) {
+            shard.push_unbounded(ToShard::Untrace(self.id));
+        }
+    }
+}
+
+/// The broker has stopped, and the trace with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceEnded;
+
+impl fmt::Display for TraceEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the broker has stopped")
+    }
+}
+
+impl std::error::Error for TraceEnded {}

@@ -1,0 +1,248 @@
+//! Answers of the control channel as text for people.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::{ClientDetail, ClientLine, ClientsPage, DisconnectLine, Reloaded, Status, TraceLine};
+use crate::logging::{Timestamp, now_ms};
+
+/// Appends a line; writing to a text cannot fail.
+macro_rules! line {
+    ($text:ident, $($arguments:tt)*) => {
+        let _ = writeln!($text, $($arguments)*);
+    };
+}
+
+pub(super) fn status(status: &Status) -> String {
+    let mut text = String::new();
+    line!(
+        text,
+        "axmq {}, process {}, up {}",
+        status.version,
+        status.pid,
+        span(status.uptime_s)
+    );
+    line!(text, "listening on {}", status.listeners.join(", "));
+    line!(
+        text,
+        "connections          {} of {}",
+        status.connections,
+        status.connections_max
+    );
+    line!(text, "clients connected    {}", status.clients_connected);
+    line!(text, "sessions             {}", status.sessions);
+    line!(text, "subscriptions        {}", status.subscriptions);
+    line!(
+        text,
+        "retained             {} messages, {} bytes",
+        status.retained_messages,
+        status.retained_bytes
+    );
+    line!(text, "since the start, over {} shards:", status.shards);
+    for (name, value) in &status.counters {
+        line!(text, "  {name:<28} {value}");
+    }
+    text
+}
+
+pub(super) fn clients(page: &ClientsPage, with_heading: bool) -> String {
+    let mut text = String::new();
+    if with_heading {
+        line!(
+            text,
+            "{:<28} {:<24} {:<5} {:>6} {:>7}",
+            "CLIENT",
+            "FROM",
+            "MQTT",
+            "SUBS",
+            "QUEUED"
+        );
+    }
+    for client in &page.clients {
+        let ClientLine {
+            id,
+            peer,
+            protocol,
+            subscriptions,
+            queued,
+        } = client;
+        line!(
+            text,
+            "{:<28} {:<24} {:<5} {subscriptions:>6} {queued:>7}",
+            shown(id),
+            peer.as_deref().unwrap_or("(away)"),
+            protocol.as_deref().unwrap_or("-"),
+        );
+    }
+    text
+}
+
+pub(super) fn client(client: &ClientDetail) -> String {
+    let mut text = String::new();
+    let line = &client.line;
+    line!(text, "client          {}", shown(&line.id));
+    match (&line.peer, &line.protocol) {
+        (Some(peer), Some(protocol)) => {
+            line!(text, "connected from  {peer}, MQTT {protocol}");
+            line!(
+                text,
+                "keep alive      {} s",
+                client.keep_alive_s.unwrap_or(0)
+            );
+            line!(
+                text,
+                "out-queue       {} bytes{}{}",
+                client.out_queue_bytes,
+                if client.is_paused {
+                    ", reading is paused"
+                } else {
+                    ""
+                },
+                if client.is_stalled {
+                    ", it takes nothing"
+                } else {
+                    ""
+                }
+            );
+        }
+        _ => {
+            line!(text, "connected       no");
+        }
+    }
+    line!(
+        text,
+        "session         on shard {}, {}{}",
+        client.shard,
+        match (client.session_expiry_s, client.session_ends_in_ms) {
+            (_, Some(ms)) => format!("ends in {}", span(ms / 1_000)),
+            (0, None) => "ends with the connection".to_owned(),
+            (u32::MAX, None) => "never ends".to_owned(),
+            (s, None) => format!("outlives the connection by {}", span(s.into())),
+        },
+        if client.has_will { ", with a will" } else { "" }
+    );
+    line!(text, "queued          {} messages", line.queued);
+    line!(text, "subscriptions   {}", line.subscriptions);
+    for subscription in &client.filters {
+        line!(
+            text,
+            "  QoS {} {}",
+            subscription.qos,
+            shown(&subscription.filter)
+        );
+    }
+    if let Some(last) = &client.last_disconnect {
+        text.push_str("last disconnect ");
+        text.push_str(&disconnect(last));
+    }
+    text
+}
+
+pub(super) fn disconnects(lines: &[DisconnectLine]) -> String {
+    lines.iter().map(disconnect).collect()
+}
+
+fn disconnect(line: &DisconnectLine) -> String {
+    let at_ms = now_ms().saturating_sub(line.ago_ms);
+    let clause = match &line.clause {
+        // The words name it already, but for a fault that has its place there.
+        Some(clause) if !line.why.contains(clause.as_str()) => format!(" [{clause}]"),
+        _ => String::new(),
+    };
+    let times = match line.times {
+        0 | 1 => String::new(),
+        times => format!(", {times} times"),
+    };
+    format!(
+        "{} {} from {} by {} (0x{:02X}): {}{clause}{times}\n",
+        time(at_ms),
+        shown(&line.client),
+        line.peer,
+        line.by,
+        line.reason,
+        line.why,
+    )
+}
+
+pub(super) fn trace(line: &TraceLine) -> String {
+    let lost = match line.lost {
+        0 => String::new(),
+        lost => format!("({lost} lines are lost)\n"),
+    };
+    format!(
+        "{lost}{} {:<3} {}\n",
+        time(line.at_ms),
+        line.direction,
+        line.text
+    )
+}
+
+pub(super) fn reloaded(reloaded: &Reloaded) -> String {
+    if reloaded.changes.is_empty() {
+        return "nothing has changed\n".to_owned();
+    }
+    let mut text = String::new();
+    for change in &reloaded.changes {
+        line!(text, "{change}");
+    }
+    text
+}
+
+fn time(at_ms: u64) -> Timestamp {
+    Timestamp {
+        since_epoch: Duration::from_millis(at_ms),
+    }
+}
+
+/// A text of a client, fit for a line of a terminal.
+fn shown(text: &str) -> String {
+    text.escape_debug().collect()
+}
+
+/// `3 d 4 h`, `5 min 6 s`.
+fn span(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_have_two_units() {
+        for (seconds, text) in [
+            (59, "59 s"),
+            (60, "1 min 0 s"),
+            (7_265, "2 h 1 min"),
+            (180_000, "2 d 2 h"),
+        ] {
+            assert_eq!(span(seconds), text);
+        }
+    }
+
+    #[test]
+    fn what_a_client_chose_cannot_move_the_cursor() {
+        let line = DisconnectLine {
+            client: "a\u{1b}[2J\n".into(),
+            peer: "192.0.2.1:7".into(),
+            ago_ms: 0,
+            by: "client".into(),
+            reason: 0x81,
+            clause: Some("MQTT-1.2.3-4".into()),
+            why: "it is broken [MQTT-1.2.3-4]".into(),
+            times: 2,
+        };
+        let text = disconnect(&line);
+        assert!(text.trim_end().chars().all(|c| !c.is_control()), "{text:?}");
+        assert!(
+            text.ends_with("by client (0x81): it is broken [MQTT-1.2.3-4], 2 times\n"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,270 @@
+//! The last disconnect of each client: when, why, by whom.
+//!
+//! A bounded table a shard. A client has one record, which its next disconnect replaces, so a
+//! client that comes and goes all day does not push out the others. A new client takes the place of
+//! one that has not disconnected again for the longest time, give or take a round (the clock
+//! algorithm).
+
+use hashbrown::HashTable;
+use pollio::PeerAddr;
+
+use crate::events::Cause;
+
+/// How a client's last connection ended.
+#[derive(Clone, Debug)]
+pub(crate) struct Disconnect {
+    pub(crate) client_id: Box<str>,
+    pub(crate) peer: PeerAddr,
+    /// On the clock of the shards.
+    pub(crate) at_ms: u64,
+    pub(crate) cause: Cause,
+    /// Disconnects since the client's record is there, this one among them.
+    pub(crate) times: u64,
+}
+
+#[derive(Debug)]
+struct Slot {
+    hash: u64,
+    record: Disconnect,
+    /// Disconnected again since the hand went by: it is passed over once.
+    is_recent: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Disconnects {
+    slots: Vec<Slot>,
+    index: HashTable<u32>,
+    hand: usize,
+    slots_max: usize,
+    /// Records that had to make room.
+    replaced: u64,
+}
+
+impl Disconnects {
+    /// A table of at most so many records; 0 keeps none.
+    pub(crate) fn new(slots_max: usize) -> Self {
+        Self {
+            slots: Vec::new(),
+            index: HashTable::new(),
+            hand: 0,
+            slots_max,
+            replaced: 0,
+        }
+    }
+
+    /// Another limit. What is beyond it goes.
+    pub(crate) fn set_max(&mut self, slots_max: usize) {
+        self.slots_max = slots_max;
+        if self.slots.len() > slots_max {
+            self.slots
+                .sort_by_key(|slot| std::cmp::Reverse(slot.record.at_ms));
+            self.replaced += (self.slots.len() - slots_max) as u64;
+            self.slots.truncate(slots_max);
+            self.slots.shrink_to_fit();
+            self.hand = 0;
+            self.index.clear();
+            let slots = &self.slots;
+            for (at, slot) in (0..).zip(slots) {
+                self.index.insert_unique(slot.hash, at, |at: &u32| {
+                    slots.get(*at as usize).map_or(0, |slot| slot.hash)
+                });
+            }
+        }
+    }
+
+    /// Takes note of a disconnect. `hash` is that of the client id. O(1), amortised.
+    pub(crate) fn record(
+        &mut self,
+        hash: u64,
+        client_id: &str,
+        peer: PeerAddr,
+        at_ms: u64,
+        cause: Cause,
+    ) {
+        if self.slots_max == 0 {
+            return;
+        }
+        if let Some(slot) = self
+            .find(hash, client_id)
+            .and_then(|at| self.slots.get_mut(at))
+        {
+            let record = &mut slot.record;
+            (record.peer, record.at_ms, record.cause) = (peer, at_ms, cause);
+            record.times += 1;
+            slot.is_recent = true;
+            return;
+        }
+        let slot = Slot {
+            hash,
+            record: Disconnect {
+                client_id: client_id.into(),
+                peer,
+                at_ms,
+                cause,
+                times: 1,
+            },
+            is_recent: false,
+        };
+        let at = self.place();
+        match self.slots.get_mut(at) {
+            Some(old) => *old = slot,
+            None => self.slots.push(slot),
+        }
+        let slots = &self.slots;
+        self.index
+            .insert_unique(hash, u32::try_from(at).unwrap_or(u32::MAX), |at| {
+                slots.get(*at as usize).map_or(0, |slot| slot.hash)
+            });
+    }
+
+    /// Where the next record goes: behind the last one, or where the hand finds one to give up.
+    fn place(&mut self) -> usize {
+        if self.slots.len() < self.slots_max {
+            return self.slots.len();
+        }
+        loop {
+            let at = self.hand;
+            self.hand = (at + 1) % self.slots.len();
+            let Some(slot) = self.slots.get_mut(at) else {
+                return at;
+            };
+            if std::mem::take(&mut slot.is_recent) {
+                continue;
+            }
+            let hash = slot.hash;
+            if let Ok(entry) = self.index.find_entry(hash, |other| *other as usize == at) {
+                entry.remove();
+            }
+            self.replaced += 1;
+            return at;
+        }
+    }
+
+    fn find(&self, hash: u64, client_id: &str) -> Option<usize> {
+        let is_it = |at: &u32| {
+            self.slots
+                .get(*at as usize)
+                .is_some_and(|slot| &*slot.record.client_id == client_id)
+        };
+        self.index.find(hash, is_it).map(|at| *at as usize)
+    }
+
+    /// The last disconnect of one client.
+    pub(crate) fn of(&self, hash: u64, client_id: &str) -> Option<&Disconnect> {
+        let at = self.find(hash, client_id)?;
+        self.slots.get(at).map(|slot| &slot.record)
+    }
+
+    /// The `most` latest ones, the latest first. O(n log n): for people who ask.
+    pub(crate) fn latest(&self, most: usize) -> Vec<&Disconnect> {
+        let mut records: Vec<_> = self.slots.iter().map(|slot| &slot.record).collect();
+        records.sort_by_key(|record| std::cmp::Reverse(record.at_ms));
+        records.truncate(most);
+        records
+    }
+
+    /// Records there are.
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Records that had to make room for those of other clients.
+    pub(crate) fn replaced(&self) -> u64 {
+        self.replaced
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{BuildHasher, RandomState};
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Table(Disconnects, RandomState, u64);
+
+    impl Table {
+        fn new(slots_max: usize) -> Self {
+            Self(Disconnects::new(slots_max), RandomState::new(), 0)
+        }
+
+        fn end(&mut self, client: &str) {
+            let hash = self.1.hash_one(client);
+            self.2 += 1;
+            let cause = Cause::KeepAlive;
+            self.0.record(hash, client, PeerAddr::UNIX, self.2, cause);
+        }
+
+        fn of(&self, client: &str) -> Option<&Disconnect> {
+            self.0.of(self.1.hash_one(client), client)
+        }
+    }
+
+    #[test]
+    fn one_that_flaps_pushes_out_nobody_and_stays_itself() {
+        let mut table = Table::new(3);
+        for client in ["flaps", "b", "c"] {
+            table.end(client);
+        }
+        for _ in 0..10 {
+            table.end("flaps");
+        }
+        assert_eq!(table.0.replaced(), 0);
+        table.end("d");
+        assert_eq!(table.0.replaced(), 1);
+        assert_eq!(table.of("flaps").map(|record| record.times), Some(11));
+        assert!(table.of("b").is_none(), "the oldest has made room");
+        let latest: Vec<_> = table.0.latest(2).iter().map(|r| &*r.client_id).collect();
+        assert_eq!(latest, ["d", "flaps"]);
+    }
+
+    #[test]
+    fn a_lower_limit_keeps_the_latest() {
+        let mut table = Table::new(5);
+        for client in ["a", "b", "c", "d", "a"] {
+            table.end(client);
+        }
+        table.0.set_max(2);
+        assert!(table.of("a").is_some() && table.of("d").is_some());
+        assert!(table.of("b").is_none() && table.of("c").is_none());
+        assert_eq!(table.0.replaced(), 2);
+        table.end("e");
+        assert!(table.of("e").is_some());
+        assert_eq!(table.0.len(), 2);
+    }
+
+    #[test]
+    fn no_records_are_kept_where_none_are_wanted() {
+        let mut table = Table::new(0);
+        table.end("a");
+        assert!(table.of("a").is_none());
+        assert_eq!(table.0.len(), 0);
+    }
+
+    proptest! {
+        /// Against a list of everything that happened: what the table knows is the last of its
+        /// client, the latest client is always known, and the limit holds.
+        #[test]
+        fn it_knows_last_disconnects_only(
+            ends in prop::collection::vec(0..12_u8, 1..200),
+            slots_max in 1..8_usize,
+        ) {
+            let mut table = Table::new(slots_max);
+            for (at, client) in ends.iter().enumerate() {
+                table.end(&client.to_string());
+                prop_assert!(table.0.len() <= slots_max);
+                prop_assert!(table.of(&client.to_string()).is_some());
+                for known in table.0.latest(usize::MAX) {
+                    let last = ends[..=at].iter().rposition(|c| c.to_string() == *known.client_id);
+                    prop_assert_eq!(known.at_ms, last.map_or(0, |at| at as u64 + 1));
+                }
+                let distinct: std::collections::HashSet<_> = ends[..=at].iter().collect();
+                if distinct.len() <= slots_max {
+                    prop_assert_eq!(table.0.len(), distinct.len(), "nobody makes room for nobody");
+                }
+            }
+        }
+    }
+}
