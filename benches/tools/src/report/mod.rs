@@ -131,11 +131,12 @@ pub fn main(arguments: &[String]) -> Result<(), Failure> {
     let folder = PathBuf::from(parsed.last("out").unwrap_or("report"));
     // A folder that cannot be written is found before the runs, not after.
     fs::create_dir_all(&folder).map_err(|error| unwritable(&folder, &error))?;
+    // Before this thread is pinned: then it sees one processor only.
+    let machine = Machine::here();
     if let Some(cpu) = parsed.number_if::<usize>("load-cpu")? {
         pollio::affinity::pin_current_thread(cpu)
             .map_err(|error| Failure::run(format!("--load-cpu {cpu}: {error}")))?;
     }
-    let machine = Machine::here();
     let results = Suite::new(&scale, &brokers, contenders).run();
     let head = Head {
         machine: &machine,
@@ -276,6 +277,13 @@ impl<'a> Suite<'a> {
         }
         self.results
     }
+}
+
+/// The scale that a command line asks for.
+#[cfg(test)]
+fn scale_of(line: &str) -> Scale {
+    let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    scale(&args::parse(&[OPTIONS], &words).unwrap()).unwrap()
 }
 
 #[cfg(test)]

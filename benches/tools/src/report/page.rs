@@ -169,3 +169,40 @@ pub fn html(
     text += "</body>\n</html>\n";
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{results::Contender, scale_of};
+
+    #[test]
+    fn what_brokers_say_stays_text() {
+        let machine = Machine::here();
+        let head = Head {
+            machine: &machine,
+            scale: &scale_of("--quick"),
+            command: "axmq-bench report",
+        };
+        let results = Results {
+            contenders: vec![Contender {
+                name: "a|b".to_owned(),
+                version: "<script>1</script>".to_owned(),
+                command: "x & y".to_owned(),
+            }],
+            ..Results::default()
+        };
+        let section = Section {
+            title: "T".to_owned(),
+            head: vec!["h".to_owned(), "i".to_owned()],
+            rows: vec![vec!["p|q".to_owned(), "<b>".to_owned()]],
+            notes: vec!["\"note\"".to_owned()],
+            ..Section::default()
+        };
+        let page = html(&head, &results, std::slice::from_ref(&section), &[]);
+        assert!(page.contains("&lt;script&gt;1&lt;/script&gt;: <code>x &amp; y</code>"));
+        assert!(page.contains("<td>&lt;b&gt;</td>") && page.contains("(1) &quot;note&quot;"));
+        let text = markdown(&head, &results, &[section]);
+        assert!(text.contains("| a\\|b |") && text.contains("| p\\|q | <b> |"));
+        assert!(text.contains("| --- | ---: |\n") && text.ends_with("- (1) \"note\"\n"));
+    }
+}

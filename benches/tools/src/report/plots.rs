@@ -84,10 +84,10 @@ impl Bars {
         let (low, high) = values.fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), value| {
             (low.min(value), high.max(value))
         });
-        // Room to the left, so that the least bar is one, and to the right, for its figure.
+        // Room to the left, so that the least bar is one, and to the right, for figures and legend.
         let range = match low < high {
-            true => low / 2.0..high * 3.0,
-            false => high / 2.0..high * 3.0,
+            true => low / 2.0..high * 12.0,
+            false => high / 2.0..high * 12.0,
         };
         let mut chart = ChartBuilder::on(&root)
             .caption(self.caption, (FONT, 17))
@@ -135,7 +135,7 @@ impl Bars {
             let (x, y) = chart.backend_coord(&(range.start, middle));
             root.draw(&Text::new(name.clone(), (x - 8, y), right.clone()))?;
         }
-        legend(&mut chart, SeriesLabelPosition::LowerRight)?;
+        legend(&mut chart, SeriesLabelPosition::UpperRight)?;
         root.present()?;
         Ok(())
     }
