@@ -80,6 +80,32 @@ fn long_hash(bytes: &[u8], first_secret: u64, second_secret: u64) -> u64 {
     )
 }
 
+/// Whether two texts are equal.
+///
+/// In place of `==`, which calls `memcmp`: texts here are short, and the call costs more than the
+/// comparison.
+#[inline(always)]
+pub(crate) fn is_same(a: &[u8], b: &[u8]) -> bool {
+    let len = a.len();
+    if len != b.len() {
+        return false;
+    }
+    match len {
+        0..=3 => a.iter().zip(b).all(|(a, b)| a == b),
+        4..=7 => read4(a, 0) == read4(b, 0) && read4(a, len - 4) == read4(b, len - 4),
+        _ => {
+            let mut at = 0;
+            while at + 8 < len {
+                if read8(a, at) != read8(b, at) {
+                    return false;
+                }
+                at += 8;
+            }
+            read8(a, len - 8) == read8(b, len - 8)
+        }
+    }
+}
+
 const LOW: u64 = 0x7F7F_7F7F_7F7F_7F7F;
 const ONES: u64 = 0x0101_0101_0101_0101;
 
@@ -161,6 +187,22 @@ mod tests {
                     "{len} {at}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn is_same_sees_each_byte_at_each_length() {
+        let text: Vec<u8> = (0..40).collect();
+        for len in 0..=text.len() {
+            let mut other = text[..len].to_vec();
+            assert!(is_same(&text[..len], &other));
+            for at in 0..len {
+                other[at] ^= 0x40;
+                assert!(!is_same(&text[..len], &other), "byte {at} of {len}");
+                other[at] ^= 0x40;
+            }
+            other.push(1);
+            assert!(!is_same(&text[..len], &other));
         }
     }
 

@@ -5,7 +5,7 @@ use core::fmt;
 use crate::{
     Filter, Topic,
     index::Index,
-    prefix::Prefixes,
+    prefix::{Path, Prefixes},
     shape::{Place, Registry, ShapeKey, bits, verify},
     slab::Slab,
     subscribers::{Removal, Subscribers},
@@ -49,6 +49,20 @@ struct Entry<V> {
 }
 
 const _: () = assert!(size_of::<Option<Entry<[u32; 2]>>>() == 48);
+
+impl<V> Entry<V> {
+    /// See [`verify`].
+    #[inline(always)]
+    fn is_of(
+        &self,
+        topic: &View<'_>,
+        plus: impl Iterator<Item = usize>,
+        len: usize,
+        tail: bool,
+    ) -> bool {
+        verify(self.text.as_bytes(), topic, plus, len, tail)
+    }
+}
 
 /// The subscriptions of one thread: each is a filter, a subscriber and a value.
 ///
@@ -345,43 +359,42 @@ impl<V> TopicMap<V> {
 
     #[inline]
     fn for_each_entry<'m>(&'m self, topic: &View<'_>, visit: &mut impl FnMut(u32, &'m Entry<V>)) {
-        let mut probe = |index: &Index, hash: u64, is_it: &dyn Fn(&[u8]) -> bool| {
-            index.find(hash, |id| match self.filters.get(id) {
-                Some(entry) if is_it(entry.text.as_bytes()) => {
-                    visit(id, entry);
-                    true
-                }
-                _ => false,
-            });
-        };
-        let mut found = |key: ShapeKey, hash: u64| {
-            probe(&self.index, hash, &|text| {
-                verify(text, topic, bits(key.plus), usize::from(key.len), key.tail)
-            });
-        };
-        let mut batch = Batch::new();
         // The topic itself is the filter without wildcards.
         let exact = ShapeKey {
             len: topic.level_count() as u16,
             plus: 0,
             tail: false,
         };
-        batch.push(exact, topic.hash());
+        let mut found = |key: &ShapeKey, hash: u64| {
+            self.index.find(hash, |id| match self.filters.get(id) {
+                Some(entry) if entry.is_of(topic, bits(key.plus), key.len.into(), key.tail) => {
+                    visit(id, entry);
+                    true
+                }
+                _ => false,
+            });
+        };
+        let mut batch = Batch::new(&exact);
+        batch.push(&self.index, &exact, topic.hash());
         self.shapes.live().for_each(topic, |key, hash| {
-            if batch.push(key, hash) {
-                batch.flush(&self.index, &mut found);
+            if batch.push(&self.index, key, hash) {
+                batch.flush(&mut found);
             }
         });
-        batch.flush(&self.index, &mut found);
+        batch.flush(&mut found);
         if self.prefixes.is_empty() {
             return;
         }
-        self.prefixes
-            .walk(topic, self.seed, |hash, path, len, tail| {
-                probe(&self.overflow, hash, &|text| {
-                    verify(text, topic, path.positions(len), len, tail)
-                });
+        let found = |hash: u64, path: &Path, len: usize, tail: bool| {
+            self.overflow.find(hash, |id| match self.filters.get(id) {
+                Some(entry) if entry.is_of(topic, path.positions(len), len, tail) => {
+                    visit(id, entry);
+                    true
+                }
+                _ => false,
             });
+        };
+        self.prefixes.walk(topic, self.seed, found);
     }
 }
 
@@ -390,43 +403,40 @@ const BATCH: usize = 8;
 
 /// The probes of a match, a few at a time: all lines are asked for before the first answer decides
 /// about a branch, so that their cache misses overlap.
-struct Batch {
-    probes: [(ShapeKey, u64); BATCH],
+struct Batch<'s> {
+    probes: [(&'s ShapeKey, u64); BATCH],
     len: usize,
+    /// A bit for each probe that the index may have something for.
+    hits: u32,
 }
 
-impl Batch {
+impl<'s> Batch<'s> {
+    /// An empty batch; `any` fills its places.
     #[inline(always)]
-    const fn new() -> Self {
-        let none = ShapeKey {
-            len: 0,
-            plus: 0,
-            tail: false,
-        };
+    const fn new(any: &'s ShapeKey) -> Self {
         Self {
-            probes: [(none, 0); BATCH],
+            probes: [(any, 0); BATCH],
             len: 0,
+            hits: 0,
         }
     }
 
     /// Adds a probe; `true` when the batch is full.
     #[inline(always)]
-    fn push(&mut self, key: ShapeKey, hash: u64) -> bool {
+    fn push(&mut self, index: &Index, key: &'s ShapeKey, hash: u64) -> bool {
         self.probes[self.len % BATCH] = (key, hash);
+        self.hits |= u32::from(index.may_hold(hash)) << self.len;
         self.len += 1;
         self.len == BATCH
     }
 
-    /// Calls `found` for the probes that the index may hold.
+    /// Calls `found` for the probes that the index may hold, and empties the batch.
     #[inline(always)]
-    fn flush(&mut self, index: &Index, found: &mut impl FnMut(ShapeKey, u64)) {
-        let mut hits = 0;
-        for (at, (_, hash)) in self.probes.iter().take(self.len).enumerate() {
-            hits |= u64::from(index.may_hold(*hash)) << at;
-        }
-        for at in bits(hits) {
-            let (key, hash) = self.probes[at % BATCH];
+    fn flush(&mut self, found: &mut impl FnMut(&'s ShapeKey, u64)) {
+        while self.hits != 0 {
+            let (key, hash) = self.probes[self.hits.trailing_zeros() as usize % BATCH];
             found(key, hash);
+            self.hits &= self.hits - 1;
         }
         self.len = 0;
     }

@@ -14,7 +14,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{hash::level_hash, topic::View};
+use crate::{
+    hash::{is_same, level_hash},
+    topic::View,
+};
 
 /// Most live shapes of one length without `#`, and most live shapes with `#`.
 ///
@@ -90,22 +93,22 @@ pub(crate) struct Shapes {
 impl Shapes {
     /// Calls `visit` with each shape that fits `topic` and the filter hash to look for.
     #[inline]
-    pub(crate) fn for_each(&self, topic: &View<'_>, mut visit: impl FnMut(ShapeKey, u64)) {
+    pub(crate) fn for_each<'s>(
+        &'s self,
+        topic: &View<'_>,
+        mut visit: impl FnMut(&'s ShapeKey, u64),
+    ) {
         let system = topic.is_system();
         let levels = topic.level_count();
-        if let Some(list) = self.fixed.get(levels) {
+        let fixed = self.fixed.get(levels).map_or(&[][..], Vec::as_slice);
+        for list in [fixed, &self.tails] {
             for shape in list {
-                if !(system && shape.is_first_wild()) {
-                    visit(shape.key, shape.hash(topic));
+                if usize::from(shape.key.len) > levels {
+                    break;
                 }
-            }
-        }
-        for shape in &self.tails {
-            if usize::from(shape.key.len) > levels {
-                break;
-            }
-            if !(system && shape.is_first_wild()) {
-                visit(shape.key, shape.hash(topic));
+                if !(system && shape.is_first_wild()) {
+                    visit(&shape.key, shape.hash(topic));
+                }
             }
         }
     }
@@ -238,7 +241,7 @@ impl Registry {
 /// Whether `filter` is the filter of the shape (`plus`, `tail`, `len` levels) that matches `topic`.
 ///
 /// `plus` yields the positions of `+` in rising order. Compares the literal runs as a whole, so it
-/// costs a few short memory comparisons, and it says no to a filter of any other shape: a hash
+/// costs a few short comparisons, and it says no to a filter of any other shape: a hash
 /// that two filters share can't make one appear twice.
 #[inline]
 pub(crate) fn verify(
@@ -254,17 +257,24 @@ pub(crate) fn verify(
     let mut from = 0;
     for position in plus {
         let literal = run(from, topic.start(position));
-        let Some((b'+', behind)) = rest.strip_prefix(literal).and_then(<[u8]>::split_first) else {
+        let Some([b'+', behind @ ..]) = strip(rest, literal) else {
             return false;
         };
         rest = behind;
         from = topic.end(position + 1);
     }
     match (tail, len) {
-        (false, _) => rest == run(from, name.len()),
-        (true, 0) => rest == b"#",
-        (true, _) => rest.strip_prefix(run(from, topic.end(len))) == Some(b"/#"),
+        (false, _) => is_same(rest, run(from, name.len())),
+        (true, 0) => matches!(rest, b"#"),
+        (true, _) => matches!(strip(rest, run(from, topic.end(len))), Some(b"/#")),
     }
+}
+
+/// What follows `literal` in a text that begins with it.
+#[inline]
+fn strip<'t>(text: &'t [u8], literal: &[u8]) -> Option<&'t [u8]> {
+    let (first, rest) = text.split_at_checked(literal.len())?;
+    is_same(first, literal).then_some(rest)
 }
 
 #[cfg(test)]
