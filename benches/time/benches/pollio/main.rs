@@ -4,9 +4,10 @@
 //! the raw loop beside the contenders is the floor.
 
 mod contenders;
+mod pairs;
+mod ratios;
 
 use std::{
-    io::{Read, Write},
     net::TcpStream,
     os::unix::net::UnixStream,
     sync::{
@@ -19,9 +20,8 @@ use std::{
 };
 
 use contenders::{Contender, Mio, Polling, Pollio, Raw};
-use criterion::{
-    BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime,
-};
+use criterion::{BenchmarkGroup, Criterion, criterion_group, measurement::WallTime};
+use pairs::Pairs;
 use pollio::affinity;
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
@@ -29,63 +29,6 @@ use rustix::{
 };
 
 type Group<'a> = BenchmarkGroup<'a, WallTime>;
-
-/// Far ends and near ends.
-struct Pairs(Vec<(UnixStream, UnixStream)>);
-
-impl Pairs {
-    fn new(count: usize) -> Self {
-        let pair = |_| {
-            let (far, near) = UnixStream::pair().unwrap();
-            near.set_nonblocking(true).unwrap();
-            (far, near)
-        };
-        Self((0..count).map(pair).collect())
-    }
-
-    fn register<C: Contender>(&self) -> C {
-        let mut contender = C::new();
-        for (n, (_, near)) in self.0.iter().enumerate() {
-            contender.add(near, n as u64);
-        }
-        // New registrations report that they are writable; none of that is to be left over.
-        for _ in 0..2 + self.0.len() / contenders::EVENTS {
-            contender.wait(Some(Duration::ZERO), |_| panic!("nothing was sent"));
-        }
-        contender
-    }
-
-    fn unregister<C: Contender>(&self, contender: &mut C) {
-        for (_, near) in &self.0 {
-            contender.forget(near);
-        }
-    }
-
-    /// Sends a byte to each of `active`, and has the loop read and answer all of them.
-    fn round<C: Contender>(&self, contender: &mut C, active: impl Iterator<Item = usize> + Clone) {
-        let mut open = 0;
-        for n in active.clone() {
-            (&self.0[n].0).write_all(&[n as u8]).unwrap();
-            open += 1;
-        }
-        while open > 0 {
-            contender.wait(Some(Duration::from_secs(10)), |token| {
-                let near = &self.0[token as usize].1;
-                let (mut near, mut buf) = (near, [0; 64]);
-                // A short read of an edge-triggered source is the last one.
-                if matches!(near.read(&mut buf), Ok(1)) {
-                    near.write_all(&buf[..1]).unwrap();
-                    open -= 1;
-                }
-            });
-        }
-        for n in active {
-            let mut byte = [0];
-            (&self.0[n].0).read_exact(&mut byte).unwrap();
-            assert_eq!(byte, [n as u8]);
-        }
-    }
-}
 
 /// One byte to a random one of many connections, and back.
 fn ping_pong<C: Contender>(group: &mut Group<'_>, pairs: &Pairs, name: &str) {
@@ -336,4 +279,12 @@ fn all(criterion: &mut Criterion) {
 }
 
 criterion_group!(benches, check, all);
-criterion_main!(benches);
+
+fn main() {
+    if std::env::args().any(|word| word == "ratios") {
+        ratios::run();
+        return;
+    }
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
