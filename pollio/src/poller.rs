@@ -137,8 +137,9 @@ impl Poller {
     ///
     /// `None` waits without limit and `Some(0)` does not wait. One system call: `epoll_wait(2)` for
     /// those two and for whole milliseconds, else `epoll_pwait2(2)` (Linux 5.11); where there is
-    /// none, `epoll_wait(2)` with the time rounded up to milliseconds. A signal ends the wait early, without error and without events, and so
-    /// may a wake: treat the return as a hint that something may have happened.
+    /// none, `epoll_wait(2)` with the time rounded up to milliseconds. A signal ends the wait
+    /// early, without error and without events, and so may a wake: treat the return as a hint
+    /// that something may have happened.
     ///
     /// # Errors
     ///

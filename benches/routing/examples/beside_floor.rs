@@ -1,9 +1,9 @@
 //! What a match costs beside what the memory alone costs, by turns.
 //!
-//! Each round matches all topics of a set once, then makes as many random reads in 64 MiB: one, two
-//! and three that depend on each other. So a match finds the near caches full of something else, and
-//! a machine that changes its pace changes it for both. Prints medians in nanoseconds. A word on the
-//! command line chooses the sets whose name has it.
+//! Each round matches all topics of a set once, then makes as many random reads in 64 MiB: one,
+//! two and three that depend on each other. So a match finds the near caches full of something
+//! else, and a machine that changes its pace changes it for both. Prints medians in nanoseconds.
+//! A word on the command line chooses the sets whose name has it.
 //!
 //! ```text
 //! cargo run --release -p bench-routing --example beside_floor

@@ -5,7 +5,7 @@
 //! millisecond to a few, in an order that changes; what counts is the median of the rounds' ratios
 //! to `pollio`. Each *epoch* makes all sockets, pollers and threads anew, so that where the memory
 //! happens to lie is drawn many times as well. The first contender is measured a second time under
-//! another name (`pollio_again`): how far that ratio is from 1 is how far any of them can be trusted.
+//! another name (`pollio_again`): how far that ratio is from 1 tells how far to trust the others.
 //!
 //! ```sh
 //! cargo bench -p bench-time --bench pollio -- ratios
@@ -67,9 +67,10 @@ impl Samples {
                 .map(|(other, ours)| ours / other);
             let (times, ratios) = (quartiles(nanos.iter().copied()), quartiles(ratios));
             let [low, middle, high] = ratios;
+            let middle_half = format_args!("({low:.3} to {high:.3})");
             writeln!(
                 out,
-                "{what:24} {name:12} {:9.1} ns   pollio is {middle:.3} of it ({low:.3} to {high:.3})",
+                "{what:24} {name:12} {:9.1} ns   pollio is {middle:.3} of it {middle_half}",
                 times[1],
             )
             .unwrap();
