@@ -43,7 +43,7 @@ pub(crate) fn run_queue(data: &[u8]) {
             }
         })
         .collect();
-    queue::run(cached & 1 == 1, &ops);
+    queue::run((cached & 1 == 1).then(|| sharedbuf::BlockCache::new(2)), &ops);
 }
 
 /// The first two bytes are the limit, or none where they are zero; the rest are operations.

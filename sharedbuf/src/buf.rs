@@ -89,6 +89,26 @@ impl SharedBuf {
         SharedSlice::part_of(self.0, 0, len)
     }
 
+    /// Returns the `Vec` that the buffer was made of, without a copy.
+    ///
+    /// # Errors
+    /// The handle itself, where there are others, counting views, or the buffer was not made of a
+    /// `Vec` or a box. `Vec::from` copies then.
+    ///
+    /// # Examples
+    /// ```
+    /// use sharedbuf::SharedBuf;
+    ///
+    /// let buf = SharedBuf::from(vec![1_u8, 2, 3]);
+    /// let view = buf.slice(1..);
+    /// let buf = buf.try_into_vec().unwrap_err();
+    /// drop(view);
+    /// assert_eq!(buf.try_into_vec(), Ok(vec![1, 2, 3]));
+    /// ```
+    pub fn try_into_vec(self) -> Result<Vec<u8>, Self> {
+        self.0.into_vec().map_err(Self)
+    }
+
     /// Returns whether this is the only handle, counting views.
     #[must_use]
     pub fn is_unique(&self) -> bool {
@@ -133,6 +153,23 @@ impl From<Vec<u8>> for SharedBuf {
 impl From<Box<[u8]>> for SharedBuf {
     fn from(bytes: Box<[u8]>) -> Self {
         bytes.into_vec().into()
+    }
+}
+
+/// Gives the bytes back, without a copy where they came from a `Vec` or a box and this is the only
+/// handle, views counted; else they are copied.
+impl From<SharedBuf> for Vec<u8> {
+    fn from(buf: SharedBuf) -> Self {
+        buf.0
+            .into_vec()
+            .unwrap_or_else(|shared| shared.as_slice().to_vec())
+    }
+}
+
+/// As for a `Vec`; one that has room to spare is shrunk, which may copy.
+impl From<SharedBuf> for Box<[u8]> {
+    fn from(buf: SharedBuf) -> Self {
+        Vec::from(buf).into_boxed_slice()
     }
 }
 

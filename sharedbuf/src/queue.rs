@@ -300,11 +300,15 @@ impl WriteQueue {
     }
 
     /// Takes memory from the cache where the queue has none, so that the next push need not
-    /// allocate.
+    /// allocate; also where the last block is nearly full and the cache has a pool.
     #[inline]
     pub fn prepare(&mut self, cache: &mut BlockCache) {
         if self.0.is_none() {
             self.0 = cache.take();
+        }
+        #[cfg(feature = "slabmem")]
+        if let Some(pool) = cache.pool_mut() {
+            self.inner().stock_up(pool);
         }
     }
 

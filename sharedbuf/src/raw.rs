@@ -82,8 +82,14 @@ struct PoolHeader {
 #[cfg(feature = "slabmem")]
 pub(crate) const POOL_HEADER_BYTES: usize = size_of::<PoolHeader>();
 
+/// What a block needs beside its bytes, in the heap or in a pool, at most: sizes that are powers of
+/// two with it fit both.
+pub(crate) const BLOCK_OVERHEAD_BYTES: usize = 40;
+
 #[cfg(all(not(loom), target_pointer_width = "64"))]
 const _: () = assert!(size_of::<Header>() == 24);
+#[cfg(all(not(loom), feature = "slabmem"))]
+const _: () = assert!(POOL_HEADER_BYTES <= BLOCK_OVERHEAD_BYTES);
 
 /// The layout of header and bytes in one allocation.
 fn inline_layout(len: u32) -> Layout {
@@ -184,9 +190,7 @@ unsafe fn free(head: NonNull<Header>) {
         assert_alone(head);
     }
     // SAFETY: The caller holds the buffer.
-    let &Header {
-        kind, len, data, ..
-    } = unsafe { header(head) };
+    let &Header { kind, len, .. } = unsafe { header(head) };
     match kind {
         Kind::Inline => {
             // SAFETY: The caller gives up the buffer.
@@ -195,13 +199,8 @@ unsafe fn free(head: NonNull<Header>) {
             unsafe { sync::dealloc(head.as_ptr().cast(), inline_layout(len)) };
         }
         Kind::Vec => {
-            let head = head.cast::<VecHeader>();
-            // SAFETY: This kind of header is the first field of a `VecHeader`.
-            let capacity = unsafe { head.as_ref() }.capacity;
-            // SAFETY: The parts are those of the `Vec` that `RawBuf::from_vec` took apart.
-            drop(unsafe { Vec::from_raw_parts(data.as_ptr(), len as usize, capacity) });
-            // SAFETY: `from_vec` put the header there.
-            unsafe { unbox(head) };
+            // SAFETY: The caller gives up the buffer, which is of that kind.
+            drop(unsafe { take_vec(head) });
         }
         #[cfg(feature = "bytes")]
         // SAFETY: This kind of header is the first field of a `BytesHeader`, which `from_bytes`
@@ -214,6 +213,21 @@ unsafe fn free(head: NonNull<Header>) {
             drop(unsafe { head.cast::<PoolHeader>().read() });
         }
     }
+}
+
+/// Puts the `Vec` of a buffer together again and frees the header.
+///
+/// # Safety
+/// The buffer is of [`Kind::Vec`], there is no other count, and nobody uses it afterwards.
+unsafe fn take_vec(head: NonNull<Header>) -> Vec<u8> {
+    let head = head.cast::<VecHeader>();
+    // SAFETY: This kind of header is the first field of a `VecHeader`.
+    let VecHeader { header, capacity } = unsafe { head.as_ref() };
+    let (data, len, capacity) = (header.data, header.len as usize, *capacity);
+    // SAFETY: `from_vec` put the header there.
+    unsafe { unbox(head) };
+    // SAFETY: The parts are those of the `Vec` that `from_vec` took apart.
+    unsafe { Vec::from_raw_parts(data.as_ptr(), len, capacity) }
 }
 
 /// One count of a buffer, and the right to read all of it.
@@ -344,6 +358,22 @@ impl RawBuf {
         let header = self.header();
         // SAFETY: This handle may read all bytes; they are initialised and nobody writes them.
         unsafe { slice::from_raw_parts(header.data.as_ptr(), header.len as usize) }
+    }
+
+    /// The `Vec` that [`from_vec`](Self::from_vec) took over, where no other handle is left; else
+    /// the handle.
+    pub(crate) fn into_vec(self) -> Result<Vec<u8>, Self> {
+        if self.header().kind != Kind::Vec || !self.is_unique() {
+            return Err(self);
+        }
+        let head = ManuallyDrop::new(self).0;
+        #[cfg(loom)]
+        // SAFETY: The only count is ours.
+        unsafe {
+            assert_alone(head);
+        }
+        // SAFETY: The only count is ours, and `is_unique` ordered all uses of others before.
+        Ok(unsafe { take_vec(head) })
     }
 
     pub(crate) fn is_unique(&self) -> bool {

@@ -259,3 +259,68 @@ fn buffers_return_to_their_pool_from_any_thread() {
         PoolError::TooLarge
     );
 }
+
+#[test]
+fn a_vector_comes_back_as_it_went_in() {
+    let mut bytes = Vec::with_capacity(100);
+    bytes.extend_from_slice(b"hello");
+    let (place, capacity) = (bytes.as_ptr(), bytes.capacity());
+    let buf = SharedBuf::from(bytes);
+    let clone = buf.clone();
+    // Shared: a copy.
+    let copy = Vec::from(buf);
+    assert_ne!(copy.as_ptr(), place);
+    assert_eq!(copy, b"hello");
+    let back = Vec::from(clone);
+    assert_eq!((back.as_ptr(), back.capacity()), (place, capacity));
+    assert_eq!(back, b"hello");
+
+    let boxed: Box<[u8]> = Box::from(&b"box"[..]);
+    let place = boxed.as_ptr();
+    let boxed = Box::<[u8]>::from(SharedBuf::from(boxed));
+    assert_eq!((boxed.as_ptr(), &*boxed), (place, &b"box"[..]));
+
+    let copied_in = SharedBuf::copy_from(b"inline").try_into_vec().unwrap_err();
+    assert_eq!(Vec::from(copied_in), b"inline");
+    assert_eq!(Vec::from(SharedBuf::from(Vec::new())), b"");
+}
+
+#[cfg(feature = "slabmem")]
+#[test]
+fn blocks_of_a_queue_come_from_the_pool_and_go_home() {
+    use sharedbuf::{BlockCache, Class, WriteQueue};
+
+    let mut cache = BlockCache::with_pool(1, slabmem::Pool::new(16 << 20));
+    let mut queue = WriteQueue::new();
+    for number in 0..1_000_u32 {
+        queue.prepare(&mut cache);
+        queue.push_with(100, Class::Message, |place| place.fill(number as u8));
+    }
+    let live = |cache: &mut BlockCache| {
+        let pool = cache.pool_mut().unwrap();
+        pool.collect();
+        pool.stats().live
+    };
+    // 512 bytes, 2 KiB, 8 KiB and then six of 16 KiB, one of them in reserve at most.
+    let taken = live(&mut cache);
+    assert!((8..=10).contains(&taken), "{taken} blocks");
+    let mut number = 0_usize;
+    while !queue.is_empty() {
+        let mut slices = [std::io::IoSlice::new(&[]); 3];
+        let filled = queue.fill_io_slices(&mut slices);
+        let bytes: Vec<u8> = slices[..filled]
+            .iter()
+            .flat_map(|slice| slice.to_vec())
+            .collect();
+        for byte in &bytes {
+            assert_eq!(*byte, (number / 100) as u8);
+            number += 1;
+        }
+        queue.advance_into(bytes.len(), &mut cache);
+    }
+    assert_eq!(number, 100_000);
+    // The last block waits in the cache for the next queue.
+    assert_eq!(live(&mut cache), 1);
+    cache.trim(0);
+    assert_eq!(live(&mut cache), 0);
+}

@@ -5,6 +5,7 @@
 mod model;
 
 use proptest::prelude::*;
+use sharedbuf::BlockCache;
 
 use model::Op;
 
@@ -37,6 +38,17 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+#[cfg(not(feature = "slabmem"))]
+fn cache() -> BlockCache {
+    BlockCache::new(2)
+}
+
+/// With blocks of a pool, which is soon at its limit.
+#[cfg(feature = "slabmem")]
+fn cache() -> BlockCache {
+    BlockCache::with_pool(2, slabmem::Pool::new(2 << 20))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: if cfg!(miri) { 4 } else { 400 },
@@ -49,7 +61,7 @@ proptest! {
         cached in any::<bool>(),
         ops in prop::collection::vec(op(), 0..150),
     ) {
-        model::run(cached, &ops);
+        model::run(cached.then(cache), &ops);
     }
 }
 
@@ -71,7 +83,7 @@ fn writes_may_end_at_every_byte() {
         for after in [Op::SendAll, Op::DropMany(9), Op::CopyOutSmall] {
             let mut ops = pushes.to_vec();
             ops.extend([Op::Send(64, written), after, Op::Copy(3, 2), Op::DropOldest]);
-            model::run(false, &ops);
+            model::run(None, &ops);
         }
     }
 }

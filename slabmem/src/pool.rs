@@ -268,10 +268,8 @@ impl Pool {
             .checked_add(size_of::<LargeHeader>())
             .and_then(|bytes| bytes.checked_next_multiple_of(unit))
             .ok_or(PoolError::TooLarge)?;
-        if bytes > self.max_bytes - self.mapped_bytes {
-            // Large blocks that others have dropped are still mapped.
-            self.collect();
-        }
+        // Large blocks that others have dropped are mapped until now.
+        self.collect();
         self.map(bytes, |mapping, pool| pool.owner.lend_mapping(mapping))
             .inspect(|_| self.large += 1)
     }

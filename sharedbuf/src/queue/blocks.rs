@@ -2,10 +2,61 @@
 
 use std::collections::VecDeque;
 
-/// The capacity of a first block.
+use crate::ReadBlock;
+use crate::raw::BLOCK_OVERHEAD_BYTES;
+
+/// The size of a first block, with its header.
 const BLOCK_BYTES_MIN: usize = 512;
-/// The capacity of a block at most. Offsets within a block take 16 bits.
-pub(super) const BLOCK_BYTES_MAX: usize = 16 << 10;
+/// The size of a block at most. Offsets within a block take 16 bits.
+const BLOCK_BYTES_MAX: usize = 16 << 10;
+/// What the largest block holds.
+pub(super) const CAPACITY_MAX: usize = BLOCK_BYTES_MAX - BLOCK_OVERHEAD_BYTES;
+
+/// Memory of the heap or of a pool, or none.
+#[derive(Debug, Default)]
+struct Memory(Option<ReadBlock>);
+
+impl Memory {
+    fn with_capacity(capacity: usize) -> Self {
+        Self(Some(ReadBlock::with_capacity(capacity)))
+    }
+
+    #[inline]
+    fn capacity(&self) -> usize {
+        self.0.as_ref().map_or(0, ReadBlock::capacity)
+    }
+
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, ReadBlock::len)
+    }
+
+    /// The next `len` bytes, where there is room.
+    #[inline]
+    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.0.as_mut()?.spare_mut().get_mut(..len)
+    }
+
+    #[inline]
+    fn advance(&mut self, len: usize) {
+        if let Some(block) = &mut self.0 {
+            block.advance(len);
+        }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], ReadBlock::filled)
+    }
+
+    #[inline]
+    fn clear(&mut self) {
+        if let Some(block) = &mut self.0 {
+            let is_empty = block.reset();
+            debug_assert!(is_empty, "a queue shares none of its own bytes");
+        }
+    }
+}
 
 /// A place in the chain: the number of the block, modulo 2¹⁶, and the offset in it.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -15,7 +66,7 @@ impl Place {
     pub(super) const NOWHERE: Self = Self(0);
 
     fn new(block: u16, offset: usize) -> Self {
-        debug_assert!(offset <= BLOCK_BYTES_MAX);
+        debug_assert!(offset <= CAPACITY_MAX);
         Self(u32::from(block) << 16 | offset as u32)
     }
 
@@ -35,8 +86,7 @@ impl Place {
 
 #[derive(Debug, Default)]
 struct Block {
-    /// Never grown past the capacity it was made with.
-    bytes: Vec<u8>,
+    memory: Memory,
     /// How many of the bytes are still to be sent.
     live: usize,
 }
@@ -50,8 +100,8 @@ pub(super) struct Blocks {
     last: Block,
     /// The number of the oldest block.
     first: u16,
-    /// The memory of a block that is gone, for the next.
-    spare: Vec<u8>,
+    /// The memory of a block that is gone, or of a pool, for the next.
+    spare: Memory,
 }
 
 impl Blocks {
@@ -59,13 +109,12 @@ impl Blocks {
     /// many blocks.
     #[inline]
     pub(super) fn copy(&mut self, bytes: &[u8]) -> Option<Place> {
-        if self.last.bytes.capacity() - self.last.bytes.len() < bytes.len() {
-            self.grow(bytes.len())?;
-        }
-        let place = Place::new(self.last_number(), self.last.bytes.len());
-        self.last.bytes.extend_from_slice(bytes);
-        self.last.live += bytes.len();
-        Some(place)
+        let place = match self.last.memory.place(bytes.len()) {
+            Some(place) => place,
+            None => self.grow(bytes.len())?,
+        };
+        place.copy_from_slice(bytes);
+        Some(self.append(bytes.len()))
     }
 
     /// Appends `len` zeros and has them overwritten. As [`copy`](Self::copy), but that `write`
@@ -76,15 +125,26 @@ impl Blocks {
         len: usize,
         write: W,
     ) -> Result<Place, W> {
-        if self.last.bytes.capacity() - self.last.bytes.len() < len && self.grow(len).is_none() {
-            return Err(write);
-        }
-        let start = self.last.bytes.len();
-        self.last.bytes.resize(start + len, 0);
-        write(&mut self.last.bytes[start..]);
-        // Not before: where `write` panics, the bytes are dead room in the block and nothing else.
+        let place = match self.last.memory.place(len) {
+            Some(place) => place,
+            None => match self.grow(len) {
+                Some(place) => place,
+                None => return Err(write),
+            },
+        };
+        place.fill(0);
+        write(place);
+        // Not before: where `write` panics, nothing was appended.
+        Ok(self.append(len))
+    }
+
+    /// Takes note of bytes that were written behind the last.
+    #[inline]
+    fn append(&mut self, len: usize) -> Place {
+        let place = Place::new(self.last_number(), self.last.memory.len());
+        self.last.memory.advance(len);
         self.last.live += len;
-        Ok(Place::new(self.last_number(), start))
+        place
     }
 
     /// The bytes at a place.
@@ -92,7 +152,7 @@ impl Blocks {
     pub(super) fn bytes(&self, place: Place, len: usize) -> &[u8] {
         let index = usize::from(place.block().wrapping_sub(self.first));
         let block = self.older.get(index).unwrap_or(&self.last);
-        &block.bytes[place.offset()..place.offset() + len]
+        &block.memory.bytes()[place.offset()..place.offset() + len]
     }
 
     /// Takes note that bytes are not needed any more.
@@ -109,8 +169,8 @@ impl Blocks {
 
     /// The memory of all blocks.
     pub(super) fn capacity(&self) -> usize {
-        let older: usize = self.older.iter().map(|block| block.bytes.capacity()).sum();
-        older + self.last.bytes.capacity() + self.spare.capacity()
+        let older: usize = self.older.iter().map(|block| block.memory.capacity()).sum();
+        older + self.last.memory.capacity() + self.spare.capacity()
     }
 
     /// Forgets all bytes and keeps the memory of one block.
@@ -119,10 +179,10 @@ impl Blocks {
         if self.older.capacity() > 0 {
             self.older = VecDeque::new();
         }
-        if self.spare.capacity() > 0 {
-            self.spare = Vec::new();
+        if self.spare.0.is_some() {
+            self.spare = Memory::default();
         }
-        self.last.bytes.clear();
+        self.last.memory.clear();
         self.last.live = 0;
     }
 
@@ -134,13 +194,13 @@ impl Blocks {
     #[inline(never)]
     fn vacate(&mut self, older: Option<usize>) {
         let Some(index) = older else {
-            self.last.bytes.clear();
+            self.last.memory.clear();
             return;
         };
-        let mut bytes = core::mem::take(&mut self.older[index].bytes);
-        if bytes.capacity() > self.spare.capacity() {
-            bytes.clear();
-            self.spare = bytes;
+        let mut memory = core::mem::take(&mut self.older[index].memory);
+        if memory.capacity() > self.spare.capacity() {
+            memory.clear();
+            self.spare = memory;
         }
         while self.older.front().is_some_and(|block| block.live == 0) {
             self.older.pop_front();
@@ -148,30 +208,53 @@ impl Blocks {
         }
     }
 
-    /// Makes the last block one with room for `len` more bytes.
+    /// What the next block has at least, with its header: four times the last one. So a burst is in
+    /// few blocks, each an entry of the vector that is written, and a single frame in a small one.
+    fn next_block_bytes(&self) -> usize {
+        let last = match self.last.memory.capacity() {
+            0 => 0,
+            capacity => capacity + BLOCK_OVERHEAD_BYTES,
+        };
+        (last * 4).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX)
+    }
+
+    /// Takes a block of the pool for when the last is full, where that is near.
+    #[cfg(feature = "slabmem")]
+    #[inline]
+    pub(super) fn stock_up(&mut self, pool: &mut slabmem::Pool) {
+        let room = self.last.memory.capacity() - self.last.memory.len();
+        if room < BLOCK_BYTES_MIN / 4 && self.spare.0.is_none() {
+            self.take_spare(pool);
+        }
+    }
+
+    #[cfg(feature = "slabmem")]
+    #[cold]
+    fn take_spare(&mut self, pool: &mut slabmem::Pool) {
+        let wanted = self.next_block_bytes() - BLOCK_OVERHEAD_BYTES;
+        // Without one the block comes from the heap.
+        self.spare = Memory(ReadBlock::in_pool(pool, wanted).ok());
+    }
+
+    /// Makes the last block one with room for `len` more bytes, and returns their place.
     #[cold]
     #[inline(never)]
-    fn grow(&mut self, len: usize) -> Option<()> {
-        if len > BLOCK_BYTES_MAX || self.older.len() >= usize::from(u16::MAX) {
+    fn grow(&mut self, len: usize) -> Option<&mut [u8]> {
+        if len > CAPACITY_MAX || self.older.len() >= usize::from(u16::MAX) {
             return None;
         }
-        // Four times the last one: a burst is in few blocks, each an entry of the vector that is
-        // written, and a single frame in a small one.
-        let wanted = (self.last.bytes.capacity() * 4).clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
-        let wanted = wanted.max(len.next_power_of_two());
+        let least = (len + BLOCK_OVERHEAD_BYTES).next_power_of_two();
+        let wanted = self.next_block_bytes().max(least) - BLOCK_OVERHEAD_BYTES;
         let fresh = if self.spare.capacity() >= wanted {
             core::mem::take(&mut self.spare)
         } else {
-            Vec::with_capacity(wanted)
+            Memory::with_capacity(wanted)
         };
-        let full = core::mem::replace(&mut self.last.bytes, fresh);
+        let memory = core::mem::replace(&mut self.last.memory, fresh);
         if self.last.live > 0 {
-            self.older.push_back(Block {
-                bytes: full,
-                live: self.last.live,
-            });
-            self.last.live = 0;
+            let live = core::mem::take(&mut self.last.live);
+            self.older.push_back(Block { memory, live });
         }
-        Some(())
+        self.last.memory.place(len)
     }
 }

@@ -33,6 +33,8 @@ pub struct BlockCache {
     )]
     stock: Vec<Box<Inner>>,
     max: usize,
+    #[cfg(feature = "slabmem")]
+    pool: Option<slabmem::Pool>,
 }
 
 impl BlockCache {
@@ -43,7 +45,30 @@ impl BlockCache {
         Self {
             stock: Vec::new(),
             max,
+            #[cfg(feature = "slabmem")]
+            pool: None,
         }
+    }
+
+    /// Makes an empty cache as [`new`](Self::new) does, whose queues take their blocks from a pool:
+    /// [`WriteQueue::prepare`](crate::WriteQueue::prepare) then sees to it that a block is at hand
+    /// when the last one is nearly full. A frame for which that is too small, and any frame where
+    /// the pool gives nothing, finds its block on the heap.
+    #[cfg(feature = "slabmem")]
+    #[must_use]
+    pub const fn with_pool(max: usize, pool: slabmem::Pool) -> Self {
+        Self {
+            stock: Vec::new(),
+            max,
+            pool: Some(pool),
+        }
+    }
+
+    /// Returns the pool, for other buffers of the same thread.
+    #[cfg(feature = "slabmem")]
+    #[inline]
+    pub const fn pool_mut(&mut self) -> Option<&mut slabmem::Pool> {
+        self.pool.as_mut()
     }
 
     /// Returns how many are in stock.

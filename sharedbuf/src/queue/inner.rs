@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 
 use super::GATHER_BYTES_MIN;
-use super::blocks::{BLOCK_BYTES_MAX, Blocks, Place};
+use super::blocks::{Blocks, CAPACITY_MAX, Place};
 use super::frames::{Class, Frame};
 use crate::{ReadBlock, SharedSlice};
 
@@ -108,6 +108,13 @@ pub(super) struct Inner {
 impl Inner {
     pub(super) fn bytes(&self) -> usize {
         self.bytes
+    }
+
+    /// Takes memory of the pool where the next frame may need some.
+    #[cfg(feature = "slabmem")]
+    #[inline]
+    pub(super) fn stock_up(&mut self, pool: &mut slabmem::Pool) {
+        self.blocks.stock_up(pool);
     }
 
     pub(super) fn messages(&self) -> usize {
@@ -388,7 +395,7 @@ impl Builder<'_> {
         match self.inner.blocks.encode(len, write) {
             Ok(place) => self.append_own(place, len),
             Err(write) => {
-                debug_assert!(len > BLOCK_BYTES_MAX || self.inner.segments.len() > 1);
+                debug_assert!(len > CAPACITY_MAX || self.inner.segments.len() > 1);
                 let mut block = ReadBlock::with_capacity(len);
                 write(block.spare_mut());
                 block.advance(len);

@@ -217,9 +217,9 @@ impl World {
 
 /// Runs the operations on a queue, with a cache or without, and on the model; compares every
 /// answer.
-pub(crate) fn run(cached: bool, ops: &[Op]) {
+pub(crate) fn run(cache: Option<BlockCache>, ops: &[Op]) {
     let mut world = World {
-        cache: cached.then(|| BlockCache::new(2)),
+        cache,
         ..World::default()
     };
     for op in ops {

@@ -320,17 +320,24 @@ impl Block {
     #[inline]
     fn byte_count(&self) -> usize {
         match self.home.class() {
-            LARGE => self.large_byte_count(),
+            LARGE => {
+                // SAFETY: `lend_mapping` made this block.
+                unsafe { large_byte_count(self.data) }
+            }
             class => class_bytes(class),
         }
     }
+}
 
-    #[cold]
-    fn large_byte_count(&self) -> usize {
-        let place = Place(self.data);
-        // SAFETY: `lend_mapping` made this block.
-        unsafe { place.mapped_bytes() - size_of::<LargeHeader>() }
-    }
+/// How many bytes a block has that is [`LARGE`].
+///
+/// # Safety
+/// There is such a block at `data`.
+// By value, as `send_home`: a block whose address a call gets cannot stay in registers.
+#[cold]
+unsafe fn large_byte_count(data: NonNull<u8>) -> usize {
+    // SAFETY: The caller vouches for it.
+    unsafe { Place(data).mapped_bytes() - size_of::<LargeHeader>() }
 }
 
 impl Deref for Block {
@@ -352,37 +359,48 @@ impl DerefMut for Block {
 }
 
 impl Drop for Block {
+    #[inline]
     fn drop(&mut self) {
-        // SAFETY: This block is out, so its home lives.
-        let home = unsafe { &*self.home.home() };
-        let node = self.data.cast::<Node>();
-        let mut head = home.returned.load(Ordering::Relaxed);
-        while head != closed() {
-            let content = Node {
-                next: head,
-                class: self.home.class(),
-            };
-            // SAFETY: The block's memory is ours until the exchange succeeds, and large and
-            // aligned enough.
-            unsafe { node.write(content) };
-            let order = (Ordering::Release, Ordering::Relaxed);
-            match home
-                .returned
-                .compare_exchange_weak(head, node.as_ptr(), order.0, order.1)
-            {
-                // From here on neither block nor home may be touched.
-                Ok(_) => return,
-                Err(other) => head = other,
-            }
+        // SAFETY: The block ends here.
+        unsafe { send_home(self.data, self.home) };
+    }
+}
+
+/// Pushes a block on the stack of its home, or counts it off where the owner has gone.
+///
+/// # Safety
+/// These are the parts of a block that ends here.
+#[inline(never)]
+unsafe fn send_home(data: NonNull<u8>, tagged: Tagged) {
+    // SAFETY: The block is out, so its home lives.
+    let home = unsafe { &*tagged.home() };
+    let node = data.cast::<Node>();
+    let mut head = home.returned.load(Ordering::Relaxed);
+    while head != closed() {
+        let content = Node {
+            next: head,
+            class: tagged.class(),
+        };
+        // SAFETY: The block's memory is ours until the exchange succeeds, and large and aligned
+        // enough.
+        unsafe { node.write(content) };
+        let order = (Ordering::Release, Ordering::Relaxed);
+        match home
+            .returned
+            .compare_exchange_weak(head, node.as_ptr(), order.0, order.1)
+        {
+            // From here on neither block nor home may be touched.
+            Ok(_) => return,
+            Err(other) => head = other,
         }
-        if self.home.class() == LARGE {
-            // SAFETY: `lend_mapping` made this block, which ends here.
-            unsafe { Place(self.data).unmap() };
-        }
-        if home.orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // SAFETY: The count reached zero after the owner closed: this was the last block.
-            unsafe { free(NonNull::from(home)) };
-        }
+    }
+    if tagged.class() == LARGE {
+        // SAFETY: `lend_mapping` made this block, which the caller gives up.
+        unsafe { Place(data).unmap() };
+    }
+    if home.orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // SAFETY: The count reached zero after the owner had gone: this was the last block.
+        unsafe { free(NonNull::from(home)) };
     }
 }
 
