@@ -117,6 +117,8 @@ fn generations_survive_the_release_of_a_chunk() {
     assert!(keys.iter().all(|key| slab.get(*key).is_some()));
 }
 
+// Under Miri it would take minutes; the oracle test runs the same code on fewer items.
+#[cfg(not(miri))]
 #[test]
 fn a_storm_leaves_little_behind() {
     let mut slab = Slab::new();
