@@ -19,8 +19,8 @@ use inner::Inner;
 /// From this length on, in bytes, a slice is referenced by the queue; shorter ones are copied.
 ///
 /// A reference costs an entry of the `writev` vector and two atomic operations, and pins its
-/// buffer; a copy takes memory of the queue. On socket pairs a copy was cheaper at twice this length
-/// and dearer at four times (`sharedbuf/gather` of the benches).
+/// buffer; a copy takes memory of the queue. On socket pairs a copy was cheaper at twice this
+/// length and dearer at four times (`sharedbuf/gather` of the benches).
 pub const GATHER_BYTES_MIN: usize = 512;
 
 /// What a single frame may have at most, in bytes.
