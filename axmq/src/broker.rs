@@ -130,6 +130,7 @@ impl Broker {
         let budgets = config.budgets.clone();
         let shared = Shared::new(config.limits.clone(), shard_count)
             .with_hooks(hooks)
+            .with_protocol(config.protocol.clone())
             .with_memory(resident_bytes)
             .with_listeners(&config.listeners);
         shared.sys.set_interval_s(config.broker.sys_interval_s);

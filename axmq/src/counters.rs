@@ -63,6 +63,13 @@ numbers! {
         pub(crate) dropped_too_large: u64,
         /// Its message expiry interval was over.
         pub(crate) dropped_expired: u64,
+        /// QoS 1 or 2 on a shared subscription, no member was ready, and the group's queue was
+        /// full.
+        pub(crate) dropped_group_queue_full: u64,
+        /// It waited on a shared subscription whose last member left.
+        pub(crate) dropped_group_ended: u64,
+        /// A subscription was refused: there were as many shared ones as there may be.
+        pub(crate) refused_groups: u64,
         /// The retained store was at its limit; the message itself was delivered.
         pub(crate) retained_not_kept: u64,
         /// A hook said that the subscriber may not get it.
@@ -101,6 +108,8 @@ impl Counters {
             + self.dropped_too_large
             + self.dropped_expired
             + self.dropped_not_authorized
+            + self.dropped_group_queue_full
+            + self.dropped_group_ended
             + self.dropped_no_memory
     }
 }

@@ -21,6 +21,7 @@ mod disconnects;
 mod error;
 mod events;
 mod front;
+mod group;
 mod keyed_hash;
 mod listener;
 mod message;

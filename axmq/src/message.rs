@@ -11,6 +11,7 @@ use slabmem::Key;
 
 use crate::config::ListenerRules;
 use crate::control::{ClientDetail, ClientsPage, DisconnectLine, TraceLine};
+use crate::group::GroupMail;
 use crate::hooks::{Author, Grant};
 use crate::listener::Seat;
 use crate::publication::Publication;
@@ -94,6 +95,8 @@ pub(crate) struct Batch {
 pub(crate) struct Reply {
     pub(crate) from: u16,
     pub(crate) cost: u64,
+    /// The same for messages dealt to members of groups.
+    pub(crate) dealt_cost: u64,
     pub(crate) accepted: Vec<AcceptTag>,
     /// The batch's own vector, empty, to be filled again.
     pub(crate) spare: Vec<Forwarded>,
@@ -171,6 +174,7 @@ pub(crate) enum ToShard<S> {
     Untrace(u64),
     /// Go on under other limits.
     Reload(Arc<Shared>),
+    Group(GroupMail),
     /// Publish the wills that an orderly stop publishes, and say so.
     PublishWills(std::sync::mpsc::Sender<()>),
     /// Say good-bye to every client, flush, and end.

@@ -42,6 +42,8 @@ pub(crate) struct Route {
     /// In the order of the sessions' slots, which is that of memory.
     pub(crate) targets: Box<[Target]>,
     identifiers: Box<[u32]>,
+    /// Slots of the groups that this shard owns and that get it.
+    pub(crate) groups: Box<[u32]>,
 }
 
 impl Route {
@@ -61,12 +63,14 @@ impl RouteBuilder {
         map: &TopicMap<SubscriptionOptions>,
         topic: &Topic<'_>,
         shards: u64,
+        groups: &[u32],
     ) -> Route {
         self.0.compute(map, topic);
         Route {
             shards,
             targets: self.0.targets().into(),
             identifiers: self.0.all_identifiers().into(),
+            groups: groups.into(),
         }
     }
 }
@@ -97,7 +101,7 @@ mod tests {
 
     fn route(map: &TopicMap<SubscriptionOptions>, topic: &str) -> Route {
         let topic = Topic::parse(topic, &Limits::default()).expect("legal topic");
-        RouteBuilder::default().build(map, &topic, 1)
+        RouteBuilder::default().build(map, &topic, 1, &[])
     }
 
     #[test]

@@ -185,7 +185,7 @@ fn unknown_names_are_refused_with_the_nearest() {
     refused("[limit]\n", "did you mean `[limits]`?");
     refused(
         "[weather]\n",
-        "known: broker, log, limits, budgets, listener",
+        "known: broker, log, protocol, limits, budgets, listener",
     );
     refused("inflight = 5\n", "did you mean `inflight` under [limits]?");
     refused(
@@ -560,7 +560,7 @@ fn a_name_that_has_no_address_is_refused() {
 #[test]
 fn what_is_shown_loads_to_the_same_configuration() {
     let mut content = String::from("[[listener]]\naddress = \"127.0.0.1:5\"\n");
-    for section in ["broker", "log", "limits", "budgets"] {
+    for section in ["broker", "log", "protocol", "limits", "budgets"] {
         content.push_str(&format!("[{section}]\n"));
         for key in config::keys().filter(|key| key.section == section) {
             let value = match key.kind {
@@ -602,7 +602,7 @@ fn the_document_has_every_key_with_its_default_and_range() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let document = std::fs::read_to_string(path).expect("the document is there");
     let config = Config::default();
-    for section in ["broker", "log", "limits", "budgets"] {
+    for section in ["broker", "log", "protocol", "limits", "budgets"] {
         let heading = format!("\n## [{section}]\n");
         let (_, rest) = document.split_once(&heading).expect("there is a heading");
         let text = rest.split("\n## ").next().unwrap_or_default();

@@ -44,6 +44,8 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("budgets", "accepts_per_turn"),
     ("budgets", "background_us"),
     ("log", "format"),
+    // Groups that are there keep the strategy that they began with.
+    ("protocol", "shared_strategy"),
     // What is stored and subscribed under the old limit has to stay legal.
     ("limits", "topic_levels"),
 ];

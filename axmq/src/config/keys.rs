@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{BrokerSettings, Budgets, Config, Limits, LogSettings};
+use super::{BrokerSettings, Budgets, Config, Limits, LogSettings, ProtocolSettings};
 
 /// One key of the configuration, but for the listeners, which are a list of their own.
 #[derive(Debug, Clone, Copy)]
@@ -172,12 +172,13 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
     BrokerSettings::KEYS
         .iter()
         .chain(LogSettings::KEYS)
+        .chain(ProtocolSettings::KEYS)
         .chain(Limits::KEYS)
         .chain(Budgets::KEYS)
 }
 
 /// The sections in the order in which they are shown.
-pub(super) const SECTIONS: &[&str] = &["broker", "log", "limits", "budgets"];
+pub(super) const SECTIONS: &[&str] = &["broker", "log", "protocol", "limits", "budgets"];
 
 /// The key that is called `section.name`.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {

@@ -151,6 +151,20 @@ numbers! {
         ///
         /// Beyond it, as for `retained_messages`.
         retained_bytes: u64 = 1_073_741_824 in 0..=17_592_186_044_416, "bytes";
+        /// Shared subscriptions, which are pairs of a group and a filter, in all.
+        ///
+        /// A subscription that would make another one is refused in the SUBACK (5.0: reason 0x97)
+        /// and counted.
+        shared_groups: u64 = 100_000 in 0..=4_294_967_295, "groups";
+        /// QoS 1 and 2 messages that wait in one shared subscription for a member that is online
+        /// and has room in flight.
+        ///
+        /// Beyond it, a message for this subscription is dropped and counted.
+        shared_queue_messages: u32 = 10_000 in 1..=100_000_000, "messages";
+        /// Bytes of the messages that wait in one shared subscription.
+        ///
+        /// Beyond it, a message for this subscription is dropped and counted.
+        shared_queue_bytes: u64 = 16_777_216 in 1_024..=1_099_511_627_776, "bytes";
         /// Closed connections that wait for their cleanup in one shard.
         ///
         /// When it is full, closing slows down; nothing is lost.

@@ -12,6 +12,7 @@ mod keys;
 mod limits;
 mod listener;
 mod load;
+mod protocol;
 mod show;
 mod toml_file;
 
@@ -28,6 +29,7 @@ pub use keys::{Key, Kind, Value, keys};
 pub use limits::{Budgets, Limits};
 pub use listener::{Listener, ListenerRules};
 pub use load::{CommandLine, Loaded, Origin, Sources, load, load_text};
+pub use protocol::ProtocolSettings;
 
 /// The port that IANA gave to MQTT without TLS.
 pub const MQTT_PORT: u16 = 1883;
@@ -44,6 +46,8 @@ pub struct Config {
     pub broker: BrokerSettings,
     /// What is logged: `[log]`.
     pub log: LogSettings,
+    /// Where the protocol leaves the server a choice: `[protocol]`.
+    pub protocol: ProtocolSettings,
     /// What may grow, and how far: `[limits]`.
     pub limits: Limits,
     /// How much a thread does at a time: `[budgets]`.
@@ -275,6 +279,7 @@ impl Default for Config {
             ],
             broker: BrokerSettings::default(),
             log: LogSettings::default(),
+            protocol: ProtocolSettings::default(),
             limits: Limits::default(),
             budgets: Budgets::default(),
         }

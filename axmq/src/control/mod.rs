@@ -384,7 +384,9 @@ impl Control {
             let interval_s = state.running.broker.sys_interval_s;
             state.shared.sys.set_interval_s(interval_s);
             let shared = state.shared.with_limits(state.running.limits.clone());
-            let shared = shared.with_rules(&state.running.listeners);
+            let shared = shared
+                .with_rules(&state.running.listeners)
+                .with_protocol(state.running.protocol.clone());
             let shared = Arc::new(shared);
             state.shared = Arc::clone(&shared);
             for shard in &self.0.shards {

@@ -23,16 +23,62 @@ pub(crate) enum FilterSet {
     Many(Box<Filters>),
 }
 
-#[derive(Debug)]
-pub(crate) struct Filters(Vec<FilterId>);
+#[derive(Debug, Default)]
+pub(crate) struct Filters {
+    own: Vec<FilterId>,
+    /// Memberships of shared subscriptions.
+    shared: Vec<Key>,
+}
+
+impl Filters {
+    fn is_empty(&self) -> bool {
+        self.own.is_empty() && self.shared.is_empty()
+    }
+}
 
 impl FilterSet {
     /// Adds a filter that is not in the set.
     pub(crate) fn insert(&mut self, filter: FilterId) {
         match self {
             Self::Empty => *self = Self::One(filter),
-            Self::One(first) => *self = Self::Many(Box::new(Filters(vec![*first, filter]))),
-            Self::Many(filters) => filters.0.push(filter),
+            Self::One(first) => {
+                *self = Self::Many(Box::new(Filters {
+                    own: vec![*first, filter],
+                    shared: Vec::new(),
+                }));
+            }
+            Self::Many(filters) => filters.own.push(filter),
+        }
+    }
+
+    /// Adds a membership that is not in the set.
+    pub(crate) fn insert_shared(&mut self, member: Key) {
+        let mut filters = match std::mem::take(self) {
+            Self::Empty => Box::default(),
+            Self::One(first) => Box::new(Filters {
+                own: vec![first],
+                shared: Vec::new(),
+            }),
+            Self::Many(filters) => filters,
+        };
+        filters.shared.push(member);
+        *self = Self::Many(filters);
+    }
+
+    pub(crate) fn remove_shared(&mut self, member: Key) {
+        if let Self::Many(filters) = self {
+            filters.shared.retain(|other| *other != member);
+            if filters.is_empty() {
+                *self = Self::Empty;
+            }
+        }
+    }
+
+    /// The memberships of shared subscriptions.
+    pub(crate) fn shared(&self) -> &[Key] {
+        match self {
+            Self::Many(filters) => &filters.shared,
+            Self::Empty | Self::One(_) => &[],
         }
     }
 
@@ -41,22 +87,22 @@ impl FilterSet {
             Self::One(only) if *only == filter => *self = Self::Empty,
             Self::Empty | Self::One(_) => {}
             Self::Many(filters) => {
-                if let Some(at) = filters.0.iter().position(|other| *other == filter) {
-                    filters.0.swap_remove(at);
+                if let Some(at) = filters.own.iter().position(|other| *other == filter) {
+                    filters.own.swap_remove(at);
                 }
-                if filters.0.is_empty() {
+                if filters.is_empty() {
                     *self = Self::Empty;
                 }
             }
         }
     }
 
-    /// Takes one filter out, whichever is cheapest.
+    /// Takes one filter of the session's own out, whichever is cheapest.
     pub(crate) fn pop(&mut self) -> Option<FilterId> {
         let (filter, is_last) = match self {
             Self::Empty => return None,
             Self::One(filter) => (Some(*filter), true),
-            Self::Many(filters) => (filters.0.pop(), filters.0.is_empty()),
+            Self::Many(filters) => (filters.own.pop(), filters.is_empty()),
         };
         if is_last {
             *self = Self::Empty;
@@ -68,7 +114,7 @@ impl FilterSet {
         let all = match self {
             Self::Empty => &[],
             Self::One(filter) => std::slice::from_ref(filter),
-            Self::Many(filters) => filters.0.as_slice(),
+            Self::Many(filters) => filters.own.as_slice(),
         };
         all.iter().copied()
     }
@@ -77,7 +123,7 @@ impl FilterSet {
         match self {
             Self::Empty => 0,
             Self::One(_) => 1,
-            Self::Many(filters) => filters.0.len(),
+            Self::Many(filters) => filters.own.len() + filters.shared.len(),
         }
     }
 }

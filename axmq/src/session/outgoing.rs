@@ -16,10 +16,61 @@ const IDS: u16 = u16::MAX;
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
     pub(crate) message: Key,
-    pub(crate) identifiers: Option<Box<[u32]>>,
+    extra: Option<Box<Extra>>,
     pub(crate) cost: u32,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
+}
+
+/// What few messages have.
+#[derive(Clone, Debug)]
+struct Extra {
+    identifiers: Box<[u32]>,
+    member: Option<Key>,
+}
+
+const _: () = assert!(size_of::<Queued>() <= 24);
+
+impl Queued {
+    pub(crate) fn new(message: Key, cost: usize, qos: QoS, retain: bool) -> Self {
+        Self {
+            message,
+            extra: None,
+            cost: u32::try_from(cost).unwrap_or(u32::MAX),
+            qos,
+            retain,
+        }
+    }
+
+    /// Adds the subscription identifiers that go with it, and the membership by which the session
+    /// got it.
+    pub(crate) fn with(mut self, identifiers: &[u32], member: Option<Key>) -> Self {
+        if !identifiers.is_empty() || member.is_some() {
+            let identifiers = identifiers.into();
+            self.extra = Some(Box::new(Extra {
+                identifiers,
+                member,
+            }));
+        }
+        self
+    }
+
+    pub(crate) fn identifiers(&self) -> &[u32] {
+        self.extra
+            .as_deref()
+            .map_or(&[], |extra| &extra.identifiers)
+    }
+
+    /// The membership by which the session got it, where it is a group's message.
+    pub(crate) fn member(&self) -> Option<Key> {
+        self.extra.as_deref().and_then(|extra| extra.member)
+    }
+
+    fn clear_member(&mut self) {
+        if let Some(extra) = self.extra.as_deref_mut() {
+            extra.member = None;
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -99,6 +150,11 @@ impl Outgoing {
         if self.distance(packet_id) < self.resend_at {
             self.sent -= 1;
         }
+        self.trim();
+    }
+
+    /// Lets go of what is settled and has no elder that is not.
+    fn trim(&mut self) {
         while matches!(self.in_flight.front(), Some(State::Settled)) {
             self.in_flight.pop_front();
             self.first = offset(self.first, 1);
@@ -206,6 +262,57 @@ impl Outgoing {
         self.waiting_bytes
     }
 
+    /// Takes out what the session got as a member of a group and another member may get instead:
+    /// QoS 1 that is not acknowledged, and all that waits, in this order; with the membership of
+    /// each. For a session without a connection: no id that it takes is waited for any more.
+    pub(crate) fn take_shared(&mut self) -> Vec<(Key, Queued)> {
+        let mut taken = Vec::new();
+        for (at, state) in self.in_flight.iter_mut().enumerate() {
+            let member = match state {
+                State::Published(queued) if queued.qos == QoS::AtLeastOnce => queued.member(),
+                _ => None,
+            };
+            let Some(member) = member else { continue };
+            if let State::Published(queued) = std::mem::replace(state, State::Settled) {
+                taken.push((member, queued));
+            }
+            self.live -= 1;
+            if at < self.resend_at {
+                self.sent -= 1;
+            }
+        }
+        self.trim();
+        self.take_waiting(|_| true, &mut taken);
+        taken
+    }
+
+    /// Takes out what waits and came by one membership. What was sent stays, as the session's own.
+    pub(crate) fn leave_shared(&mut self, member: Key) -> Vec<(Key, Queued)> {
+        for state in &mut self.in_flight {
+            if let State::Published(queued) = state
+                && queued.member() == Some(member)
+            {
+                queued.clear_member();
+            }
+        }
+        let mut taken = Vec::new();
+        self.take_waiting(|other| other == member, &mut taken);
+        taken
+    }
+
+    fn take_waiting(&mut self, which: impl Fn(Key) -> bool, into: &mut Vec<(Key, Queued)>) {
+        let waiting = std::mem::take(&mut self.waiting);
+        for queued in waiting {
+            match queued.member().filter(|member| which(*member)) {
+                Some(member) => {
+                    self.waiting_bytes -= u64::from(queued.cost);
+                    into.push((member, queued));
+                }
+                None => self.waiting.push_back(queued),
+            }
+        }
+    }
+
     /// Takes everything, for a session that ends.
     pub(crate) fn into_messages(self) -> impl Iterator<Item = Queued> {
         let in_flight = self.in_flight.into_iter().filter_map(|state| match state {
@@ -225,14 +332,15 @@ mod tests {
     use super::*;
 
     fn queued(qos: QoS) -> Queued {
-        let message = Key::from_bits(1 << 32).expect("generation 1");
-        Queued {
-            message,
-            identifiers: None,
-            cost: 10,
-            qos,
-            retain: false,
-        }
+        Queued::new(key(1), 10, qos, false)
+    }
+
+    fn key(n: u64) -> Key {
+        Key::from_bits(n << 32).expect("not zero")
+    }
+
+    fn dealt(qos: QoS, n: u64) -> Queued {
+        queued(qos).with(&[], Some(key(n)))
     }
 
     fn id(n: u16) -> PacketId {
@@ -350,5 +458,41 @@ mod tests {
         );
         outgoing.send(queued(QoS::AtLeastOnce));
         assert_eq!(outgoing.into_messages().count(), 2);
+    }
+
+    #[test]
+    fn a_session_that_is_away_gives_back_what_another_member_may_get() {
+        let mut outgoing = Outgoing::default();
+        let own = outgoing.send(queued(QoS::AtLeastOnce));
+        outgoing.send(dealt(QoS::AtLeastOnce, 5));
+        let once = outgoing.send(dealt(QoS::ExactlyOnce, 5));
+        outgoing.send(dealt(QoS::AtLeastOnce, 7));
+        outgoing.wait(dealt(QoS::ExactlyOnce, 7));
+        outgoing.wait(queued(QoS::AtLeastOnce));
+        let taken: Vec<_> = outgoing
+            .take_shared()
+            .into_iter()
+            .map(|(member, queued)| (member, queued.qos as u8))
+            .collect();
+        assert_eq!(taken, [(key(5), 1), (key(7), 1), (key(7), 2)]);
+        assert_eq!(again(&mut outgoing, 9), [own, once]);
+        assert_eq!(
+            (outgoing.waiting_count(), outgoing.waiting_bytes()),
+            (1, 10)
+        );
+        assert!(outgoing.has_room(3) && !outgoing.has_room(2));
+        assert!(outgoing.take_shared().is_empty());
+    }
+
+    #[test]
+    fn a_session_that_leaves_a_group_finishes_what_was_sent() {
+        let mut outgoing = Outgoing::default();
+        let sent = outgoing.send(dealt(QoS::AtLeastOnce, 5));
+        outgoing.wait(dealt(QoS::AtLeastOnce, 5));
+        outgoing.wait(dealt(QoS::AtLeastOnce, 7));
+        assert_eq!(outgoing.leave_shared(key(5)).len(), 1);
+        assert_eq!(outgoing.waiting_count(), 1);
+        let settled = outgoing.acknowledge(sent, QoS::AtLeastOnce);
+        assert!(settled.is_some_and(|queued| queued.member().is_none()));
     }
 }

@@ -92,6 +92,11 @@ impl<S> Core<S> {
         self.tell_connected(key, present.is_some());
         if present.is_some() {
             self.resend(session_key);
+            let window = self
+                .connections
+                .get(key)
+                .map_or(1, |connection| connection.receive_maximum);
+            self.come_back(session_key, window);
         }
         Ok(key)
     }
@@ -190,7 +195,6 @@ impl<S> Core<S> {
             topic_alias_maximum: u16::try_from(limits.topic_aliases)
                 .ok()
                 .filter(|max| *max != 0),
-            shared_subscription_available: Some(false),
             server_keep_alive: connect.keep_alive_imposed.then_some(connect.keep_alive_s),
             ..ConnAckProperties::default()
         };

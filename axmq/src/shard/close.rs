@@ -184,6 +184,9 @@ impl<S> Core<S> {
                 expiry_s => self.now_ms + u64::from(expiry_s) * 1_000,
             };
             session.funnel_ticket = self.funnel_done + self.funnel.len() as u64 + 1;
+            if !session.filters.shared().is_empty() {
+                self.go_away(session_key);
+            }
         }
         self.push_doomed(Doomed {
             stream,
@@ -255,6 +258,12 @@ impl<S> Core<S> {
         };
         session.funnel_ticket = 0;
         let ends_now = session.expiry_s == 0;
+        if !ends_now && !session.filters.shared().is_empty() {
+            self.give_back(key);
+        }
+        let Some(session) = self.sessions.get_mut(key) else {
+            return;
+        };
         if drops_will {
             session.will = None;
         }
@@ -324,6 +333,7 @@ impl<S> Core<S> {
 
     /// Takes a session out of everything that knows it.
     pub(super) fn end_session(&mut self, key: Key) {
+        self.leave_groups(key);
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };

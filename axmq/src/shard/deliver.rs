@@ -26,6 +26,8 @@ pub(super) struct Wanted<'a> {
     pub(super) dup: bool,
     pub(super) packet_id: Option<PacketId>,
     pub(super) identifiers: &'a [u32],
+    /// The membership by which the session gets it, where it is a group's message.
+    pub(super) member: Option<Key>,
 }
 
 impl<S> Core<S> {
@@ -64,6 +66,9 @@ impl<S> Core<S> {
                 self.deliver(view, target, route.identifiers(target), &mut kept);
             }
         }
+        if !route.groups.is_empty() {
+            self.deal_route(view, route, &mut kept);
+        }
     }
 
     pub(super) fn deliver(
@@ -81,6 +86,7 @@ impl<S> Core<S> {
             dup: false,
             packet_id: None,
             identifiers,
+            member: None,
         };
         let Some(key) = self.sessions.key_at(target.slot) else {
             return;
@@ -146,18 +152,16 @@ impl<S> Core<S> {
     ) {
         let Some(message) = self.keep(view, kept) else {
             self.counters.dropped_no_memory += 1;
+            if let Some(member) = wanted.member {
+                self.settled(member);
+            }
             return;
         };
         let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
-        let queued = Queued {
-            message,
-            identifiers: (!wanted.identifiers.is_empty()).then(|| wanted.identifiers.into()),
-            cost: u32::try_from(view.len()).unwrap_or(u32::MAX),
-            qos: wanted.qos,
-            retain: wanted.retain,
-        };
+        let queued = Queued::new(message, view.len(), wanted.qos, wanted.retain)
+            .with(wanted.identifiers, wanted.member);
         let connection = session.connection;
         let outgoing = &mut session.flow().outgoing;
         let limits = &self.shared.limits;
@@ -183,7 +187,7 @@ impl<S> Core<S> {
             outgoing.wait(queued);
         } else {
             self.counters.dropped_session_queue_full += 1;
-            self.release(message);
+            self.done_with(&queued);
         }
     }
 
@@ -223,7 +227,7 @@ impl<S> Core<S> {
             return;
         };
         if let Some(queued) = session.flow().outgoing.acknowledge(packet_id, qos) {
-            self.release(queued.message);
+            self.done_with(&queued);
         }
     }
 
@@ -337,7 +341,7 @@ impl<S> Core<S> {
                     };
                     if is_expired(&self.messages, queued.message, self.now_ms) {
                         self.counters.dropped_expired += 1;
-                        self.release(queued.message);
+                        self.done_with(&queued);
                         self.drain_later(session_key);
                         continue;
                     }
@@ -349,7 +353,8 @@ impl<S> Core<S> {
                 retain: queued.retain,
                 dup,
                 packet_id: Some(id),
-                identifiers: queued.identifiers.as_deref().unwrap_or_default(),
+                identifiers: queued.identifiers(),
+                member: queued.member(),
             };
             if !self.send_kept(key, queued.message, &wanted) {
                 self.give_up(session_key, id, queued.qos);
@@ -417,7 +422,7 @@ impl<S> Core<S> {
             }
         }
         self.end_run();
-        let holds = self.felt_pressure && self.pressing > 0;
+        let holds = (self.felt_pressure && self.pressing > 0) || self.deals_are_congested();
         let Some(outbox) = self.outboxes.get_mut(usize::from(batch.from)) else {
             return;
         };
@@ -445,8 +450,11 @@ impl<S> Core<S> {
         if let Some(outbox) = self.outboxes.get_mut(usize::from(reply.from)) {
             let leak = u64::from(planted!(CreditLeak)) * reply.cost / 2;
             outbox.unanswered = outbox.unanswered.saturating_sub(reply.cost - leak);
+            outbox.dealt_unanswered = outbox.dealt_unanswered.saturating_sub(reply.dealt_cost);
             outbox.spare = reply.spare;
         }
+        self.release_held();
+        self.feed_starved();
         for tag in reply.accepted {
             let Some(session) = self.sessions.get_mut(tag.session) else {
                 continue;

@@ -10,10 +10,13 @@ mod attach;
 mod audit;
 mod close;
 mod connection;
+mod deal;
 mod deliver;
+mod groups;
 mod hooked;
 mod images;
 mod input;
+mod member;
 mod outbox;
 mod pressure;
 mod publish;
@@ -30,13 +33,14 @@ mod tests;
 mod timers;
 mod trace;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
+use mqtt_codec::Version;
 use sharedbuf::BlockCache;
 use slabmem::{Key, Slab};
 use timerwheel::{Policy, TimerWheel};
@@ -47,8 +51,10 @@ pub(crate) use self::answer::{CLIENTS_A_PAGE, RECORDS_AN_ANSWER};
 pub(crate) use self::audit::Audit;
 pub(crate) use self::close::Doomed;
 pub(crate) use self::connection::{Connection, Partial};
+use self::groups::Groups;
 use self::images::Images;
 pub(crate) use self::input::read;
+use self::member::Membership;
 use self::outbox::Outbox;
 pub(crate) use self::receive::Next;
 use self::replay::Replay;
@@ -56,11 +62,12 @@ use self::runs::Run;
 #[cfg(test)]
 pub(crate) use self::server::Alarm;
 pub(crate) use self::server::{ShardServer, TIMER};
+use self::subscribe::DueSubAck;
 use self::sys::Sys;
 use self::timers::Timer;
 pub(crate) use self::trace::Traced;
 use self::trace::Tracer;
-use crate::config::{Limits, Listener};
+use crate::config::{Limits, Listener, ProtocolSettings};
 use crate::counters::{Counters, Figures};
 use crate::disconnects::Disconnects;
 use crate::events::{Cause, Event};
@@ -91,6 +98,7 @@ const KEEP_ALIVE_SLACK_MS: u64 = 1_000;
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) limits: Limits,
+    pub(crate) protocol: ProtocolSettings,
     pub(crate) topic_limits: topicmap::Limits,
     pub(crate) interest: Arc<InterestMap>,
     pub(crate) stamps: Arc<Stamps>,
@@ -102,6 +110,7 @@ pub(crate) struct Shared {
     pub(crate) hooks: Arc<Hooks>,
     connections: Arc<AtomicU64>,
     ids_assigned: Arc<AtomicU64>,
+    groups: Arc<AtomicU64>,
     connections_peak: Arc<AtomicU64>,
     pub(crate) sys: Arc<SysTopics>,
     /// In the order of the configuration.
@@ -127,6 +136,7 @@ impl Shared {
         let retained = Retained::new(seed, limits.retained_messages, limits.retained_bytes);
         Self {
             limits,
+            protocol: ProtocolSettings::default(),
             topic_limits,
             interest: Arc::new(InterestMap::new(seed)),
             stamps: Arc::new(Stamps::with_seed(seed)),
@@ -138,6 +148,7 @@ impl Shared {
             connections: Arc::default(),
             listeners: Arc::default(),
             ids_assigned: Arc::default(),
+            groups: Arc::default(),
             connections_peak: Arc::default(),
             sys: Arc::new(SysTopics::new(|| 0)),
             figures: (0..shards).map(|_| Figures::default()).collect(),
@@ -189,6 +200,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn with_protocol(self, protocol: ProtocolSettings) -> Self {
+        Self { protocol, ..self }
+    }
+
     /// What one shard may have under way to another: in all no more than an out-queue holds above
     /// its soft mark, so that a subscriber that makes progress loses nothing (DECISIONS 22).
     fn credit(&self) -> u64 {
@@ -197,7 +212,9 @@ impl Shared {
             .out_queue_bytes
             .saturating_sub(limits.out_queue_soft_bytes);
         let sources = u64::from(self.shards.saturating_sub(1)).max(1);
-        limits.mailbox_bytes.min(room / sources)
+        // One for publications, one for what is dealt to members of groups.
+        let lanes = 2 * sources;
+        limits.mailbox_bytes.min(room / lanes)
     }
 
     /// QoS 1 and 2 messages that a client may have unacknowledged; the configuration's range ends
@@ -244,6 +261,32 @@ impl Shared {
         format!("auto-{:016x}{:016x}", half(0), half(1)).into()
     }
 
+    /// The shard that a shared subscription belongs to.
+    pub(crate) fn owner_of(&self, name: &str, filter: &str) -> u16 {
+        let hash = self.hasher.hash_one((name, filter));
+        u16::try_from(hash % u64::from(self.shards.max(1))).unwrap_or(0)
+    }
+
+    /// A shared subscription begins, where there may be another one.
+    pub(crate) fn group_opens(&self) -> bool {
+        let limit = self.limits.shared_groups;
+        self.groups
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < limit).then_some(count + 1)
+            })
+            .is_ok()
+    }
+
+    pub(crate) fn group_ended(&self) {
+        self.groups.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Shared subscriptions that have a member.
+    #[cfg(test)]
+    pub(crate) fn groups(&self) -> u64 {
+        self.groups.load(Ordering::Relaxed)
+    }
+
     /// The shard that a client id belongs to.
     pub(crate) fn shard_of(&self, client_id: &str) -> u16 {
         let hash = self.hasher.hash_one(client_id);
@@ -274,6 +317,12 @@ pub(crate) struct Core<S> {
     messages: Slab<Kept>,
     message_bytes: u64,
     sys: Sys,
+    /// Of this shard's sessions.
+    memberships: Slab<Membership>,
+    /// That this shard owns, of sessions of all shards.
+    groups: Groups,
+    /// SUBSCRIBEs whose groups have not all answered, by connection.
+    due_subacks: BTreeMap<Key, DueSubAck>,
 
     topics: TopicMap<SubscriptionOptions>,
     interest: InterestReader,
@@ -294,6 +343,9 @@ pub(crate) struct Core<S> {
     drains: VecDeque<Key>,
     /// Connections that a hook wants ended.
     condemned: Vec<(Key, Cause)>,
+    /// Groups whose queue is dealt out, and those that wait for another shard to catch up.
+    feeds: VecDeque<Key>,
+    starved: Vec<Key>,
 
     dirty: Vec<Key>,
     /// Used boxes for incomplete packets, so that a busy publisher costs no allocation a turn.
@@ -329,6 +381,7 @@ impl<S> Core<S> {
         let credit = shared.credit();
         let disconnects_max = shared.disconnects_max();
         shared.sys.begin(now_ms);
+        let strategy = shared.protocol.shared_strategy;
         Self {
             me,
             shared,
@@ -340,6 +393,9 @@ impl<S> Core<S> {
             messages: Slab::new(),
             message_bytes: 0,
             sys: Sys::default(),
+            memberships: Slab::new(),
+            groups: Groups::new(strategy, seed),
+            due_subacks: BTreeMap::new(),
             topics: TopicMap::new(seed),
             interest,
             routes: MatchCache::new(ROUTES_CACHED),
@@ -360,6 +416,8 @@ impl<S> Core<S> {
             replays: VecDeque::new(),
             drains: VecDeque::new(),
             condemned: Vec::new(),
+            feeds: VecDeque::new(),
+            starved: Vec::new(),
             dirty: Vec::new(),
             partials: Vec::new(),
             ready: Vec::new(),
@@ -403,6 +461,12 @@ impl<S> Core<S> {
         self.connections.get_mut(key)
     }
 
+    fn version(&self, key: Key) -> Option<Version> {
+        self.connections
+            .get(key)
+            .map(|connection| connection.version)
+    }
+
     pub(crate) fn connection_count(&self) -> usize {
         self.connections.len()
     }
@@ -423,7 +487,13 @@ impl<S> Core<S> {
             || !self.funnel.is_empty()
             || !self.drains.is_empty()
             || !self.condemned.is_empty()
+            || !self.feeds.is_empty()
             || self.has_replay()
+    }
+
+    /// A step of background work of each kind; `false` when there is none.
+    pub(crate) fn work_one(&mut self) -> bool {
+        self.cleanup_one() | self.drain_one() | self.feed_one() | self.replay_one()
     }
 
     /// Lets go of what only a match would let go of, for a shard that has none.

@@ -1,5 +1,6 @@
 //! What one shard has for another, and the credit between them (DECISIONS 2).
 
+use crate::group::{Call, Dealt, GroupMail};
 use crate::message::{AcceptTag, Batch, Forwarded, Reply};
 
 /// What is on its way to another shard, and how much of it has not been taken yet.
@@ -17,6 +18,15 @@ pub(crate) struct Outbox {
     pub(crate) has_answer: bool,
     /// Credit that is kept back while a subscriber's queue is above the soft mark.
     pub(crate) held_cost: u64,
+    /// What is to be said about shared subscriptions.
+    pub(crate) calls: Vec<Call>,
+    /// Messages for members of groups. Their credit is counted apart: the other shard gives it
+    /// back without waiting for any third one.
+    pub(crate) dealt: Vec<Dealt>,
+    pub(crate) dealt_cost: u64,
+    pub(crate) dealt_unanswered: u64,
+    pub(crate) returned_dealt_cost: u64,
+    pub(crate) held_dealt_cost: u64,
 }
 
 impl Outbox {
@@ -41,8 +51,24 @@ impl Outbox {
         Some(Reply {
             from,
             cost: std::mem::take(&mut self.returned_cost),
+            dealt_cost: std::mem::take(&mut self.returned_dealt_cost),
             accepted: std::mem::take(&mut self.accepted),
             spare: std::mem::take(&mut self.returned),
+        })
+    }
+
+    /// What is to be said about groups, to be sent.
+    pub(crate) fn take_group_mail(&mut self, from: u16) -> Option<GroupMail> {
+        if self.calls.is_empty() && self.dealt.is_empty() {
+            return None;
+        }
+        let dealt_cost = std::mem::take(&mut self.dealt_cost);
+        self.dealt_unanswered += dealt_cost;
+        Some(GroupMail {
+            from,
+            calls: std::mem::take(&mut self.calls),
+            dealt: std::mem::take(&mut self.dealt),
+            dealt_cost,
         })
     }
 }

@@ -78,22 +78,38 @@ impl<S> Core<S> {
         connection.clear(flag::PRESSED);
         self.pressing -= 1;
         if self.pressing == 0 {
-            for outbox in &mut self.outboxes {
-                if outbox.held_cost > 0 {
-                    outbox.returned_cost += std::mem::take(&mut outbox.held_cost);
-                    outbox.has_answer = true;
-                }
-            }
+            self.release_held();
             self.resume_paused();
+        }
+    }
+
+    /// Gives back the credit that was kept back, where nothing is in the way any more. Credit for
+    /// dealt messages waits for subscribers only, credit for forwarded ones for that too: so no
+    /// two shards wait for each other.
+    pub(super) fn release_held(&mut self) {
+        if self.pressing > 0 {
+            return;
+        }
+        let deals_are_congested = self.deals_are_congested();
+        for outbox in &mut self.outboxes {
+            if outbox.held_dealt_cost > 0 {
+                outbox.returned_dealt_cost += std::mem::take(&mut outbox.held_dealt_cost);
+                outbox.has_answer = true;
+            }
+            if outbox.held_cost > 0 && !deals_are_congested {
+                outbox.returned_cost += std::mem::take(&mut outbox.held_cost);
+                outbox.has_answer = true;
+            }
         }
     }
 
     /// Another shard has not taken what this one sent, up to the credit for it.
     pub(crate) fn is_congested(&self) -> bool {
         let limit = self.credit;
-        self.outboxes
-            .iter()
-            .any(|outbox| outbox.unanswered + outbox.cost >= limit)
+        self.outboxes.iter().any(|outbox| {
+            outbox.unanswered + outbox.cost >= limit
+                || outbox.dealt_unanswered + outbox.dealt_cost >= limit
+        })
     }
 
     /// Stops reading from a connection until there is room again.
@@ -107,15 +123,22 @@ impl<S> Core<S> {
         }
     }
 
+    /// Reads again from a connection that was stopped, if only this was in the way.
+    pub(super) fn resume_reading(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key)
+            && connection.has(flag::PAUSED)
+        {
+            connection.clear(flag::PAUSED);
+            self.ready.push(key);
+        }
+    }
+
     /// Reads again from those that were stopped; who is still in the way is stopped again.
     pub(super) fn resume_paused(&mut self) {
-        for key in self.paused.drain(..) {
-            if let Some(connection) = self.connections.get_mut(key)
-                && connection.has(flag::PAUSED)
-            {
-                connection.clear(flag::PAUSED);
-                self.ready.push(key);
-            }
+        let mut paused = std::mem::take(&mut self.paused);
+        for key in paused.drain(..) {
+            self.resume_reading(key);
         }
+        self.paused = paused;
     }
 }

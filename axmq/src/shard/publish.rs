@@ -230,7 +230,12 @@ impl<S> Core<S> {
             return Rc::clone(route);
         }
         let shards = self.interest.mask(topic);
-        let route = Rc::new(self.route_builder.build(&self.topics, topic, shards));
+        let mut groups = Vec::new();
+        self.groups.matching(topic, &mut groups);
+        let route = self
+            .route_builder
+            .build(&self.topics, topic, shards, &groups);
+        let route = Rc::new(route);
         self.routes.insert(topic, stamp, Rc::clone(&route));
         route
     }

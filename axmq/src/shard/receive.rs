@@ -75,7 +75,10 @@ impl<S> Core<S> {
                     next: Next::Closed,
                 };
             }
-            if connection.has(flag::PAUSED) {
+            if connection.has(flag::PAUSED) || self.awaits_suback(key) {
+                if let Some(connection) = self.connections.get_mut(key) {
+                    connection.set(flag::PAUSED);
+                }
                 return Input {
                     used_to: at,
                     next: Next::Paused,

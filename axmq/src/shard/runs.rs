@@ -90,6 +90,7 @@ impl<S> Core<S> {
     pub(super) fn join_run(&mut self, view: &View<'_>, route: &Rc<Route>) -> bool {
         let fits = view.qos() == QoS::AtMostOnce
             && !view.retain()
+            && route.groups.is_empty()
             && route.targets.len() >= MEMBERS_MIN
             && view.len() <= FRAME_BYTES_MAX - HEAD_BYTES_MAX
             // A hook is asked for each message and subscriber.

@@ -192,6 +192,9 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             if let Some(reply) = outbox.take_reply(me) {
                 shard.push_unbounded(ToShard::Reply(reply));
             }
+            if let Some(mail) = outbox.take_group_mail(me) {
+                shard.push_unbounded(ToShard::Group(mail));
+            }
             if let Some(batch) = outbox.take_batch(me) {
                 shard.push_unbounded(ToShard::Batch(batch));
             }
@@ -327,6 +330,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                     self.core.reload(Arc::clone(&shared), reports_routine());
                     self.shared = shared;
                 }
+                ToShard::Group(mail) => self.core.on_group_mail(mail),
                 ToShard::PublishWills(done) => {
                     self.core.publish_wills_at_stop();
                     self.wills_done.push(done);
@@ -349,9 +353,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         loop {
             let mut is_idle = true;
             for _ in 0..STEPS {
-                let worked =
-                    self.core.cleanup_one() | self.core.drain_one() | self.core.replay_one();
-                if !worked {
+                if !self.core.work_one() {
                     break;
                 }
                 is_idle = false;

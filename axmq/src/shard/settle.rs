@@ -22,7 +22,7 @@ impl<S> Core<S> {
         };
         // An id that waits for nothing is an acknowledgement of something settled: harmless.
         if let Some(queued) = flow.outgoing.acknowledge(ack.packet_id(), QoS::AtLeastOnce) {
-            self.release(queued.message);
+            self.done_with(&queued);
             self.drain(session, SENT_AN_ACK);
         }
     }
@@ -41,7 +41,7 @@ impl<S> Core<S> {
         // 0x80 and above ends the exchange [MQTT-4.3.3-5].
         if ack.reason() as u8 >= 0x80 {
             if let Some(queued) = flow.outgoing.acknowledge(id, QoS::ExactlyOnce) {
-                self.release(queued.message);
+                self.done_with(&queued);
                 self.drain(session, SENT_AN_ACK);
             }
             return;
@@ -49,7 +49,7 @@ impl<S> Core<S> {
         match flow.outgoing.receive(id) {
             Ok(queued) => {
                 if let Some(queued) = queued {
-                    self.release(queued.message);
+                    self.done_with(&queued);
                 }
                 self.ack(key, PacketType::PubRel, id, ReasonCode::Success);
             }
@@ -94,11 +94,7 @@ impl<S> Core<S> {
         packet_id: PacketId,
         reason: ReasonCode,
     ) {
-        let Some(version) = self
-            .connections
-            .get(key)
-            .map(|connection| connection.version)
-        else {
+        let Some(version) = self.version(key) else {
             return;
         };
         let reason = if version == Version::V5 {

@@ -2,12 +2,13 @@
 
 use mqtt_codec::encode::{SubAck, UnsubAck};
 use mqtt_codec::{
-    QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe, Version,
+    PacketId, QoS, ReasonCode, RetainHandling, Subscribe, SubscribeFilter, Unsubscribe, Version,
 };
 use slabmem::Key;
 use topicmap::{Filter, Subscription, parse_subscription};
 
 use super::Core;
+use crate::group::Place;
 use crate::listener::mounted_filter;
 use crate::route::SubscriptionOptions;
 
@@ -16,6 +17,15 @@ struct Granted<'a> {
     filter: Filter<'a>,
     options: SubscriptionOptions,
     replays: bool,
+}
+
+/// A SUBACK that waits for the owners of groups.
+#[derive(Debug)]
+pub(super) struct DueSubAck {
+    packet_id: PacketId,
+    codes: Vec<ReasonCode>,
+    /// Answers that have not come.
+    left: usize,
 }
 
 impl<S> Core<S> {
@@ -29,8 +39,10 @@ impl<S> Core<S> {
         }
         let offers = self.offers(key, packet);
         let identifier = packet.subscription_identifier().unwrap_or(0);
+        let packet_id = packet.packet_id();
         let mut codes = Vec::new();
         let mut granted = Vec::new();
+        let mut joins = Vec::new();
         for (at, mut wanted) in packet.filters().enumerate() {
             if let Some(offer) = offers.get(at) {
                 if let Some(reason) = offer.refused {
@@ -43,27 +55,100 @@ impl<S> Core<S> {
             let Some(may) = self.may_subscribe(key, &wanted) else {
                 return;
             };
-            match may.and_then(|()| self.subscribe(session, version, &wanted, identifier)) {
-                Ok(grant) => {
-                    codes.push(granted_code(grant.options.qos));
-                    granted.push(grant);
-                }
-                Err(reason) => codes.push(reason),
+            if let Err(reason) = may {
+                codes.push(reason);
+                continue;
             }
+            let options = SubscriptionOptions {
+                identifier,
+                qos: wanted.qos,
+                no_local: wanted.no_local,
+                retain_as_published: wanted.retain_as_published,
+            };
+            let code = match parse_subscription(wanted.filter, &self.shared.topic_limits) {
+                Ok(Subscription::Plain(filter)) => self
+                    .subscribe(session, version, filter, &wanted, options)
+                    .map(|grant| granted.push(grant)),
+                Ok(Subscription::Shared(shared)) => self
+                    .enrol(session, &shared, options)
+                    .map(|member| joins.push((codes.len(), member))),
+                // An illegal filter is refused in SUBACK; the connection stays (DECISIONS 18).
+                Err(_) => Err(ReasonCode::TopicFilterInvalid),
+            };
+            codes.push(code.map_or_else(|reason| reason, |()| granted_code(wanted.qos)));
         }
-        let packet_id = packet.packet_id();
+        if joins.is_empty() {
+            self.suback(key, packet_id, &codes);
+        } else {
+            self.join_all(key, packet_id, codes, joins);
+        }
+        for grant in granted.iter().filter(|grant| grant.replays) {
+            self.replay(session, &grant.filter, grant.options);
+            self.sys_replay(session, &grant.filter, grant.options);
+        }
+    }
+
+    fn suback(&mut self, key: Key, packet_id: PacketId, codes: &[ReasonCode]) {
+        let Some(version) = self.version(key) else {
+            return;
+        };
         let answer = SubAck {
             packet_id,
-            codes: &codes,
+            codes,
             reason_string: None,
             user_properties: &[],
         };
         self.control(key, answer.encoded_len(version), |out| {
             answer.encode(version, out);
         });
-        for grant in granted.iter().filter(|grant| grant.replays) {
-            self.replay(session, &grant.filter, grant.options);
-            self.sys_replay(session, &grant.filter, grant.options);
+    }
+
+    /// Asks the owners of the groups; SUBACK leaves when all have answered. Until then no other
+    /// packet of the client is read, so that one connection has one SUBACK due at most.
+    fn join_all(
+        &mut self,
+        key: Key,
+        packet_id: PacketId,
+        codes: Vec<ReasonCode>,
+        joins: Vec<(usize, Key)>,
+    ) {
+        let due = DueSubAck {
+            packet_id,
+            codes,
+            left: joins.len(),
+        };
+        self.due_subacks.insert(key, due);
+        for (at, member) in joins {
+            self.join(
+                member,
+                Place {
+                    connection: key,
+                    at,
+                },
+            );
+        }
+    }
+
+    /// Whether a connection's next packet has to wait for its SUBACK.
+    pub(super) fn awaits_suback(&self, key: Key) -> bool {
+        !self.due_subacks.is_empty() && self.due_subacks.contains_key(&key)
+    }
+
+    /// An owner has answered, with a code if it is another one than was wanted.
+    pub(super) fn suback_answered(&mut self, place: Place, code: Option<ReasonCode>) {
+        let key = place.connection;
+        let Some(due) = self.due_subacks.get_mut(&key) else {
+            return;
+        };
+        if let (Some(code), Some(slot)) = (code, due.codes.get_mut(place.at)) {
+            *slot = code;
+        }
+        due.left = due.left.saturating_sub(1);
+        if due.left == 0
+            && let Some(due) = self.due_subacks.remove(&key)
+        {
+            self.suback(key, due.packet_id, &due.codes);
+            self.resume_reading(key);
         }
     }
 
@@ -73,17 +158,10 @@ impl<S> Core<S> {
         &mut self,
         session_key: Key,
         version: Version,
-        wanted: &SubscribeFilter<'a>,
-        identifier: u32,
+        filter: Filter<'a>,
+        wanted: &SubscribeFilter<'_>,
+        options: SubscriptionOptions,
     ) -> Result<Granted<'a>, ReasonCode> {
-        let filter = match parse_subscription(wanted.filter, &self.shared.topic_limits) {
-            Ok(Subscription::Plain(filter)) => filter,
-            Ok(Subscription::Shared(_)) => {
-                return Err(ReasonCode::SharedSubscriptionsNotSupported);
-            }
-            // An illegal filter is refused in SUBACK; the connection stays (DECISIONS 18).
-            Err(_) => return Err(ReasonCode::TopicFilterInvalid),
-        };
         let limit = self.shared.limits.subscriptions_per_client as usize;
         let Some(session) = self.sessions.get(session_key) else {
             return Err(ReasonCode::UnspecifiedError);
@@ -99,12 +177,6 @@ impl<S> Core<S> {
         if is_full && !has_it() {
             return Err(ReasonCode::QuotaExceeded);
         }
-        let options = SubscriptionOptions {
-            identifier,
-            qos: wanted.qos,
-            no_local: wanted.no_local,
-            retain_as_published: wanted.retain_as_published,
-        };
         let inserted = self.topics.insert(&filter, slot, options);
         let is_new = inserted.replaced.is_none();
         if is_new && let Some(session) = self.sessions.get_mut(session_key) {
@@ -160,9 +232,12 @@ impl<S> Core<S> {
     }
 
     fn unsubscribe(&mut self, session_key: Key, text: &str) -> ReasonCode {
-        let Ok(Subscription::Plain(filter)) = parse_subscription(text, &self.shared.topic_limits)
-        else {
-            return ReasonCode::NoSubscriptionExisted;
+        let filter = match parse_subscription(text, &self.shared.topic_limits) {
+            Ok(Subscription::Plain(filter)) => filter,
+            Ok(Subscription::Shared(shared)) if self.leave_group(session_key, &shared) => {
+                return ReasonCode::Success;
+            }
+            Ok(Subscription::Shared(_)) | Err(_) => return ReasonCode::NoSubscriptionExisted,
         };
         let Some(removed) = self.topics.remove(&filter, session_key.index()) else {
             return ReasonCode::NoSubscriptionExisted;

@@ -3,8 +3,10 @@
 
 mod found;
 mod garbage;
+mod groups;
 mod hooks;
 mod ops;
+mod regroup;
 mod runs;
 mod storm;
 mod world;

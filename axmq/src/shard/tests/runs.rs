@@ -79,8 +79,10 @@ fn subscribers_of_both_wire_formats_get_a_run_in_order() {
             .enumerate()
             .map(|(n, topic)| format!("{topic}={n} q0"))
             .collect();
-        for client in clients {
-            assert_eq!(world.read(client), wanted);
+        let identified: Vec<String> = wanted.iter().map(|line| format!("{line} id7")).collect();
+        assert_eq!(world.read(clients[4]), identified);
+        for client in &clients[..4] {
+            assert_eq!(world.read(*client), wanted);
         }
         assert_eq!(world.cores[0].counters().publishes_sent, 8 * 5);
     }

@@ -1,5 +1,6 @@
 //! Random clients on several shards, mail delivered in random order, connections cut at random.
-//! What was acknowledged must reach every persistent subscriber, at QoS 2 exactly once, in order.
+//! What was acknowledged must reach every persistent subscriber, at QoS 2 exactly once, in order;
+//! and one member of each group, at QoS 2 exactly once over all of them.
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ fn step(world: &mut World, random: &mut Random) {
         }
         1 => {
             world.cores[shard].drain_one();
+            world.cores[shard].feed_one();
         }
         _ => {
             world.deliver(shard);
@@ -56,6 +58,9 @@ struct Subscriber {
 }
 
 const TOPICS: usize = 3;
+
+/// The groups, with the QoS of their members; all of them share the topics of all publishers.
+const GROUPS: [(&str, u8); 2] = [("$share/twos/t/+", 2), ("$share/ones/t/+", 1)];
 
 fn parse(line: &str) -> Option<(String, u32, u8, u16)> {
     let (topic, rest) = line.split_once('=')?;
@@ -100,22 +105,44 @@ fn run(seed: u64, events: usize) {
         }
         subscriber.client = Some(client);
     }
+    let mut members: Vec<Subscriber> = (0..6)
+        .map(|n| Subscriber {
+            name: format!("member-{n}"),
+            client: None,
+            qos: GROUPS[n % 2].1,
+            got: BTreeMap::new(),
+            open: Vec::new(),
+        })
+        .collect();
+    for (n, member) in members.iter_mut().enumerate() {
+        let client = world.attach(connect(&member.name));
+        world.subscribe(client, GROUPS[n % 2].0, member.qos);
+        member.client = Some(client);
+    }
     world.settle();
     for event in 0..events {
         let is_faulty = event < events / 6 * 5;
-        match random.below(10) {
+        match random.below(13) {
+            10 | 11 => step_subscriber(&mut world, &mut members, &mut random, is_faulty),
+            12 => step_membership(&mut world, &members, &mut random),
             0..=3 => step_publisher(&mut world, &mut publishers, &mut random, is_faulty),
             4..=6 => step_subscriber(&mut world, &mut subscribers, &mut random, is_faulty),
             _ => step(&mut world, &mut random),
         }
     }
-    drain(&mut world, &mut publishers, &mut subscribers, &mut random);
+    let listeners = [&mut subscribers, &mut members];
+    drain(&mut world, &mut publishers, listeners, &mut random);
     check(&publishers, &subscribers, seed);
+    for (n, (filter, _)) in GROUPS.iter().enumerate() {
+        let group = members.iter().skip(n).step_by(GROUPS.len());
+        check_group(&publishers, group, &format!("seed {seed}: {filter}"));
+    }
     for client in publishers.iter().filter_map(|publisher| publisher.client) {
         world.cut(client);
     }
     for client in subscribers
         .iter()
+        .chain(&members)
         .filter_map(|subscriber| subscriber.client)
     {
         world.cut(client);
@@ -143,9 +170,9 @@ fn step_publisher(
             Step::Idle => {}
             Step::Published => {
                 let again = packet(V5, &topic, &number, 2, 1, true, false);
-                world.send(client, &again);
+                world.send_some_time(client, &again);
             }
-            Step::Received => world.send(client, &ack(PacketType::PubRel, 1)),
+            Step::Received => world.send_some_time(client, &ack(PacketType::PubRel, 1)),
         }
         return;
     };
@@ -157,7 +184,7 @@ fn step_publisher(
     if publisher.step == Step::Idle {
         publisher.number += 1;
         publisher.step = Step::Published;
-        world.send(
+        world.send_some_time(
             client,
             &publish(V5, &topic, &publisher.number.to_string(), 2, 1),
         );
@@ -166,7 +193,7 @@ fn step_publisher(
         match line.as_str() {
             "pubrec #1" if publisher.step == Step::Published => {
                 publisher.step = Step::Received;
-                world.send(client, &ack(PacketType::PubRel, 1));
+                world.send_some_time(client, &ack(PacketType::PubRel, 1));
             }
             "pubcomp #1" if publisher.step == Step::Received => {
                 publisher.step = Step::Idle;
@@ -211,11 +238,11 @@ fn step_subscriber(
                 subscriber.client = None;
                 return;
             }
-            world.send(client, &ack(answer, id));
+            world.send_some_time(client, &ack(answer, id));
         } else if let Some(id) = line.strip_prefix("pubrel #") {
             let id = id.parse().expect("a number");
             subscriber.open.retain(|open| *open != id);
-            world.send(client, &ack(PacketType::PubComp, id));
+            world.send_some_time(client, &ack(PacketType::PubComp, id));
         } else if line == "closed" {
             subscriber.client = None;
             return;
@@ -227,11 +254,25 @@ fn step_subscriber(
     }
 }
 
+/// A member leaves its group, or joins it again; the first one of each group stays.
+fn step_membership(world: &mut World, members: &[Subscriber], random: &mut Random) {
+    let at = GROUPS.len() + random.below(members.len() - GROUPS.len());
+    let member = &members[at];
+    let (filter, qos) = GROUPS[at % GROUPS.len()];
+    if let Some(client) = member.client {
+        if random.one_in(3) {
+            world.unsubscribe(client, filter);
+        } else {
+            world.subscribe(client, filter, qos);
+        }
+    }
+}
+
 /// No more faults: everything under way has to arrive.
 fn drain(
     world: &mut World,
     publishers: &mut [Publisher],
-    subscribers: &mut [Subscriber],
+    [subscribers, members]: [&mut Vec<Subscriber>; 2],
     random: &mut Random,
 ) {
     for _ in 0..2_000 {
@@ -253,6 +294,7 @@ fn drain(
             );
         }
         step_subscriber(world, subscribers, random, false);
+        step_subscriber(world, members, random, false);
     }
 }
 
@@ -280,6 +322,27 @@ fn check(publishers: &[Publisher], subscribers: &[Subscriber], seed: u64) {
                 assert_eq!(unique, all, "{who}: at least once");
             }
         }
+    }
+}
+
+/// All that was acknowledged has reached one member of the group, at QoS 2 exactly once.
+fn check_group<'a>(
+    publishers: &[Publisher],
+    members: impl Iterator<Item = &'a Subscriber>,
+    who: &str,
+) {
+    let members: Vec<_> = members.collect();
+    for publisher in publishers {
+        let all: Vec<u32> = (1..=publisher.done).collect();
+        let got = members
+            .iter()
+            .filter_map(|one| one.got.get(&publisher.topic));
+        let mut got: Vec<u32> = got.flatten().copied().collect();
+        got.sort_unstable();
+        if members.iter().any(|member| member.qos < 2) {
+            got.dedup();
+        }
+        assert_eq!(got, all, "{who} on {}", publisher.topic);
     }
 }
 

@@ -12,8 +12,11 @@ use pollio::PeerAddr;
 use sharedbuf::ReadBlock;
 use slabmem::Key;
 
+use super::super::outbox::Outbox;
 use super::super::{Core, Shared};
-use crate::config::Limits;
+use crate::config::{Limits, ProtocolSettings};
+use crate::counters::Counters;
+use crate::group::GroupMail;
 use crate::hooks::Hooks;
 use crate::message::{Batch, ConnectInfo, Handover, Reply, Will};
 use crate::publication::{Parts, Publication};
@@ -23,10 +26,11 @@ use crate::publication::{Parts, Publication};
 pub(super) enum Mail {
     Batch(Batch),
     Reply(Reply),
+    Group(GroupMail),
 }
 
 /// A connection as the test holds it.
-#[derive(Copy, Clone, Debug)]
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(super) struct Client {
     pub(super) shard: usize,
     pub(super) key: Key,
@@ -40,6 +44,8 @@ pub(super) struct World {
     pub(super) mail: Vec<VecDeque<Mail>>,
     pub(super) now_ms: u64,
     streams: u32,
+    /// Bytes of clients whose reading is stopped.
+    unsent: Vec<(Client, Vec<u8>)>,
 }
 
 /// A CONNECT of version 5.0 with nothing special.
@@ -118,11 +124,20 @@ pub(super) fn ack(packet_type: PacketType, n: u16) -> Vec<u8> {
 
 impl World {
     pub(super) fn new(shards: u16, limits: Limits) -> Self {
-        Self::with_hooks(shards, limits, Hooks::default())
+        Self::of(Shared::new(limits, shards))
     }
 
     pub(super) fn with_hooks(shards: u16, limits: Limits, hooks: Hooks) -> Self {
-        let shared = Arc::new(Shared::new(limits, shards).with_hooks(hooks));
+        Self::of(Shared::new(limits, shards).with_hooks(hooks))
+    }
+
+    pub(super) fn with_protocol(shards: u16, limits: Limits, protocol: ProtocolSettings) -> Self {
+        Self::of(Shared::new(limits, shards).with_protocol(protocol))
+    }
+
+    fn of(shared: Shared) -> Self {
+        let shards = shared.shards;
+        let shared = Arc::new(shared);
         let cores = (0..shards)
             .map(|me| Core::new(me, Arc::clone(&shared), 1_000, true))
             .collect();
@@ -132,6 +147,7 @@ impl World {
             mail: (0..shards).map(|_| VecDeque::new()).collect(),
             now_ms: 1_000,
             streams: 0,
+            unsent: Vec::new(),
         }
     }
 
@@ -180,6 +196,25 @@ impl World {
             .used_to
     }
 
+    /// Sends bytes, now or when they are read.
+    pub(super) fn send_some_time(&mut self, client: Client, bytes: &[u8]) {
+        let same = |(other, _): &&mut (Client, Vec<u8>)| *other == client;
+        if let Some((_, waiting)) = self.unsent.iter_mut().find(same) {
+            waiting.extend_from_slice(bytes);
+            return;
+        }
+        let used = self.try_send(client, bytes);
+        if used < bytes.len() {
+            self.unsent.push((client, bytes[used..].to_vec()));
+        }
+    }
+
+    fn send_again(&mut self) {
+        for (client, bytes) in std::mem::take(&mut self.unsent) {
+            self.send_some_time(client, &bytes);
+        }
+    }
+
     pub(super) fn subscribe(&mut self, client: Client, filter: &str, qos: u8) {
         let filters = [SubscribeFilter {
             filter,
@@ -195,7 +230,7 @@ impl World {
             user_properties: &[],
         };
         let bytes = packet.encode_to_vec(client.version);
-        self.send(client, &bytes);
+        self.send_some_time(client, &bytes);
     }
 
     pub(super) fn unsubscribe(&mut self, client: Client, filter: &str) {
@@ -205,15 +240,47 @@ impl World {
             user_properties: &[],
         };
         let bytes = packet.encode_to_vec(client.version);
-        self.send(client, &bytes);
+        self.send_some_time(client, &bytes);
+    }
+
+    /// Adds up a counter of all cores.
+    pub(super) fn count(&self, counter: impl Fn(&Counters) -> u64) -> u64 {
+        self.cores.iter().map(|core| counter(core.counters())).sum()
+    }
+
+    /// Messages that somebody did not get.
+    pub(super) fn dropped(&self) -> u64 {
+        self.count(Counters::dropped)
     }
 
     /// Takes what the broker has written to a client, one line a packet.
     pub(super) fn read(&mut self, client: Client) -> Vec<String> {
-        let core = &mut self.cores[client.shard];
-        let Some(connection) = core.connection(client.key) else {
+        let Some(bytes) = self.read_bytes(client) else {
             return vec!["closed".into()];
         };
+        let mut lines = Vec::new();
+        each_packet(&bytes, client.version, |packet| {
+            lines.push(describe(packet));
+        });
+        lines
+    }
+
+    /// Takes what the broker has written to a client, which has to be SUBACKs and UNSUBACKs:
+    /// their codes.
+    pub(super) fn codes(&mut self, client: Client) -> Vec<u8> {
+        let bytes = self.read_bytes(client).expect("it is connected");
+        let mut codes = Vec::new();
+        each_packet(&bytes, client.version, |packet| match packet {
+            Packet::SubAck(ack) => codes.extend(ack.codes().map(|code| code as u8)),
+            Packet::UnsubAck(ack) => codes.extend(ack.codes().map(|code| code as u8)),
+            other => panic!("{}", describe(other)),
+        });
+        codes
+    }
+
+    fn read_bytes(&mut self, client: Client) -> Option<Vec<u8>> {
+        let core = &mut self.cores[client.shard];
+        let connection = core.connection(client.key)?;
         let mut bytes = Vec::new();
         let mut slices = [std::io::IoSlice::new(&[]); 1_000];
         let count = connection.out.fill_io_slices(&mut slices);
@@ -225,16 +292,7 @@ impl World {
             // What follows is the peer's own close.
             core.finish_closing(client.key);
         }
-        let mut lines = Vec::new();
-        let mut rest = &bytes[..];
-        while let Scan::Frame(frame) = mqtt_codec::scan(rest, u32::MAX).expect("a packet") {
-            let (packet, others) = rest.split_at(frame.total_len);
-            let packet = mqtt_codec::decode(packet, &frame, client.version, Role::Client);
-            lines.push(describe(&packet.expect("the broker keeps to the protocol")));
-            rest = others;
-        }
-        assert!(rest.is_empty(), "the broker writes whole packets");
-        lines
+        Some(bytes)
     }
 
     /// Puts what the cores have for each other in the mail.
@@ -244,6 +302,9 @@ impl World {
             for (outbox, mail) in core.outboxes().iter_mut().zip(&mut self.mail) {
                 if let Some(reply) = outbox.take_reply(from) {
                     mail.push_back(Mail::Reply(reply));
+                }
+                if let Some(group) = outbox.take_group_mail(from) {
+                    mail.push_back(Mail::Group(group));
                 }
                 if let Some(batch) = outbox.take_batch(from) {
                     mail.push_back(Mail::Batch(batch));
@@ -260,7 +321,9 @@ impl World {
         match mail {
             Mail::Batch(batch) => self.cores[shard].on_batch(batch),
             Mail::Reply(reply) => self.cores[shard].on_reply(reply),
+            Mail::Group(group) => self.cores[shard].on_group_mail(group),
         }
+        self.send_again();
         true
     }
 
@@ -271,8 +334,7 @@ impl World {
             let mut worked = false;
             for shard in 0..self.cores.len() {
                 worked |= self.deliver(shard);
-                let core = &mut self.cores[shard];
-                worked |= core.cleanup_one() | core.drain_one() | core.replay_one();
+                worked |= self.cores[shard].work_one();
             }
             if !worked {
                 return;
@@ -300,6 +362,7 @@ impl World {
             core.assert_empty();
         }
         assert_eq!(self.shared.connections(), 0, "open connections");
+        assert_eq!(self.shared.groups(), 0, "groups in all");
     }
 }
 
@@ -312,11 +375,18 @@ impl<S> Core<S> {
         assert_eq!(self.topics.subscription_count(), 0, "subscriptions");
         assert_eq!(self.index.len(), 0, "client ids");
         assert_eq!(self.keep_alive.len() + self.timers.len(), 0, "timers");
-        let work = self.funnel.len() + self.drains.len() + self.replays.len();
-        assert_eq!(work, 0, "work");
+        let members = (self.memberships.len(), self.groups.member_count());
+        assert_eq!(members, (0, 0), "members, here and at their owner");
+        assert_eq!(self.groups.len(), 0, "groups");
+        assert_eq!(self.due_subacks.len(), 0, "subacks");
+        let work = self.funnel.len() + self.drains.len() + self.replays.len() + self.feeds.len();
+        assert_eq!(work + self.starved.len(), 0, "work");
         assert_eq!(self.pressing, 0, "pressure");
         let unanswered: u64 = self.outboxes.iter().map(|outbox| outbox.unanswered).sum();
         assert_eq!(unanswered, 0, "credit");
+        let unanswered = |outbox: &Outbox| outbox.dealt_unanswered + outbox.held_dealt_cost;
+        let unanswered: u64 = self.outboxes.iter().map(unanswered).sum();
+        assert_eq!(unanswered, 0, "credit for dealt messages");
     }
 }
 
@@ -328,6 +398,17 @@ fn refusal(code: u8) -> String {
     format!(" 0x{code:02X}")
 }
 
+fn each_packet(bytes: &[u8], version: Version, mut see: impl FnMut(&Packet<'_>)) {
+    let mut rest = bytes;
+    while let Scan::Frame(frame) = mqtt_codec::scan(rest, u32::MAX).expect("a packet") {
+        let (packet, others) = rest.split_at(frame.total_len);
+        let packet = mqtt_codec::decode(packet, &frame, version, Role::Client);
+        see(&packet.expect("the broker keeps to the protocol"));
+        rest = others;
+    }
+    assert!(rest.is_empty(), "the broker writes whole packets");
+}
+
 pub(super) fn describe(packet: &Packet<'_>) -> String {
     match packet {
         Packet::ConnAck(packet) => format!("connack {}", u8::from(packet.session_present())),
@@ -337,8 +418,13 @@ pub(super) fn describe(packet: &Packet<'_>) -> String {
                 .map_or(String::new(), |id| format!(" #{}", id.get()));
             let dup = if packet.dup() { " dup" } else { "" };
             let retain = if packet.retain() { " retain" } else { "" };
+            let ids: String = packet
+                .properties()
+                .subscription_identifiers()
+                .map(|id| format!(" id{id}"))
+                .collect();
             format!(
-                "{}={} q{}{id}{dup}{retain}",
+                "{}={} q{}{id}{dup}{retain}{ids}",
                 packet.topic(),
                 String::from_utf8_lossy(packet.payload()),
                 packet.qos() as u8

@@ -1,0 +1,314 @@
+//! The sessions of this shard that are members of shared subscriptions: what they get, and what
+//! they give back (DECISIONS 13).
+//!
+//! Every message that was dealt at QoS 1 or 2 is answered to the owner of the group once: settled
+//! (acknowledged, refused by the client, or dropped by a counted policy), or given back. A QoS 2
+//! message that was sent is never given back [MQTT-4.8.2-4, -5].
+
+use std::hash::BuildHasher;
+
+use mqtt_codec::{QoS, ReasonCode};
+use slabmem::Key;
+use topicmap::SharedFilter;
+
+use super::Core;
+use super::deliver::Wanted;
+use crate::group::{Call, Join, Place, Returned};
+use crate::publication::View;
+use crate::route::SubscriptionOptions;
+use crate::session::Queued;
+
+/// A session's share of a group.
+#[derive(Debug)]
+pub(super) struct Membership {
+    session: Key,
+    /// Keyed, of name and filter.
+    hash: u64,
+    name: Box<str>,
+    filter: Box<str>,
+    owner: u16,
+    options: SubscriptionOptions,
+    /// On the owner's shard; `None` until that has answered.
+    group: Option<Key>,
+}
+
+impl<S> Core<S> {
+    /// Makes a session a member, or changes how it is one; what is left is to ask the owner with
+    /// [`Core::join`].
+    pub(super) fn enrol(
+        &mut self,
+        session_key: Key,
+        wanted: &SharedFilter<'_>,
+        options: SubscriptionOptions,
+    ) -> Result<Key, ReasonCode> {
+        let (name, filter) = (wanted.group, wanted.filter.as_str());
+        if let Some(key) = self.membership(session_key, name, filter) {
+            if let Some(membership) = self.memberships.get_mut(key) {
+                membership.options = options;
+            }
+            return Ok(key);
+        }
+        let limit = self.shared.limits.subscriptions_per_client as usize;
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return Err(ReasonCode::UnspecifiedError);
+        };
+        if session.filters.len() >= limit {
+            return Err(ReasonCode::QuotaExceeded);
+        }
+        let hash = self.shared.hasher.hash_one((name, filter));
+        let membership = Membership {
+            session: session_key,
+            hash,
+            name: name.into(),
+            filter: filter.into(),
+            owner: self.shared.owner_of(name, filter),
+            options,
+            group: None,
+        };
+        let key = self
+            .memberships
+            .insert(membership)
+            .map_err(|_| ReasonCode::QuotaExceeded)?;
+        session.filters.insert_shared(key);
+        Ok(key)
+    }
+
+    fn membership(&self, session: Key, name: &str, filter: &str) -> Option<Key> {
+        let shared = self.sessions.get(session)?.filters.shared();
+        if shared.is_empty() {
+            return None;
+        }
+        let hash = self.shared.hasher.hash_one((name, filter));
+        let is_it = |key: &&Key| {
+            self.memberships.get(**key).is_some_and(|membership| {
+                membership.hash == hash
+                    && &*membership.name == name
+                    && &*membership.filter == filter
+            })
+        };
+        shared.iter().find(is_it).copied()
+    }
+
+    /// Asks the owner of the group to take the member in, or to note what has changed.
+    pub(super) fn join(&mut self, member: Key, place: Place) {
+        let Some(membership) = self.memberships.get(member) else {
+            return;
+        };
+        let owner = membership.owner;
+        let window = self
+            .connections
+            .get(place.connection)
+            .map_or(1, |connection| connection.receive_maximum);
+        let join = Join {
+            member,
+            name: membership.name.clone(),
+            filter: membership.filter.clone(),
+            qos: membership.options.qos,
+            window,
+            place,
+        };
+        self.call(owner, Call::Join(Box::new(join)));
+    }
+
+    /// The owner has answered.
+    pub(super) fn on_joined(&mut self, member: Key, group: Option<Key>, place: Place) {
+        let code = if group.is_some() {
+            if let Some(membership) = self.memberships.get_mut(member) {
+                membership.group = group;
+            }
+            None
+        } else {
+            if let Some(membership) = self.memberships.remove(member)
+                && let Some(session) = self.sessions.get_mut(membership.session)
+            {
+                session.filters.remove_shared(member);
+            }
+            Some(ReasonCode::QuotaExceeded)
+        };
+        self.suback_answered(place, code);
+    }
+
+    /// A message that the owner of a group has chosen a member of this shard for.
+    pub(super) fn take_dealt(
+        &mut self,
+        owner: u16,
+        group: Key,
+        member: Key,
+        view: &View<'_>,
+        qos: QoS,
+        kept: &mut Option<Key>,
+    ) {
+        let membership = self.memberships.get(member).filter(|membership| {
+            self.sessions
+                .get(membership.session)
+                .is_some_and(|session| session.connection.is_some())
+        });
+        let Some(membership) = membership else {
+            // It went while the message was on its way.
+            let publication = view.to_kept();
+            let messages = vec![Returned { publication, qos }];
+            let gone = Call::Gone {
+                group,
+                member,
+                messages,
+            };
+            self.call(owner, gone);
+            return;
+        };
+        let (session, options) = (membership.session, membership.options);
+        let identifier = [options.identifier];
+        let wanted = Wanted {
+            qos,
+            retain: view.retain() && options.retain_as_published,
+            dup: false,
+            packet_id: None,
+            identifiers: if options.identifier == 0 {
+                &[]
+            } else {
+                &identifier
+            },
+            member: Some(member),
+        };
+        self.deliver_to(session, view, &wanted, kept);
+    }
+
+    /// A session needs a message no more: it is acknowledged, refused or dropped.
+    pub(super) fn done_with(&mut self, queued: &Queued) {
+        self.release(queued.message);
+        if let Some(member) = queued.member() {
+            self.settled(member);
+        }
+    }
+
+    /// Tells the owner that a message needs no other member.
+    pub(super) fn settled(&mut self, member: Key) {
+        if let Some(owner) = self.memberships.get(member).map(|found| found.owner) {
+            self.call(owner, Call::Settled { member, count: 1 });
+        }
+    }
+
+    fn members_of(&self, session: Key) -> Vec<Key> {
+        self.sessions
+            .get(session)
+            .map_or_else(Vec::new, |session| session.filters.shared().to_vec())
+    }
+
+    fn call_owners(&mut self, session: Key, make: impl Fn(Key) -> Call) {
+        for member in self.members_of(session) {
+            if let Some(owner) = self.memberships.get(member).map(|found| found.owner) {
+                self.call(owner, make(member));
+            }
+        }
+    }
+
+    /// The session has lost its connection: groups pass it over from now on.
+    pub(super) fn go_away(&mut self, session: Key) {
+        self.call_owners(session, |member| Call::Away { member });
+    }
+
+    /// The session has a connection again.
+    pub(super) fn come_back(&mut self, session: Key, window: u16) {
+        self.call_owners(session, |member| Call::Online { member, window });
+    }
+
+    /// Gives back what another member may get instead of a session that has no connection: what
+    /// was not sent, and what it had not acknowledged at QoS 1. QoS 2 waits for it.
+    pub(super) fn give_back(&mut self, session: Key) {
+        let members = self.members_of(session);
+        if members.is_empty() {
+            return;
+        }
+        let Some(flow) = self
+            .sessions
+            .get_mut(session)
+            .and_then(|session| session.flow.as_mut())
+        else {
+            return;
+        };
+        let taken = flow.outgoing.take_shared();
+        self.send_back(taken);
+    }
+
+    fn send_back(&mut self, taken: Vec<(Key, Queued)>) {
+        let mut bundles: Vec<(Key, Vec<Returned>)> = Vec::new();
+        for (member, queued) in taken {
+            let publication = self
+                .messages
+                .get(queued.message)
+                .map(|kept| kept.publication.clone());
+            self.release(queued.message);
+            let Some(publication) = publication else {
+                continue;
+            };
+            let returned = Returned {
+                publication,
+                qos: queued.qos,
+            };
+            match bundles.iter_mut().find(|(other, _)| *other == member) {
+                Some((_, messages)) => messages.push(returned),
+                None => bundles.push((member, vec![returned])),
+            }
+        }
+        for (member, messages) in bundles {
+            let Some(membership) = self.memberships.get(member) else {
+                continue;
+            };
+            let owner = membership.owner;
+            if let Some(group) = membership.group {
+                let gone = Call::Gone {
+                    group,
+                    member,
+                    messages,
+                };
+                self.call(owner, gone);
+            }
+        }
+    }
+
+    /// UNSUBSCRIBE of a shared subscription. What was sent is still the session's to finish
+    /// [MQTT-3.10.4-3]; what was not is another member's.
+    pub(super) fn leave_group(&mut self, session_key: Key, wanted: &SharedFilter<'_>) -> bool {
+        let Some(member) = self.membership(session_key, wanted.group, wanted.filter.as_str())
+        else {
+            return false;
+        };
+        let mut taken = Vec::new();
+        if let Some(session) = self.sessions.get_mut(session_key) {
+            session.filters.remove_shared(member);
+            if let Some(flow) = session.flow.as_mut() {
+                taken = flow.outgoing.leave_shared(member);
+            }
+        }
+        self.leave(member, taken);
+        true
+    }
+
+    /// The session ends. QoS 2 messages that were sent end with it [MQTT-4.8.2-5].
+    pub(super) fn leave_groups(&mut self, session_key: Key) {
+        let members = self.members_of(session_key);
+        if members.is_empty() {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(session_key) else {
+            return;
+        };
+        let mut taken = session
+            .flow
+            .as_mut()
+            .map_or_else(Vec::new, |flow| flow.outgoing.take_shared());
+        for member in members {
+            let own = taken.extract_if(.., |(other, _)| *other == member);
+            let own = own.collect();
+            self.leave(member, own);
+        }
+    }
+
+    /// First leave, so that the owner does not choose the same member again; then give back.
+    fn leave(&mut self, member: Key, taken: Vec<(Key, Queued)>) {
+        if let Some(owner) = self.memberships.get(member).map(|found| found.owner) {
+            self.call(owner, Call::Leave { member });
+        }
+        self.send_back(taken);
+        self.memberships.remove(member);
+    }
+}
