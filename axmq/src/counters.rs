@@ -68,6 +68,20 @@ numbers! {
         pub(crate) dropped_group_queue_full: u64,
         /// It waited on a shared subscription whose last member left.
         pub(crate) dropped_group_ended: u64,
+        /// PUBLISHes whose payload was not what it said.
+        pub(crate) refused_payload_format: u64,
+        /// PUBLISHes with more user properties than allowed.
+        pub(crate) refused_user_properties: u64,
+        /// Topic aliases for longer topics than allowed.
+        pub(crate) refused_topic_alias_bytes: u64,
+        /// PUBLISHes above the server's receive maximum.
+        pub(crate) refused_receive_maximum: u64,
+        /// Topic names that are illegal or beyond `topic_bytes` or `topic_levels`.
+        pub(crate) refused_topics: u64,
+        /// Sessions that ended early: too many are kept already.
+        pub(crate) sessions_not_kept: u64,
+        /// Wills that were published before their delay was over: too many wait already.
+        pub(crate) wills_not_delayed: u64,
         /// A subscription was refused: there were as many shared ones as there may be.
         pub(crate) refused_groups: u64,
         /// The retained store was at its limit; the message itself was delivered.

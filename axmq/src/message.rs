@@ -46,6 +46,7 @@ pub(crate) struct ConnectInfo {
     pub(crate) receive_maximum: u16,
     pub(crate) packet_bytes_max: u32,
     pub(crate) wants_problem_information: bool,
+    pub(crate) wants_response_information: bool,
     pub(crate) will: Option<Box<Will>>,
     /// What authentication came to.
     pub(crate) grant: Option<Arc<Grant>>,

@@ -48,6 +48,7 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("protocol", "shared_strategy"),
     // What is stored and subscribed under the old limit has to stay legal.
     ("limits", "topic_levels"),
+    ("limits", "topic_bytes"),
 ];
 
 /// Keys that clients were told in CONNACK, and hold the broker to: a lower value would break the

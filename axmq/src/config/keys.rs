@@ -22,6 +22,9 @@ pub struct Key {
     pub(super) write: fn(&mut Config, Value),
 }
 
+/// The longest [`Kind::Text`]: it has to fit a CONNACK with room to spare.
+const TEXT_BYTES_MAX: usize = 1_024;
+
 /// What values a key accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -37,7 +40,7 @@ pub enum Kind {
     Flag,
     /// The path of a file or folder.
     Path,
-    /// Any text.
+    /// Text that clients see.
     Text,
     /// One of these words.
     Choice(&'static [&'static str]),
@@ -94,9 +97,18 @@ impl Key {
                 "`{}` must be a full path: `~` has no meaning here",
                 self.path()
             )),
+            (Kind::Text, Value::Text(text)) if text.is_empty() || text.len() > TEXT_BYTES_MAX => {
+                Err(format!(
+                    "`{}` must have from 1 to {TEXT_BYTES_MAX} bytes",
+                    self.path()
+                ))
+            }
+            (Kind::Text, Value::Text(text)) if text.contains(char::is_control) => {
+                Err(format!("`{}` must have no control characters", self.path()))
+            }
             (Kind::Path, Value::Path(_))
-            | (Kind::Flag, Value::Flag(_))
             | (Kind::Text, Value::Text(_))
+            | (Kind::Flag, Value::Flag(_))
             | (Kind::Choice(_), Value::Word(_)) => Ok(()),
             _ => Err(format!("`{}` must be {}", self.path(), self.kind)),
         }
@@ -222,7 +234,7 @@ mod tests {
                 Kind::Number { min, max } => vec![Value::Number(min), Value::Number(max)],
                 Kind::Flag => vec![Value::Flag(false), Value::Flag(true)],
                 Kind::Path => vec![Value::Path(PathBuf::from("/x"))],
-                Kind::Text => vec![Value::Text("x".to_owned())],
+                Kind::Text => vec![Value::Text("x".repeat(TEXT_BYTES_MAX))],
                 Kind::Choice(words) => words.iter().map(|word| Value::Word(word)).collect(),
             };
             for value in values {

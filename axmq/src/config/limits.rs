@@ -92,6 +92,16 @@ numbers! {
         /// A longer name closes the connection (5.0: reason 0x90), a longer filter is refused in
         /// the SUBACK.
         topic_levels: u32 = 128 in 1..=65_535, "levels";
+        /// Bytes of a topic name or filter.
+        ///
+        /// A longer name closes the connection (5.0: reason 0x90), a longer filter is refused in
+        /// the SUBACK.
+        topic_bytes: u32 = 65_535 in 1..=65_535, "bytes";
+        /// User properties of one PUBLISH, or of a will.
+        ///
+        /// More of them close the connection with reason 0x97, or refuse the CONNECT, and are
+        /// counted.
+        user_properties: u32 = 256 in 0..=1_000_000, "properties";
         /// Subscriptions that one client may hold.
         ///
         /// A further one is refused in the SUBACK (5.0: reason 0x97).
@@ -127,6 +137,19 @@ numbers! {
         ///
         /// Told to clients in the CONNACK; a higher alias disconnects with reason 0x94.
         topic_aliases: u32 = 32 in 0..=65_535, "aliases";
+        /// Bytes of the topics that one client's aliases stand for.
+        ///
+        /// An alias beyond it closes the connection with reason 0x97, and is counted.
+        topic_alias_bytes: u32 = 65_536 in 0..=268_435_460, "bytes";
+        /// Sessions without a connection that are kept, in all.
+        ///
+        /// Beyond it, a session ends with its connection as if its expiry interval were 0, and is
+        /// counted.
+        offline_sessions: u64 = 4_000_000 in 0..=4_294_967_295, "sessions";
+        /// Wills that wait for their delay, in all.
+        ///
+        /// Beyond it, a will is published without its delay, and counted.
+        delayed_wills: u64 = 1_000_000 in 0..=4_294_967_295, "wills";
         /// How long the session of an absent 3.1 or 3.1.1 client with clean session 0 is kept.
         ///
         /// The protocol gives these clients no say, hence a default. 4 294 967 295 is for ever.

@@ -29,7 +29,7 @@ pub use keys::{Key, Kind, Value, keys};
 pub use limits::{Budgets, Limits};
 pub use listener::{Listener, ListenerRules};
 pub use load::{CommandLine, Loaded, Origin, Sources, load, load_text};
-pub use protocol::ProtocolSettings;
+pub use protocol::{ProtocolSettings, Redirect};
 
 /// The port that IANA gave to MQTT without TLS.
 pub const MQTT_PORT: u16 = 1883;

@@ -4,10 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use mqtt_codec::encode::{ConnAck, ConnAckProperties};
-use mqtt_codec::{Connect, DecodeOptions, Error, Frame, PacketType, ReasonCode, Version};
+use mqtt_codec::{
+    Connect, DecodeOptions, Error, Frame, PacketType, PayloadFormat, ReasonCode, Version,
+};
 use topicmap::Topic;
 
-use crate::config::ListenerRules;
+use crate::config::{ListenerRules, Redirect};
 use crate::message::{ConnectInfo, Will};
 use crate::publication::{Parts, Publication};
 use crate::shard::Shared;
@@ -21,6 +23,7 @@ pub(super) struct Refusal {
     /// The version to answer in; `None` where no answer is due.
     version: Option<Version>,
     cause: RefusalCause,
+    server_reference: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -53,6 +56,7 @@ impl Refusal {
             reason: error.reason(),
             version: None,
             cause: RefusalCause::Protocol(error),
+            server_reference: None,
         }
     }
 
@@ -67,6 +71,7 @@ impl Refusal {
             reason,
             version: Some(connect.version()),
             cause: RefusalCause::Rule(clause, what),
+            server_reference: None,
         }
     }
 
@@ -81,6 +86,7 @@ impl Refusal {
             reason: self.reason,
             properties: ConnAckProperties {
                 reason_string: Some(&text),
+                server_reference: self.server_reference.as_deref(),
                 ..ConnAckProperties::default()
             },
         };
@@ -99,6 +105,7 @@ pub(super) fn first_bytes(bytes: &[u8]) -> Result<(), Refusal> {
             reason: ReasonCode::ProtocolError,
             version: None,
             cause: RefusalCause::Rule("MQTT-3.1.0-1", "byte 0: the first packet is not CONNECT"),
+            server_reference: None,
         }),
         _ => Ok(()),
     }
@@ -123,6 +130,7 @@ pub(super) fn check(
             "no authentication method is configured",
         ));
     }
+    redirect(&connect, shared)?;
     if let Some(rules) = rules {
         obey(&connect, rules)?;
     }
@@ -165,6 +173,7 @@ pub(super) fn check(
         session_expiry_imposed,
         receive_maximum: connect.properties().receive_maximum().unwrap_or(u16::MAX),
         packet_bytes_max: connect.properties().maximum_packet_size().unwrap_or(0),
+        wants_response_information: connect.properties().request_response_information(),
         wants_problem_information: connect.properties().request_problem_information(),
         will,
         grant: None,
@@ -231,6 +240,18 @@ fn malformed(error: Error) -> Refusal {
     }
 }
 
+/// Sends clients to another server, where that is configured.
+fn redirect(connect: &Connect<'_>, shared: &Shared) -> Result<(), Refusal> {
+    let (reason, what) = match shared.protocol.redirect {
+        Redirect::No => return Ok(()),
+        Redirect::UseAnother => (ReasonCode::UseAnotherServer, "use another server"),
+        Redirect::Moved => (ReasonCode::ServerMoved, "the server has moved"),
+    };
+    let mut refusal = Refusal::rule(connect, reason, "MQTT 5.0 section 4.11", what);
+    refusal.server_reference = shared.protocol.server_reference.as_deref().map(Into::into);
+    Err(refusal)
+}
+
 fn client_id(
     connect: &Connect<'_>,
     shared: &Shared,
@@ -288,9 +309,22 @@ fn will(connect: &Connect<'_>, shared: &Shared, mount: &str) -> Result<Option<Bo
             reason: ReasonCode::TopicNameInvalid,
             version: Some(connect.version()),
             cause: RefusalCause::Topic(error),
+            server_reference: None,
         });
     }
     let properties = will.properties;
+    let limit = shared.limits.user_properties as usize;
+    if properties.user_properties().nth(limit).is_some() {
+        let what = "the will has more user properties than limits.user_properties";
+        let reason = ReasonCode::QuotaExceeded;
+        return Err(Refusal::rule(connect, reason, "MQTT-3.1.3.2.8", what));
+    }
+    let is_text = properties.payload_format_indicator() == Some(PayloadFormat::Utf8);
+    if shared.protocol.check_payload_format && is_text && str::from_utf8(will.payload).is_err() {
+        let what = "the will's payload says that it is UTF-8 and is not";
+        let reason = ReasonCode::PayloadFormatInvalid;
+        return Err(Refusal::rule(connect, reason, "MQTT-3.1.3.2.3", what));
+    }
     let parts = Parts {
         topic: &topic,
         properties: properties.pass_through(),

@@ -153,6 +153,9 @@ pub(crate) struct Session {
     pub(crate) expiry_s: u32,
     /// Retained messages are being replayed to it.
     pub(crate) is_replaying: bool,
+    /// Counted among the sessions without a connection, and its will among those that wait.
+    pub(crate) is_offline: bool,
+    pub(crate) will_waits: bool,
     /// On the list of sessions whose queue waits for room.
     pub(crate) is_draining: bool,
 }
@@ -172,6 +175,8 @@ impl Session {
             funnel_ticket: 0,
             expiry_s,
             is_replaying: false,
+            is_offline: false,
+            will_waits: false,
             is_draining: false,
         }
     }

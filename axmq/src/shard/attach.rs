@@ -1,5 +1,7 @@
 //! A client comes in: its session is found, taken over or made, and CONNACK answers.
 
+use std::sync::Arc;
+
 use mqtt_codec::encode::{ConnAck, ConnAckProperties};
 use mqtt_codec::{QoS, Version};
 use slabmem::Key;
@@ -111,8 +113,11 @@ impl<S> Core<S> {
         }
         self.finish_cleanup(key, Some(connect.clean_start));
         // Where the old session ended with its connection it is gone now.
+        let will = self.take_waiting_will(key);
         let session = self.sessions.get_mut(key)?;
-        let will = session.will.take();
+        if std::mem::take(&mut session.is_offline) {
+            self.shared.session_returns();
+        }
         if connect.clean_start {
             // A will that waits for its delay is published when the session ends [MQTT-3.1.2-8];
             // one of a session that goes on is not [MQTT-3.1.3-9].
@@ -177,7 +182,8 @@ impl<S> Core<S> {
     }
 
     fn connack(&mut self, key: Key, connect: &ConnectInfo, session_present: bool) {
-        let limits = &self.shared.limits;
+        let shared = Arc::clone(&self.shared);
+        let limits = &shared.limits;
         let rules = connect.rules.as_deref();
         // What is not said is available [MQTT-3.2.2-9].
         let lacks = |has: fn(&ListenerRules) -> bool| rules.filter(|r| !has(r)).map(|_| false);
@@ -185,6 +191,7 @@ impl<S> Core<S> {
             maximum_qos: rules.and_then(|rules| QoS::from_u8(rules.maximum_qos)),
             retain_available: lacks(|rules| rules.retain),
             wildcard_subscription_available: lacks(|rules| rules.wildcard_subscriptions),
+            shared_subscription_available: lacks(|rules| rules.shared_subscriptions),
             subscription_identifiers_available: lacks(|rules| rules.subscription_identifiers),
             session_expiry_interval: connect
                 .session_expiry_imposed
@@ -195,6 +202,11 @@ impl<S> Core<S> {
             topic_alias_maximum: u16::try_from(limits.topic_aliases)
                 .ok()
                 .filter(|max| *max != 0),
+            response_information: shared
+                .protocol
+                .response_information
+                .as_deref()
+                .filter(|_| connect.wants_response_information),
             server_keep_alive: connect.keep_alive_imposed.then_some(connect.keep_alive_s),
             ..ConnAckProperties::default()
         };

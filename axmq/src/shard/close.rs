@@ -132,11 +132,19 @@ impl<S> Core<S> {
             .get(key)
             .is_none_or(super::Connection::is_terse);
         let text = (!is_terse).then(|| cause.text_for_client());
-        let packet = Disconnect {
+        let mut packet = Disconnect {
             reason: cause.reason(),
             reason_string: text.as_deref(),
             ..Disconnect::default()
         };
+        // Words must not make the packet larger than the client takes [MQTT-3.14.2-3].
+        let bytes_max = self
+            .connections
+            .get(key)
+            .map_or(usize::MAX, super::Connection::packet_bytes_max);
+        if packet.encoded_len(Version::V5) > bytes_max {
+            packet.reason_string = None;
+        }
         let len = packet.encoded_len(Version::V5);
         self.control(key, len, |out| {
             packet.encode(Version::V5, out);
@@ -257,6 +265,14 @@ impl<S> Core<S> {
             return;
         };
         session.funnel_ticket = 0;
+        // One that is taken over is not left without a connection.
+        if clean_start.is_none() && session.expiry_s != 0 {
+            session.is_offline = self.shared.session_leaves();
+            if !session.is_offline {
+                session.expiry_s = 0;
+                self.counters.sessions_not_kept += 1;
+            }
+        }
         let ends_now = session.expiry_s == 0;
         if !ends_now && !session.filters.shared().is_empty() {
             self.give_back(key);
@@ -268,10 +284,14 @@ impl<S> Core<S> {
             session.will = None;
         }
         let mut wake_at_ms = session.ends_at_ms;
-        if let Some(will) = session
-            .will
-            .take_if(|will| will.delay_s == 0 || ends_now || clean_start == Some(true))
-        {
+        let publishes = |will: &Will| will.delay_s == 0 || ends_now || clean_start == Some(true);
+        // One that waits for a take-over only does not wait.
+        if clean_start.is_none() && session.will.as_deref().is_some_and(|will| !publishes(will)) {
+            session.will_waits = self.shared.will_waits();
+            self.counters.wills_not_delayed += u64::from(!session.will_waits);
+        }
+        let has_no_place = clean_start.is_none() && !session.will_waits;
+        if let Some(will) = session.will.take_if(|will| publishes(will) || has_no_place) {
             self.publish_will(key, *will);
         } else if let Some(will) = &session.will {
             wake_at_ms = wake_at_ms.min(self.now_ms + u64::from(will.delay_s) * 1_000);
@@ -281,6 +301,15 @@ impl<S> Core<S> {
         } else if clean_start.is_none() && wake_at_ms != u64::MAX {
             self.arm_session(key, wake_at_ms);
         }
+    }
+
+    /// The will of a session that has no connection, which waits no more.
+    pub(super) fn take_waiting_will(&mut self, key: Key) -> Option<Box<Will>> {
+        let session = self.sessions.get_mut(key)?;
+        if std::mem::take(&mut session.will_waits) {
+            self.shared.will_is_over();
+        }
+        session.will.take()
     }
 
     /// A session's timer has come up: its will's delay is over, or it ends.
@@ -296,7 +325,7 @@ impl<S> Core<S> {
         let ends_at_ms = session.ends_at_ms;
         self.counters.sessions_expired += u64::from(ends);
         // The end of a session publishes a will that still waits [MQTT-3.1.3-9].
-        if let Some(will) = session.will.take() {
+        if let Some(will) = self.take_waiting_will(key) {
             self.publish_will(key, *will);
         }
         if ends {
@@ -351,6 +380,12 @@ impl<S> Core<S> {
             for queued in flow.outgoing.into_messages() {
                 self.release(queued.message);
             }
+        }
+        if session.is_offline {
+            self.shared.session_returns();
+        }
+        if session.will_waits {
+            self.shared.will_is_over();
         }
         // The index finds entries by comparing slots, so the session may be gone already.
         self.index_remove(&session.client_id, key.index());

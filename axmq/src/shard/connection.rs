@@ -50,6 +50,8 @@ pub(crate) struct Extras {
     pub(crate) packet_bytes_max: u32,
     /// Topic aliases that the client has set, by number less one.
     pub(crate) aliases: Vec<Option<Box<str>>>,
+    /// Bytes of the topics that they stand for.
+    pub(crate) alias_bytes: u32,
     /// The client wants no reason strings [MQTT-3.1.2-29].
     pub(crate) is_terse: bool,
     /// What authentication came to.

@@ -111,6 +111,8 @@ pub(crate) struct Shared {
     connections: Arc<AtomicU64>,
     ids_assigned: Arc<AtomicU64>,
     groups: Arc<AtomicU64>,
+    offline_sessions: Arc<AtomicU64>,
+    delayed_wills: Arc<AtomicU64>,
     connections_peak: Arc<AtomicU64>,
     pub(crate) sys: Arc<SysTopics>,
     /// In the order of the configuration.
@@ -130,6 +132,7 @@ impl Shared {
         let topic_limits = topicmap::Limits {
             // The configuration's range ends at 65,535.
             levels_max: u16::try_from(limits.topic_levels).unwrap_or(u16::MAX),
+            bytes_max: u16::try_from(limits.topic_bytes).unwrap_or(u16::MAX),
             seed,
             ..topicmap::Limits::default()
         };
@@ -149,6 +152,8 @@ impl Shared {
             listeners: Arc::default(),
             ids_assigned: Arc::default(),
             groups: Arc::default(),
+            offline_sessions: Arc::default(),
+            delayed_wills: Arc::default(),
             connections_peak: Arc::default(),
             sys: Arc::new(SysTopics::new(|| 0)),
             figures: (0..shards).map(|_| Figures::default()).collect(),
@@ -269,12 +274,32 @@ impl Shared {
 
     /// A shared subscription begins, where there may be another one.
     pub(crate) fn group_opens(&self) -> bool {
-        let limit = self.limits.shared_groups;
-        self.groups
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < limit).then_some(count + 1)
-            })
-            .is_ok()
+        take_place(&self.groups, self.limits.shared_groups)
+    }
+
+    /// A session loses its connection; whether it may be kept.
+    pub(crate) fn session_leaves(&self) -> bool {
+        take_place(&self.offline_sessions, self.limits.offline_sessions)
+    }
+
+    pub(crate) fn session_returns(&self) {
+        self.offline_sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A will has a delay; whether it may wait.
+    pub(crate) fn will_waits(&self) -> bool {
+        take_place(&self.delayed_wills, self.limits.delayed_wills)
+    }
+
+    pub(crate) fn will_is_over(&self) {
+        self.delayed_wills.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Sessions without a connection and wills that wait.
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.offline_sessions), load(&self.delayed_wills))
     }
 
     pub(crate) fn group_ended(&self) {
@@ -577,6 +602,15 @@ impl<S> Core<S> {
             });
         }
     }
+}
+
+/// Counts one more where there are fewer than `limit`; whether there were.
+fn take_place(count: &AtomicU64, limit: u64) -> bool {
+    count
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+            (count < limit).then_some(count + 1)
+        })
+        .is_ok()
 }
 
 /// Puts a connection on the dirty list, once. Apart from [`Core::mark_dirty`] for callers that

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use mqtt_codec::{PacketType, Publish, ReasonCode};
+use mqtt_codec::{PacketType, PayloadFormat, Publish, ReasonCode, Version};
 use sharedbuf::ReadBlock;
 use slabmem::Key;
 use topicmap::Topic;
@@ -34,16 +34,16 @@ impl<S> Core<S> {
         };
         connection.set(flag::PUBLISHER);
         let (session, version) = (connection.session, connection.version);
-        if !self.listener_lets_publish(key, publish) {
+        if !self.listener_lets_publish(key, publish)
+            || (version == Version::V5 && !self.properties_are_fine(key, publish))
+        {
             return;
         }
         let mut text = std::mem::take(&mut self.text);
         text.clear();
         let named = self.resolve_alias(key, publish, &mut text);
         match named {
-            Err((clause, what)) => {
-                self.violation(key, ReasonCode::TopicAliasInvalid, clause, what);
-            }
+            Err((reason, clause, what)) => self.violation(key, reason, clause, what),
             Ok(()) => {
                 if let Some(rules) = self.mount_of(key) {
                     if text.is_empty() {
@@ -60,7 +60,10 @@ impl<S> Core<S> {
                     &text
                 };
                 match Topic::parse(name, &self.shared.topic_limits) {
-                    Err(error) => self.close(key, Cause::Topic(error)),
+                    Err(error) => {
+                        self.counters.refused_topics += 1;
+                        self.close(key, Cause::Topic(error));
+                    }
                     Ok(topic) => {
                         let source = Some(self.reference(session));
                         if text.is_empty() && publish.properties().is_pass_through() {
@@ -78,6 +81,53 @@ impl<S> Core<S> {
         self.text = text;
     }
 
+    /// Whether a 5.0 PUBLISH has no more user properties than it may, and the payload that it says;
+    /// if not, the client is told and the message goes nowhere.
+    fn properties_are_fine(&mut self, key: Key, publish: &Publish<'_>) -> bool {
+        let properties = publish.properties();
+        let limit = self.shared.limits.user_properties as usize;
+        if properties.user_properties().nth(limit).is_some() {
+            self.counters.refused_user_properties += 1;
+            let what = "more user properties than limits.user_properties";
+            self.violation(key, ReasonCode::QuotaExceeded, "MQTT-3.3.2.3.7", what);
+            return false;
+        }
+        let is_wrong = self.shared.protocol.check_payload_format
+            && properties.payload_format_indicator() == Some(PayloadFormat::Utf8)
+            && str::from_utf8(publish.payload()).is_err();
+        if is_wrong {
+            self.refuse_payload(key, publish);
+        }
+        !is_wrong
+    }
+
+    /// The payload is not the UTF-8 that it says it is: PUBACK or PUBREC with 0x99 for a new
+    /// message, the end of the connection at QoS 0, which has no answer.
+    fn refuse_payload(&mut self, key: Key, publish: &Publish<'_>) {
+        self.counters.refused_payload_format += 1;
+        let session_key = self
+            .connections
+            .get(key)
+            .map(|connection| connection.session);
+        let (Some(packet_id), Some(session_key)) = (publish.packet_id(), session_key) else {
+            let what = "a payload that says it is UTF-8 and is not";
+            self.violation(
+                key,
+                ReasonCode::PayloadFormatInvalid,
+                "MQTT-3.3.2.3.2",
+                what,
+            );
+            return;
+        };
+        let qos = publish.qos();
+        let waits = Unacknowledged {
+            session: session_key,
+            qos,
+            packet_id,
+        };
+        self.refuse_publish(key, Some(waits), ReasonCode::PayloadFormatInvalid);
+    }
+
     /// Sets `text` to the topic that an alias stands for, where the packet names none, and learns
     /// the alias where it names one [MQTT-3.3.2-8 to -12].
     fn resolve_alias(
@@ -85,28 +135,42 @@ impl<S> Core<S> {
         key: Key,
         publish: &Publish<'_>,
         text: &mut String,
-    ) -> Result<(), (&'static str, &'static str)> {
+    ) -> Result<(), (ReasonCode, &'static str, &'static str)> {
+        let invalid = ReasonCode::TopicAliasInvalid;
         let Some(alias) = publish.properties().topic_alias() else {
             return Ok(());
         };
         if u32::from(alias.get()) > self.shared.limits.topic_aliases {
-            return Err(("MQTT-3.3.2-9", "a topic alias above the server's maximum"));
+            let what = "a topic alias above the server's maximum";
+            return Err((invalid, "MQTT-3.3.2-9", what));
         }
         let Some(connection) = self.connections.get_mut(key) else {
             return Ok(());
         };
         let at = usize::from(alias.get() - 1);
-        let aliases = &mut connection.extras.get_or_insert_with(Box::default).aliases;
+        let extras = connection.extras.get_or_insert_with(Box::default);
+        let aliases = &mut extras.aliases;
         if publish.topic().is_empty() {
             match aliases.get(at).and_then(Option::as_deref) {
                 Some(topic) => text.push_str(topic),
-                None => return Err(("MQTT-3.3.2-7", "a topic alias that stands for no topic yet")),
+                None => {
+                    let what = "a topic alias that stands for no topic yet";
+                    return Err((invalid, "MQTT-3.3.2-7", what));
+                }
             }
         } else {
             if aliases.len() <= at {
                 aliases.resize(at + 1, None);
             }
             if let Some(slot) = aliases.get_mut(at) {
+                let old = slot.as_deref().map_or(0, str::len);
+                let bytes = extras.alias_bytes as usize + publish.topic().len() - old;
+                if bytes > self.shared.limits.topic_alias_bytes as usize {
+                    self.counters.refused_topic_alias_bytes += 1;
+                    let what = "longer topics under aliases than limits.topic_alias_bytes";
+                    return Err((ReasonCode::QuotaExceeded, "MQTT-3.3.2.3.4", what));
+                }
+                extras.alias_bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
                 *slot = Some(publish.topic().into());
             }
         }
@@ -162,8 +226,9 @@ impl<S> Core<S> {
                 let is_v5 = self
                     .connections
                     .get(key)
-                    .is_some_and(|connection| connection.version == mqtt_codec::Version::V5);
+                    .is_some_and(|connection| connection.version == Version::V5);
                 if is_v5 {
+                    self.counters.refused_receive_maximum += 1;
                     self.violation(
                         key,
                         ReasonCode::ReceiveMaximumExceeded,

@@ -65,6 +65,7 @@ pub(super) fn payloads(lines: &[String]) -> Vec<u32> {
 fn with_strategy(shards: u16, strategy: Strategy) -> World {
     let protocol = ProtocolSettings {
         shared_strategy: strategy,
+        ..ProtocolSettings::default()
     };
     World::with_protocol(shards, Limits::default(), protocol)
 }

@@ -5,6 +5,7 @@ mod found;
 mod garbage;
 mod groups;
 mod hooks;
+mod limits;
 mod ops;
 mod regroup;
 mod runs;

@@ -62,6 +62,7 @@ pub(super) fn connect(client_id: &str) -> ConnectInfo {
         receive_maximum: 100,
         packet_bytes_max: 0,
         wants_problem_information: true,
+        wants_response_information: false,
         will: None,
         grant: None,
         rules: None,
@@ -278,7 +279,7 @@ impl World {
         codes
     }
 
-    fn read_bytes(&mut self, client: Client) -> Option<Vec<u8>> {
+    pub(super) fn read_bytes(&mut self, client: Client) -> Option<Vec<u8>> {
         let core = &mut self.cores[client.shard];
         let connection = core.connection(client.key)?;
         let mut bytes = Vec::new();
@@ -363,6 +364,7 @@ impl World {
         }
         assert_eq!(self.shared.connections(), 0, "open connections");
         assert_eq!(self.shared.groups(), 0, "groups in all");
+        assert_eq!(self.shared.waiting(), (0, 0), "sessions and wills");
     }
 }
 
@@ -411,7 +413,14 @@ fn each_packet(bytes: &[u8], version: Version, mut see: impl FnMut(&Packet<'_>))
 
 pub(super) fn describe(packet: &Packet<'_>) -> String {
     match packet {
-        Packet::ConnAck(packet) => format!("connack {}", u8::from(packet.session_present())),
+        Packet::ConnAck(packet) => {
+            let information = packet
+                .properties()
+                .response_information()
+                .map_or(String::new(), |text| format!(" information {text}"));
+            let present = u8::from(packet.session_present());
+            format!("connack {present}{information}")
+        }
         Packet::Publish(packet) => {
             let id = packet
                 .packet_id()
