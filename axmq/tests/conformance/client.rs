@@ -1,0 +1,271 @@
+//! A broker, and clients that say packets and hear them in words.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use mqtt_codec::encode::{self, Connect, ConnectProperties, Subscribe, Unsubscribe};
+use mqtt_codec::{
+    AckPacket, Packet, PacketId, PacketType, PublishHead, QoS, ReasonCode, Role, Scan,
+    SubscribeFilter, Version,
+};
+
+use crate::support::{PATIENCE, Process, TempDir, program};
+
+pub(crate) struct Broker {
+    _process: Process,
+    address: SocketAddr,
+    _home: TempDir,
+}
+
+impl Broker {
+    /// A broker with one shard, so that what one client does is over before another's next answer.
+    pub(crate) fn start() -> Self {
+        let home = TempDir::new();
+        let mut command = program(&home);
+        command.args(["--listen", "127.0.0.1:0", "--shards", "1"]);
+        let mut process = Process::start(&mut command);
+        let address = process.listening();
+        Self {
+            _process: process,
+            address,
+            _home: home,
+        }
+    }
+
+    pub(crate) fn open(&self, version: Version) -> Client {
+        let stream = TcpStream::connect(self.address).expect("it listens");
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .expect("a socket option");
+        Client {
+            stream,
+            version,
+            bytes: Vec::new(),
+        }
+    }
+
+    /// A client with a new session.
+    #[track_caller]
+    pub(crate) fn client(&self, version: Version, client_id: &str) -> Client {
+        let connect = Connect {
+            client_id,
+            clean_start: true,
+            ..Connect::default()
+        };
+        self.connect(version, &connect, "connack 0")
+    }
+
+    /// A client whose session outlives its connection.
+    #[track_caller]
+    pub(crate) fn resume(&self, version: Version, client_id: &str, answer: &str) -> Client {
+        self.connect(version, &lasting(client_id), answer)
+    }
+
+    #[track_caller]
+    pub(crate) fn connect(&self, version: Version, connect: &Connect<'_>, answer: &str) -> Client {
+        let mut client = self.open(version);
+        client.says(&connect.encode_to_vec(version));
+        client.hears(answer);
+        client
+    }
+}
+
+/// A CONNECT for a session that outlives its connection.
+pub(crate) fn lasting(client_id: &str) -> Connect<'_> {
+    Connect {
+        client_id,
+        properties: ConnectProperties {
+            session_expiry_interval: Some(1_000),
+            ..ConnectProperties::default()
+        },
+        ..Connect::default()
+    }
+}
+
+pub(crate) struct Client {
+    stream: TcpStream,
+    version: Version,
+    bytes: Vec<u8>,
+}
+
+pub(crate) fn id(n: u16) -> PacketId {
+    PacketId::new(n).expect("not zero")
+}
+
+/// A message to publish: topic, payload, QoS, and packet identifier where there is one.
+pub(crate) fn message<'a>(topic: &'a str, payload: &'static str, qos: u8, n: u16) -> Message<'a> {
+    Message {
+        head: PublishHead {
+            topic,
+            qos: QoS::from_u8(qos).expect("a QoS"),
+            packet_id: (qos > 0).then(|| id(n)),
+            payload_len: payload.len(),
+            ..PublishHead::default()
+        },
+        payload,
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Message<'a> {
+    pub(crate) head: PublishHead<'a>,
+    payload: &'static str,
+}
+
+impl Message<'_> {
+    pub(crate) fn retained(mut self) -> Self {
+        self.head.retain = true;
+        self
+    }
+
+    pub(crate) fn again(mut self) -> Self {
+        self.head.dup = true;
+        self
+    }
+}
+
+pub(crate) fn filter(filter: &str, qos: u8) -> SubscribeFilter<'_> {
+    SubscribeFilter {
+        filter,
+        qos: QoS::from_u8(qos).expect("a QoS"),
+        ..SubscribeFilter::default()
+    }
+}
+
+impl Client {
+    #[track_caller]
+    pub(crate) fn says(&mut self, bytes: &[u8]) {
+        self.stream
+            .write_all(bytes)
+            .expect("the connection is open");
+    }
+
+    #[track_caller]
+    pub(crate) fn publishes(&mut self, message: Message<'_>) {
+        self.says(
+            &message
+                .head
+                .encode_to_vec(self.version, message.payload.as_bytes()),
+        );
+    }
+
+    #[track_caller]
+    pub(crate) fn acknowledges(&mut self, packet_type: PacketType, n: u16) {
+        let ack = AckPacket::new(packet_type, id(n), ReasonCode::Success);
+        self.says(&ack.encode_to_vec(self.version));
+    }
+
+    /// Subscribes, with packet identifier 77, and hears the answer.
+    #[track_caller]
+    pub(crate) fn subscribes(&mut self, filters: &[SubscribeFilter<'_>], answer: &str) {
+        let packet = Subscribe {
+            packet_id: id(77),
+            filters,
+            subscription_identifier: None,
+            user_properties: &[],
+        };
+        self.says(&packet.encode_to_vec(self.version));
+        self.hears(answer);
+    }
+
+    /// Unsubscribes, with packet identifier 78, and hears the answer.
+    #[track_caller]
+    pub(crate) fn unsubscribes(&mut self, filters: &[&str], answer: &str) {
+        let packet = Unsubscribe {
+            packet_id: id(78),
+            filters,
+            user_properties: &[],
+        };
+        self.says(&packet.encode_to_vec(self.version));
+        self.hears(answer);
+    }
+
+    #[track_caller]
+    pub(crate) fn hears(&mut self, words: &str) {
+        assert_eq!(self.read(), words);
+    }
+
+    /// Nothing comes: the answer to a ping is next.
+    #[track_caller]
+    pub(crate) fn hears_nothing_else(&mut self) {
+        self.says(&mqtt_codec::PING_REQ);
+        self.hears("pingresp");
+    }
+
+    /// The connection ends without DISCONNECT, and the broker knows.
+    #[track_caller]
+    pub(crate) fn is_lost(mut self) {
+        self.stream
+            .shutdown(std::net::Shutdown::Write)
+            .expect("it is open");
+        while !matches!(&*self.read(), "end") {}
+    }
+
+    /// The connection ends as it should, and the broker knows.
+    #[track_caller]
+    pub(crate) fn leaves(mut self) {
+        let packet = encode::Disconnect::default();
+        self.says(&packet.encode_to_vec(self.version));
+        self.hears("end");
+    }
+
+    /// The next packet in words, or `end` when the broker has closed.
+    #[track_caller]
+    pub(crate) fn read(&mut self) -> String {
+        loop {
+            if let Scan::Frame(frame) = mqtt_codec::scan(&self.bytes, u32::MAX).expect("a packet") {
+                let packet: Vec<u8> = self.bytes.drain(..frame.total_len).collect();
+                let packet = mqtt_codec::decode(&packet, &frame, self.version, Role::Client);
+                return words(&packet.expect("the broker keeps to the protocol"));
+            }
+            let mut buffer = [0; 4_096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return "end".into(),
+                Ok(n) => self.bytes.extend_from_slice(&buffer[..n]),
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => return "end".into(),
+                Err(error) => panic!("nothing came: {error}"),
+            }
+        }
+    }
+}
+
+fn codes(codes: impl Iterator<Item = ReasonCode>) -> String {
+    codes.map(|code| format!(" {:02x}", code as u8)).collect()
+}
+
+fn words(packet: &Packet<'_>) -> String {
+    let ack = |name: &str, ack: &mqtt_codec::Ack<'_>| match ack.reason() as u8 {
+        ..0x80 => format!("{name} #{}", ack.packet_id()),
+        code => format!("{name} #{} {code:02x}", ack.packet_id()),
+    };
+    match packet {
+        Packet::ConnAck(it) if it.reason() == ReasonCode::Success => {
+            let assigned = it.properties().assigned_client_id().is_some();
+            let assigned = if assigned { " with an identifier" } else { "" };
+            format!("connack {}{assigned}", u8::from(it.session_present()))
+        }
+        Packet::ConnAck(it) => format!("connack refused {:02x}", it.reason() as u8),
+        Packet::Publish(it) => {
+            let id = it.packet_id().map_or(String::new(), |id| format!(" #{id}"));
+            let dup = if it.dup() { " dup" } else { "" };
+            let retain = if it.retain() { " retain" } else { "" };
+            let payload = String::from_utf8_lossy(it.payload());
+            let ids = it.properties().subscription_identifiers();
+            let ids: String = ids.map(|id| format!(" [{id}]")).collect();
+            format!(
+                "{}={payload} q{}{id}{dup}{retain}{ids}",
+                it.topic(),
+                it.qos() as u8
+            )
+        }
+        Packet::PubAck(it) => ack("puback", it),
+        Packet::PubRec(it) => ack("pubrec", it),
+        Packet::PubRel(it) => ack("pubrel", it),
+        Packet::PubComp(it) => ack("pubcomp", it),
+        Packet::SubAck(it) => format!("suback #{}{}", it.packet_id(), codes(it.codes())),
+        Packet::UnsubAck(it) => format!("unsuback #{}{}", it.packet_id(), codes(it.codes())),
+        Packet::PingResp => "pingresp".into(),
+        Packet::Disconnect(it) => format!("disconnect {:02x}", it.reason() as u8),
+        other => format!("{:?}", other.packet_type()),
+    }
+}
