@@ -103,8 +103,9 @@ impl Key {
                     self.path()
                 ))
             }
-            (Kind::Text, Value::Text(text)) if text.contains(char::is_control) => {
-                Err(format!("`{}` must have no control characters", self.path()))
+            // A string of MQTT cannot hold it [MQTT-1.5.4-2].
+            (Kind::Text, Value::Text(text)) if text.contains('\0') => {
+                Err(format!("`{}` must not contain a NUL", self.path()))
             }
             (Kind::Path, Value::Path(_))
             | (Kind::Text, Value::Text(_))
