@@ -22,6 +22,7 @@ use crate::data_dir::DataDir;
 use crate::error::{RunError, StartError};
 use crate::front::{FrontParts, FrontServer};
 use crate::hooks::{HookCounters, Hooks};
+use crate::local::{Handle, this_thread_is_a_shard};
 use crate::message::{ToFront, ToShard};
 use crate::shard::{ShardServer, Shared, TIMER};
 
@@ -29,6 +30,8 @@ use crate::shard::{ShardServer, Shared, TIMER};
 const HANDOVERS: usize = 16 * 1_024;
 /// Time for the shards to publish the wills that an orderly stop publishes.
 const WILLS_MS: u64 = 1_000;
+/// Time for the threads of the auth pool to end; one that sits in a look-up is left behind.
+const AUTH_MS: u64 = 1_000;
 /// The kernel asks a silent peer whether it is there; MQTT's own keep-alive may be off.
 const KEEP_ALIVE: KeepAlive = KeepAlive {
     idle_s: 300,
@@ -127,6 +130,11 @@ impl Broker {
         } = bind(&config, front_count)?;
         let shard_count = u16::try_from(config.broker.shard_count()).unwrap_or(1);
         let connections_max = config.limits.connections;
+        let auth_threads = if hooks.authenticates() {
+            config.broker.auth_thread_count()
+        } else {
+            0
+        };
         let budgets = config.budgets.clone();
         let shared = Shared::new(config.limits.clone(), shard_count)
             .with_hooks(hooks)
@@ -196,6 +204,18 @@ impl Broker {
                 Err(error) => return Err(running.abort(error)),
             }
         }
+        for at in 0..auth_threads {
+            let shared = Arc::clone(&shared);
+            let thread = spawn(format!("auth-{at}"), &stopper, move || {
+                let _ = affinity::lower_priority();
+                shared.hooks.pool.serve(&shared.hooks);
+                Ok(())
+            });
+            // Ended by the pool: a look-up that hangs must not hang the stop.
+            if let Err(error) = thread {
+                return Err(running.abort(error));
+            }
+        }
         for (at, (backend, parts)) in front_parts.into_iter().enumerate() {
             let options = reactor_options(&budgets);
             let thread = spawn(format!("front-{at}"), &stopper, move || {
@@ -244,6 +264,12 @@ impl Running {
     #[must_use]
     pub fn connections_max(&self) -> u64 {
         self.connections_max
+    }
+
+    /// Publishes and subscribes from within this program.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        Handle::new(Arc::clone(&self.shared), self.shards.clone())
     }
 
     /// What calls of hooks have come to.
@@ -314,6 +340,7 @@ impl Running {
             shard.push_unbounded(ToShard::Stop);
         }
         let shards = join(&mut self.shard_threads);
+        self.shared.hooks.pool.close(Duration::from_millis(AUTH_MS));
         fronts.and(shards)
     }
 
@@ -329,6 +356,7 @@ impl Running {
         // They were idle; how they ended adds nothing to what is reported.
         let _ = join(&mut self.front_threads);
         let _ = join(&mut self.shard_threads);
+        self.shared.hooks.pool.close(Duration::from_millis(AUTH_MS));
         StartError::Thread(error)
     }
 }
@@ -433,6 +461,8 @@ fn run_shard(
     shared: Arc<Shared>,
     shards: Vec<Sender<ToShard<Stream>>>,
 ) -> io::Result<()> {
+    this_thread_is_a_shard();
+    let _closing = CloseGate(Arc::clone(&shared), me);
     let ShardParts {
         mut backend,
         receiver,
@@ -452,6 +482,17 @@ fn run_shard(
         ?counters
     );
     Ok(())
+}
+
+/// Turns away the program's publishers when a shard has ended, also by a panic.
+struct CloseGate(Arc<Shared>, u16);
+
+impl Drop for CloseGate {
+    fn drop(&mut self) {
+        if let Some(gate) = self.0.gates.get(usize::from(self.1)) {
+            gate.close();
+        }
+    }
 }
 
 fn run_front(

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use crate::auth::{Mechanism, Pool};
 use crate::broker::{Broker, Running, Stopper};
 use crate::config::{Config, Listener};
 use crate::error::{RunError, StartError};
-use crate::hooks::{Authorize, Hooks, OnConnection, OnPublish};
+use crate::hooks::{Authenticate, Authorize, Hooks, OnConnection, OnPublish};
 
 /// Puts a broker together: configuration, listeners and hooks. Made by [`Broker::builder`].
 ///
@@ -57,6 +58,24 @@ impl Builder {
         self
     }
 
+    /// Asks this hook who may connect. Without one, anybody may.
+    ///
+    /// It runs on the auth pool: `[broker] auth_threads` threads, with a queue of
+    /// `[limits] auth_queue`. With it, listeners that other machines can reach need no
+    /// `allow_anonymous`.
+    pub fn authenticate(mut self, hook: impl Authenticate + 'static) -> Self {
+        self.hooks.authenticate = Some(Arc::new(hook));
+        self
+    }
+
+    /// Lets clients authenticate by this method (MQTT 5.0 section 4.12); may be repeated.
+    ///
+    /// Without [`authenticate`](Self::authenticate), clients that name no method are refused then.
+    pub fn mechanism(mut self, mechanism: impl Mechanism + 'static) -> Self {
+        self.hooks.add_mechanism(Arc::new(mechanism));
+        self
+    }
+
     /// Asks this hook what clients may do. Without one, they may do everything.
     pub fn authorize(mut self, hook: impl Authorize + 'static) -> Self {
         self.hooks.set_authorize(Arc::new(hook));
@@ -92,9 +111,10 @@ impl Builder {
         } else if !self.listeners.is_empty() {
             self.config.listeners = self.listeners;
         }
-        check(&self.config, self.listens_nowhere)?;
+        check(&self.config, self.listens_nowhere, &self.hooks)?;
         let slow_ns = u64::from(self.config.budgets.hook_us) * 1_000;
         self.hooks.set_clock(monotonic_ns, slow_ns);
+        self.hooks.pool = Pool::new(self.config.limits.auth_queue as usize);
         Broker::start_with(self.config, self.hooks, self.stopper)
     }
 
@@ -113,8 +133,11 @@ impl Builder {
 }
 
 /// What the loader checks for configurations that come from a file.
-fn check(config: &Config, listens_nowhere: bool) -> Result<(), StartError> {
-    let mut found = config.check();
+fn check(config: &Config, listens_nowhere: bool, hooks: &Hooks) -> Result<(), StartError> {
+    let mut checked = config.clone();
+    // What the check is about is that somebody has to log in.
+    checked.broker.allow_anonymous |= hooks.authenticates();
+    let mut found = checked.check();
     if listens_nowhere {
         found.retain(|violation| !violation.keys.contains(&("listener", "address")));
     }

@@ -86,6 +86,8 @@ numbers! {
         pub(crate) refused_groups: u64,
         /// The retained store was at its limit; the message itself was delivered.
         pub(crate) retained_not_kept: u64,
+        /// A subscription of the embedding program had no room for it.
+        pub(crate) dropped_local_full: u64,
         /// A hook said that the subscriber may not get it.
         pub(crate) dropped_not_authorized: u64,
         /// Publishes that a hook refused or discarded, and those under `$SYS/`. Not among the
@@ -121,6 +123,7 @@ impl Counters {
             + self.dropped_session_queue_full
             + self.dropped_too_large
             + self.dropped_expired
+            + self.dropped_local_full
             + self.dropped_not_authorized
             + self.dropped_group_queue_full
             + self.dropped_group_ended

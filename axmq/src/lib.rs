@@ -1,10 +1,14 @@
 //! An MQTT broker for a million devices on one machine.
+//!
+//! A program runs it with [`Broker::builder`], decides with [`hooks`] and [`auth`] who may do what,
+//! and publishes and subscribes itself with a [`Handle`].
 #![forbid(unsafe_code)]
 #![deny(missing_docs)]
 
 #[macro_use]
 mod planted;
 
+pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -24,6 +28,7 @@ mod front;
 mod group;
 mod keyed_hash;
 mod listener;
+mod local;
 mod message;
 mod properties;
 mod publication;
@@ -39,12 +44,18 @@ pub use broker::{Broker, Running, Stopper};
 pub use builder::Builder;
 pub use config::Config;
 pub use error::{RunError, StartError};
+pub use local::{Handle, Message, PublishError, Received, SubscribeError, Subscriber};
 pub use properties::{InvalidMessage, Properties};
 
 /// The words of the protocol that hooks and messages use.
 pub use mqtt_codec::{QoS, ReasonCode, Version};
 /// Where a client connects from.
 pub use pollio::PeerAddr;
+
+/// Compiles and runs what the guide shows.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/library.md")]
+struct Guide;
 
 /// Compiles and runs what the README shows.
 #[cfg(doctest)]

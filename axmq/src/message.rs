@@ -9,11 +9,13 @@ use mqtt_codec::Version;
 use pollio::PeerAddr;
 use slabmem::Key;
 
+use crate::auth::{self, Enhanced};
 use crate::config::ListenerRules;
 use crate::control::{ClientDetail, ClientsPage, DisconnectLine, TraceLine};
 use crate::group::GroupMail;
 use crate::hooks::{Author, Grant};
 use crate::listener::Seat;
+use crate::local::Outlet;
 use crate::publication::Publication;
 use crate::shard::Shared;
 
@@ -52,6 +54,8 @@ pub(crate) struct ConnectInfo {
     pub(crate) grant: Option<Arc<Grant>>,
     /// What its listener lets it do, where that is not everything.
     pub(crate) rules: Option<Arc<ListenerRules>>,
+    /// The method of an enhanced authentication, and what CONNACK says of it.
+    pub(crate) enhanced: Option<Box<Enhanced>>,
 }
 
 /// A connection on its way from a front to its shard (DECISIONS 1).
@@ -161,6 +165,24 @@ pub(crate) struct TraceSink {
     pub(crate) lost: u64,
 }
 
+/// What the program that runs the broker wants of a shard.
+#[derive(Debug)]
+pub(crate) enum Local {
+    /// Route this message, which expires after so many seconds.
+    Publish(Publication, Option<u32>),
+    Subscribe(Box<LocalSubscribe>),
+    Unsubscribe(Key),
+}
+
+/// A subscription of the program's own.
+#[derive(Debug)]
+pub(crate) struct LocalSubscribe {
+    pub(crate) filter: Box<str>,
+    pub(crate) outlet: Arc<Outlet>,
+    /// Gets the session, or `None` where there is no room for one.
+    pub(crate) reply: std::sync::mpsc::Sender<Option<Key>>,
+}
+
 /// What a shard's mailbox takes.
 #[derive(Debug)]
 pub(crate) enum ToShard<S> {
@@ -176,6 +198,9 @@ pub(crate) enum ToShard<S> {
     /// Go on under other limits.
     Reload(Arc<Shared>),
     Group(GroupMail),
+    Local(Local),
+    /// The auth pool's answer for a client that authenticates anew.
+    Authenticated(Key, Box<auth::Answer>),
     /// Publish the wills that an orderly stop publishes, and say so.
     PublishWills(std::sync::mpsc::Sender<()>),
     /// Say good-bye to every client, flush, and end.
@@ -189,5 +214,7 @@ pub(crate) enum ToShard<S> {
 pub(crate) enum ToFront {
     /// Go on under other limits.
     Reload(Arc<Shared>),
+    /// The auth pool's answer for a connection that waits.
+    Authenticated(Key, Box<auth::Answer>),
     Stop,
 }

@@ -70,9 +70,10 @@ numbers! {
         /// this to what that limit permits before it starts the broker. Beyond it a new connection
         /// is accepted and closed at once.
         connections: u64 = 4_294_967_295 in 1..=4_294_967_295, "connections";
-        /// How long a connection may take from accept to a complete CONNECT.
+        /// How long a connection may take from accept to the end of its authentication.
         ///
-        /// Later, it is closed without an answer.
+        /// One whose CONNECT is not complete by then is closed without an answer, one whose
+        /// authentication is not is refused.
         connect_timeout_ms: u32 = 10_000 in 100..=600_000, "milliseconds";
         /// Bytes that a connection may send before its CONNECT is complete, CONNECT included.
         ///
@@ -82,6 +83,11 @@ numbers! {
         ///
         /// Above it, the fronts stop accepting until handshakes have completed or timed out.
         pre_connect_bytes_total: u64 = 268_435_456 in 65_536..=1_099_511_627_776, "bytes";
+        /// Connects that wait for a thread of the auth pool, and clients that authenticate anew.
+        ///
+        /// A further connect is refused with reason 0x97 (3.x: return code 3), a further
+        /// authentication ends the connection with 0x97.
+        auth_queue: u32 = 100_000 in 1..=10_000_000, "connects";
         /// The largest MQTT packet that a client may send, fixed header included.
         ///
         /// A larger one closes the connection (5.0: reason 0x95). 268 435 460 is the largest that
@@ -197,6 +203,10 @@ numbers! {
         /// Beyond it, the record of a client that has not disconnected for long makes room. 0 keeps
         /// none.
         disconnect_records: u32 = 10_000 in 0..=100_000_000, "records";
+        /// Bytes of messages that an embedding program has published and one shard has not routed.
+        ///
+        /// At the limit publishing waits, or is refused, as the program chooses.
+        local_bytes: u64 = 4_194_304 in 65_536..=1_099_511_627_776, "bytes";
         /// Bytes of forwarded messages under way from one shard to another, for each pair.
         ///
         /// At the limit, the source stops reading from its publishers until the target has caught

@@ -65,6 +65,11 @@ pub struct BrokerSettings {
     ///
     /// See [`front_count`](Self::front_count).
     pub fronts: u32,
+    /// Threads that clients are authenticated on, where a program that embeds the broker does
+    /// that; 0 means one for each four cores, and at least two.
+    ///
+    /// See [`auth_thread_count`](Self::auth_thread_count).
+    pub auth_threads: u32,
     /// The folder for everything that is written; `None` writes nothing.
     ///
     /// [`load`] always fills it in.
@@ -80,6 +85,7 @@ impl Default for BrokerSettings {
         Self {
             shards: 0,
             fronts: 0,
+            auth_threads: 0,
             data_dir: None,
             allow_anonymous: false,
             sys_interval_s: 10,
@@ -317,6 +323,21 @@ impl BrokerSettings {
         wanted.clamp(1, Self::SHARDS_MAX) as usize
     }
 
+    /// The threads of the auth pool: [`auth_threads`](Self::auth_threads), or one for each four
+    /// cores that this process may use and at least two, so that a look-up that takes its time
+    /// holds up only half of them.
+    ///
+    /// From 1 to [`SHARDS_MAX`](Self::SHARDS_MAX). Asks the system when `auth_threads` is 0.
+    #[must_use]
+    pub fn auth_thread_count(&self) -> usize {
+        let wanted = if self.auth_threads == 0 {
+            (cores() / 4).max(2)
+        } else {
+            self.auth_threads
+        };
+        wanted.clamp(1, Self::SHARDS_MAX) as usize
+    }
+
     pub(self) const KEYS: &'static [Key] = &[
         Key {
             section: "broker",
@@ -345,6 +366,21 @@ impl BrokerSettings {
             write: |config, value| {
                 if let Value::Number(number) = value {
                     config.broker.fronts = u32::try_from(number).unwrap_or(Self::SHARDS_MAX);
+                }
+            },
+        },
+        Key {
+            section: "broker",
+            name: "auth_threads",
+            unit: "threads",
+            kind: Kind::Number {
+                min: 0,
+                max: Self::SHARDS_MAX as u64,
+            },
+            read: |config| Some(Value::Number(config.broker.auth_threads.into())),
+            write: |config, value| {
+                if let Value::Number(number) = value {
+                    config.broker.auth_threads = u32::try_from(number).unwrap_or(Self::SHARDS_MAX);
                 }
             },
         },

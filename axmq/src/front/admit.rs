@@ -5,15 +5,31 @@ use std::sync::Arc;
 
 use mqtt_codec::encode::{ConnAck, ConnAckProperties};
 use mqtt_codec::{
-    Connect, DecodeOptions, Error, Frame, PacketType, PayloadFormat, ReasonCode, Version,
+    Connect, DecodeOptions, Error, Frame, PacketType, PayloadFormat, ReasonCode, Role, Version,
 };
+use pollio::PeerAddr;
 use topicmap::Topic;
 
+use crate::auth::{Mechanism, Work};
 use crate::config::{ListenerRules, Redirect};
+use crate::hooks::{ConnectRequest, Denied, Hooks};
 use crate::message::{ConnectInfo, Will};
 use crate::publication::{Parts, Publication};
 use crate::shard::Shared;
 use crate::sys_topics::is_sys;
+
+/// A CONNECT that is in order, and what its client has to go through before it is let in.
+pub(super) struct Admitted {
+    pub(super) connect: ConnectInfo,
+    pub(super) begin: Option<Begin>,
+}
+
+/// How an authentication begins.
+pub(super) struct Begin {
+    pub(super) request: Arc<ConnectRequest>,
+    pub(super) mechanism: Option<Arc<dyn Mechanism>>,
+    pub(super) work: Work,
+}
 
 /// Why a connection is not let in, and what it is told.
 #[derive(Debug)]
@@ -31,6 +47,7 @@ enum RefusalCause {
     Protocol(Error),
     Topic(topicmap::TopicError),
     Rule(&'static str, &'static str),
+    Denied(Denied),
 }
 
 impl fmt::Display for Refusal {
@@ -43,6 +60,7 @@ impl fmt::Display for Refusal {
                 error.clause(),
                 error.position()
             ),
+            RefusalCause::Denied(denied) => write!(f, "{denied}"),
             RefusalCause::Rule(clause, what) => write!(f, "{what} [{clause}]"),
         }
     }
@@ -60,6 +78,7 @@ impl Refusal {
         }
     }
 
+    /// A CONNECT that breaks a rule.
     fn rule(
         connect: &Connect<'_>,
         reason: ReasonCode,
@@ -72,6 +91,43 @@ impl Refusal {
             version: Some(connect.version()),
             cause: RefusalCause::Rule(clause, what),
             server_reference: None,
+        }
+    }
+
+    /// What came behind CONNECT breaks a rule.
+    pub(super) fn breach(
+        connect: &ConnectInfo,
+        reason: ReasonCode,
+        clause: &'static str,
+        what: &'static str,
+    ) -> Self {
+        Self::of(connect, reason, RefusalCause::Rule(clause, what))
+    }
+
+    /// What came behind CONNECT cannot be read.
+    pub(super) fn protocol(connect: &ConnectInfo, error: Error) -> Self {
+        Self::of(connect, error.reason(), RefusalCause::Protocol(error))
+    }
+
+    /// Authentication came to nothing.
+    pub(super) fn denied(connect: &ConnectInfo, denied: &Denied) -> Self {
+        let reason = denied.reason();
+        let fits = reason.is_error() && reason.is_allowed_in(PacketType::ConnAck, Role::Client);
+        let reason = if fits {
+            reason
+        } else {
+            ReasonCode::UnspecifiedError
+        };
+        Self::of(connect, reason, RefusalCause::Denied(denied.clone()))
+    }
+
+    fn of(connect: &ConnectInfo, reason: ReasonCode, cause: RefusalCause) -> Self {
+        Self {
+            client_id: connect.client_id.clone(),
+            reason,
+            version: Some(connect.version),
+            server_reference: None,
+            cause,
         }
     }
 
@@ -115,29 +171,74 @@ pub(super) fn first_bytes(bytes: &[u8]) -> Result<(), Refusal> {
 pub(super) fn check(
     bytes: &[u8],
     frame: &Frame,
+    peer: PeerAddr,
+    shared: &Shared,
+    rules: Option<&Arc<ListenerRules>>,
+) -> Result<Admitted, Refusal> {
+    first_bytes(bytes)?;
+    let packet = bytes.get(..frame.total_len).unwrap_or_default();
+    let packet =
+        mqtt_codec::decode_connect(packet, frame, &DecodeOptions::STRICT).map_err(malformed)?;
+    redirect(&packet, shared)?;
+    if let Some(rules) = rules {
+        obey(&packet, rules)?;
+    }
+    let connect = info(&packet, shared, rules)?;
+    let begin = begin(&packet, &connect, peer, &shared.hooks)?;
+    Ok(Admitted { connect, begin })
+}
+
+/// How the client has to authenticate, if it has to.
+fn begin(
+    packet: &Connect<'_>,
+    connect: &ConnectInfo,
+    peer: PeerAddr,
+    hooks: &Hooks,
+) -> Result<Option<Begin>, Refusal> {
+    let properties = packet.properties();
+    let (mechanism, work) = if let Some(name) = properties.authentication_method() {
+        let mechanism = hooks.mechanism(name).ok_or_else(|| {
+            Refusal::rule(
+                packet,
+                ReasonCode::BadAuthenticationMethod,
+                "MQTT-4.12.0-1",
+                "there is no such authentication method",
+            )
+        })?;
+        let data = properties.authentication_data().unwrap_or_default();
+        let work = Work::Begin(Arc::clone(mechanism), data.to_vec());
+        (Some(Arc::clone(mechanism)), work)
+    } else if let Some(hook) = &hooks.authenticate {
+        (None, Work::Password(Arc::clone(hook)))
+    } else if hooks.authenticates() {
+        let denied = Denied::not_authorized().with_text("an authentication method is needed");
+        return Err(Refusal::denied(connect, &denied));
+    } else {
+        return Ok(None);
+    };
+    let request = Arc::new(ConnectRequest {
+        client_id: connect.client_id.clone(),
+        username: packet.username().map(Into::into),
+        password: packet.password().map(Into::into),
+        peer,
+        version: connect.version,
+    });
+    Ok(Some(Begin {
+        request,
+        mechanism,
+        work,
+    }))
+}
+
+fn info(
+    connect: &Connect<'_>,
     shared: &Shared,
     rules: Option<&Arc<ListenerRules>>,
 ) -> Result<ConnectInfo, Refusal> {
-    first_bytes(bytes)?;
-    let packet = bytes.get(..frame.total_len).unwrap_or_default();
-    let connect =
-        mqtt_codec::decode_connect(packet, frame, &DecodeOptions::STRICT).map_err(malformed)?;
-    if connect.properties().authentication_method().is_some() {
-        return Err(Refusal::rule(
-            &connect,
-            ReasonCode::BadAuthenticationMethod,
-            "MQTT-4.12.0-1",
-            "no authentication method is configured",
-        ));
-    }
-    redirect(&connect, shared)?;
-    if let Some(rules) = rules {
-        obey(&connect, rules)?;
-    }
     let by_user = rules.is_some_and(|rules| rules.username_as_client_id);
-    let (client_id, client_id_assigned) = client_id(&connect, shared, by_user)?;
+    let (client_id, client_id_assigned) = client_id(connect, shared, by_user)?;
     let mount = rules.map_or("", |rules| &rules.mount_point);
-    let will = will(&connect, shared, mount)?;
+    let will = will(connect, shared, mount)?;
     let limits = &shared.limits;
     let session_expiry_max_s = rules
         .map_or(u32::MAX, |rules| rules.session_expiry_max_s)
@@ -178,6 +279,7 @@ pub(super) fn check(
         will,
         grant: None,
         rules: rules.cloned(),
+        enhanced: None,
     })
 }
 
@@ -278,12 +380,16 @@ fn client_id(
         Version::V5 => true,
     };
     if !may_be_empty {
-        return Err(Refusal::rule(
-            connect,
-            ReasonCode::ClientIdentifierNotValid,
-            "MQTT-3.1.3-8",
-            "an empty client id is only for clean sessions, and not for MQTT 3.1",
-        ));
+        return Err(Refusal {
+            client_id: Box::default(),
+            reason: ReasonCode::ClientIdentifierNotValid,
+            version: Some(connect.version()),
+            server_reference: None,
+            cause: RefusalCause::Rule(
+                "MQTT-3.1.3-8",
+                "an empty client id is only for clean sessions, and not for MQTT 3.1",
+            ),
+        });
     }
     Ok((shared.assign_client_id(), true))
 }

@@ -5,6 +5,7 @@
 //! data plane only the finished connects.
 
 mod admit;
+mod authenticate;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -19,7 +20,8 @@ use pollio::{
 use slabmem::{Key, Slab};
 use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
 
-use self::admit::Refusal;
+use self::admit::{Admitted, Refusal};
+use self::authenticate::Pending;
 use crate::events::{LogBudget, ReasonHex};
 use crate::listener::{ListenerState, Seat};
 use crate::message::{Handover, ToFront, ToShard};
@@ -47,6 +49,10 @@ struct Greeting<S> {
     seat: Option<Seat>,
     bytes: Vec<u8>,
     timer: TimerKey,
+    /// Its CONNECT is there and has not been answered.
+    pending: Option<Box<Pending>>,
+    /// Bytes of that CONNECT, which count as long as it is kept.
+    connect_bytes: u64,
     /// Refused: what still comes is thrown away, up to so many bytes.
     discard_left: Option<u32>,
 }
@@ -186,6 +192,8 @@ impl<B: Backend> FrontServer<B> {
             seat,
             bytes: Vec::new(),
             timer,
+            pending: None,
+            connect_bytes: 0,
             discard_left: None,
         });
         self.parts.shared.connection_opened();
@@ -196,6 +204,14 @@ impl<B: Backend> FrontServer<B> {
             let Some(greeting) = self.greetings.get_mut(key) else {
                 return Progress::Done;
             };
+            if greeting
+                .pending
+                .as_ref()
+                .is_some_and(|pending| pending.is_in_pool())
+            {
+                // What it sends now stays in the kernel: the shard, or the next step, finds it.
+                return Progress::Done;
+            }
             let read = match read(io, &greeting.stream, &mut self.buffer) {
                 Ok(0) => {
                     self.drop_greeting(key);
@@ -233,6 +249,9 @@ impl<B: Backend> FrontServer<B> {
     /// Looks whether CONNECT is complete; `None` where more has to be read.
     fn examine(&mut self, io: &mut Io<'_, B>, key: Key) -> Option<Progress> {
         let greeting = self.greetings.get_mut(key)?;
+        if greeting.pending.is_some() {
+            return self.examine_exchange(io, key);
+        }
         let limits = &self.parts.shared.limits;
         let limit = limits.pre_connect_bytes.min(limits.packet_bytes);
         let result = match mqtt_codec::scan(&greeting.bytes, limit) {
@@ -242,27 +261,25 @@ impl<B: Backend> FrontServer<B> {
                 let shared = &self.parts.shared;
                 let state = shared.listeners.get(greeting.listener);
                 let rules = state.and_then(ListenerState::rules);
-                admit::check(&greeting.bytes, &frame, shared, rules)
-                    .map(|connect| (connect, frame.total_len))
+                admit::check(&greeting.bytes, &frame, greeting.peer, shared, rules)
+                    .map(|admitted| (admitted, frame.total_len))
             }
         };
         match result {
-            Ok((connect, used)) => {
-                let surplus = greeting.bytes.get(used..).unwrap_or_default().to_vec();
-                self.hand_over(io, key, connect, surplus);
+            Ok((Admitted { connect, begin }, used)) => {
+                greeting.bytes.drain(..used);
+                greeting.connect_bytes = used as u64;
+                match begin {
+                    Some(begin) => self.begin_authentication(io, key, connect, begin),
+                    None => self.let_in(io, key, connect),
+                }
             }
             Err(refusal) => self.refuse(io, key, &refusal),
         }
         Some(Progress::More)
     }
 
-    fn hand_over(
-        &mut self,
-        io: &mut Io<'_, B>,
-        key: Key,
-        connect: crate::message::ConnectInfo,
-        surplus: Vec<u8>,
-    ) {
+    fn hand_over(&mut self, io: &mut Io<'_, B>, key: Key, connect: crate::message::ConnectInfo) {
         let Some(greeting) = self.take(key) else {
             return;
         };
@@ -274,7 +291,11 @@ impl<B: Backend> FrontServer<B> {
         }
         let shard = self.parts.shared.shard_of(&connect.client_id);
         let Greeting {
-            stream, peer, seat, ..
+            stream,
+            peer,
+            seat,
+            bytes: surplus,
+            ..
         } = greeting;
         self.waiting.push_back((
             shard,
@@ -334,8 +355,10 @@ impl<B: Backend> FrontServer<B> {
         // the client misses the reason and no more.
         let _ = io.write_vectored(&greeting.stream, &[IoSlice::new(&answer)]);
         let _ = io.shutdown_write(&greeting.stream);
-        self.greeting_bytes -= greeting.bytes.len() as u64;
+        self.greeting_bytes -= greeting.bytes.len() as u64 + greeting.connect_bytes;
         greeting.bytes = Vec::new();
+        greeting.connect_bytes = 0;
+        greeting.pending = None;
         greeting.discard_left = Some(LINGER_BYTES);
         self.timers.cancel(greeting.timer);
         greeting.timer = self.timers.insert(self.now_ms + LINGER_MS, key);
@@ -357,7 +380,7 @@ impl<B: Backend> FrontServer<B> {
     fn take(&mut self, key: Key) -> Option<Greeting<B::Stream>> {
         let greeting = self.greetings.remove(key)?;
         self.timers.cancel(greeting.timer);
-        self.greeting_bytes -= greeting.bytes.len() as u64;
+        self.greeting_bytes -= greeting.bytes.len() as u64 + greeting.connect_bytes;
         Some(greeting)
     }
 
@@ -367,7 +390,16 @@ impl<B: Backend> FrontServer<B> {
         }
     }
 
-    fn time_out(&mut self, key: Key) {
+    fn time_out(&mut self, io: &mut Io<'_, B>, key: Key) {
+        let too_late = self
+            .greetings
+            .get(key)
+            .and_then(|greeting| greeting.pending.as_deref())
+            .map(Pending::too_late);
+        if let Some(refusal) = too_late {
+            self.refuse(io, key, &refusal);
+            return;
+        }
         if let Some(greeting) = self.greetings.get(key)
             && greeting.discard_left.is_none()
             && self
@@ -422,6 +454,7 @@ impl<B: Backend> Server<B> for FrontServer<B> {
                         limits.pre_connect_bytes_total / self.parts.fronts.max(1);
                     self.parts.shared = shared;
                 }
+                ToFront::Authenticated(key, answer) => self.on_authenticated(io, key, *answer),
                 ToFront::Stop => {
                     for listener in self.parts.listeners.drain(..) {
                         let _ = io.backend().remove_listener(&listener);
@@ -443,12 +476,12 @@ impl<B: Backend> Server<B> for FrontServer<B> {
         next.map(|ms| ms.saturating_mul(NS_PER_MS))
     }
 
-    fn on_timers(&mut self, _io: &mut Io<'_, B>, now_ns: u64) {
+    fn on_timers(&mut self, io: &mut Io<'_, B>, now_ns: u64) {
         let mut expired = std::mem::take(&mut self.expired);
         // What is more than the budget is due still, and comes in the next turn.
         self.timers.expire(now_ns / NS_PER_MS, 1_024, &mut expired);
         for timer in expired.drain(..) {
-            self.time_out(timer.value);
+            self.time_out(io, timer.value);
         }
         self.expired = expired;
     }

@@ -9,7 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use mqtt_codec::{PacketType, QoS, ReasonCode, Role};
 
-use super::{Action, Authorize, Client, Decision, Draft, Ending, OnConnection, OnPublish, Verdict};
+use super::{
+    Action, Authenticate, Authorize, Client, Decision, Draft, Ending, OnConnection, OnPublish,
+    Verdict,
+};
+use crate::auth::{Mechanism, Pool};
 use crate::publication::{Publication, View};
 
 /// Nanoseconds of a clock that does not go back.
@@ -46,6 +50,9 @@ pub(crate) enum Judged {
 
 /// The hooks of a broker.
 pub(crate) struct Hooks {
+    pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
+    mechanisms: Vec<Arc<dyn Mechanism>>,
+    pub(crate) pool: Pool,
     authorize: Option<Arc<dyn Authorize>>,
     asks_for_deliveries: bool,
     on_publish: Option<Arc<dyn OnPublish>>,
@@ -61,6 +68,9 @@ pub(crate) struct Hooks {
 impl Default for Hooks {
     fn default() -> Self {
         Self {
+            authenticate: None,
+            mechanisms: Vec::new(),
+            pool: Pool::new(0),
             authorize: None,
             asks_for_deliveries: false,
             on_publish: None,
@@ -92,6 +102,22 @@ impl Hooks {
 
     pub(crate) fn set_on_connection(&mut self, hook: Arc<dyn OnConnection>) {
         self.on_connection = Some(hook);
+    }
+
+    pub(crate) fn add_mechanism(&mut self, mechanism: Arc<dyn Mechanism>) {
+        self.mechanisms.push(mechanism);
+    }
+
+    /// The authentication method of this name.
+    pub(crate) fn mechanism(&self, name: &str) -> Option<&Arc<dyn Mechanism>> {
+        self.mechanisms
+            .iter()
+            .find(|mechanism| mechanism.name() == name)
+    }
+
+    /// Whether clients have to say who they are.
+    pub(crate) fn authenticates(&self) -> bool {
+        self.authenticate.is_some() || !self.mechanisms.is_empty()
     }
 
     /// Whether publishes have to be shown to [`judge_publish`](Self::judge_publish).
@@ -294,6 +320,7 @@ fn reason_for(reason: ReasonCode, packet: PacketType) -> ReasonCode {
 impl fmt::Debug for Hooks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hooks")
+            .field("authenticate", &self.authenticate.is_some())
             .field("authorize", &self.authorize.is_some())
             .field("on_publish", &self.on_publish.is_some())
             .field("on_connection", &self.on_connection.is_some())

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use mqtt_codec::Version;
+use mqtt_codec::{ReasonCode, Version};
 use pollio::PeerAddr;
 
 /// What authentication has established: who the client is, and whatever else the program wants to
@@ -59,6 +59,134 @@ impl fmt::Debug for Grant {
     }
 }
 
+/// Why a client is not let in, and what it is told.
+///
+/// MQTT 3.x has five return codes: 4 for [`credentials`](Self::credentials), 5 for
+/// [`not_authorized`](Self::not_authorized) and what else is final, 3 for what may pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denied {
+    reason: ReasonCode,
+    text: Option<Box<str>>,
+}
+
+impl Denied {
+    /// The user name or the password is wrong (0x86).
+    #[must_use]
+    pub const fn credentials() -> Self {
+        Self::because(ReasonCode::BadUserNameOrPassword)
+    }
+
+    /// The client may not connect (0x87).
+    #[must_use]
+    pub const fn not_authorized() -> Self {
+        Self::because(ReasonCode::NotAuthorized)
+    }
+
+    /// It cannot be decided now (0x88).
+    #[must_use]
+    pub const fn unavailable() -> Self {
+        Self::because(ReasonCode::ServerUnavailable)
+    }
+
+    /// The client is locked out (0x8A).
+    #[must_use]
+    pub const fn banned() -> Self {
+        Self::because(ReasonCode::Banned)
+    }
+
+    /// What decides about it has failed (0x80).
+    pub(crate) const fn failed() -> Self {
+        Self::because(ReasonCode::UnspecifiedError)
+    }
+
+    /// Any other reason. One that a CONNACK cannot refuse with becomes 0x80.
+    #[must_use]
+    pub const fn because(reason: ReasonCode) -> Self {
+        Self { reason, text: None }
+    }
+
+    /// Tells a 5.0 client why in words, unless it wants none.
+    #[must_use]
+    pub fn with_text(mut self, text: impl Into<Box<str>>) -> Self {
+        self.text = Some(text.into());
+        self
+    }
+
+    /// The reason code.
+    #[must_use]
+    pub const fn reason(&self) -> ReasonCode {
+        self.reason
+    }
+
+    /// The words for the client.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text().unwrap_or_else(|| self.reason.name()))
+    }
+}
+
+impl std::error::Error for Denied {}
+
+/// A CONNECT that is to be authenticated. The broker has checked it: the client id is not empty,
+/// text is UTF-8. Its `Debug` does not show the password.
+#[derive(Clone)]
+pub struct ConnectRequest {
+    pub(crate) client_id: Box<str>,
+    pub(crate) username: Option<Box<str>>,
+    pub(crate) password: Option<Box<[u8]>>,
+    pub(crate) peer: PeerAddr,
+    pub(crate) version: Version,
+}
+
+impl ConnectRequest {
+    /// The client id, the assigned one where the client gave none.
+    #[must_use]
+    pub fn client_id(&self) -> &str {
+        &self.client_id
+    }
+
+    /// The user name, which may be empty.
+    #[must_use]
+    pub fn username(&self) -> Option<&str> {
+        self.username.as_deref()
+    }
+
+    /// The password: bytes, not text.
+    #[must_use]
+    pub fn password(&self) -> Option<&[u8]> {
+        self.password.as_deref()
+    }
+
+    /// Where the client connects from.
+    #[must_use]
+    pub fn peer(&self) -> PeerAddr {
+        self.peer
+    }
+
+    /// The version of the protocol that it speaks.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+}
+
+impl fmt::Debug for ConnectRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectRequest")
+            .field("client_id", &self.client_id)
+            .field("username", &self.username)
+            .field("peer", &self.peer)
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The client that a hook is asked about.
 #[derive(Debug, Clone, Copy)]
 pub struct Client<'a> {
@@ -87,7 +215,7 @@ impl<'a> Client<'a> {
         self.version
     }
 
-    /// Who it is, by what authentication has found out; `None` for anonymous
+    /// Who it is, by what [`Authenticate`](super::Authenticate) has found out; `None` for anonymous
     /// clients. The user name of a CONNECT that nobody has checked is not shown.
     #[must_use]
     pub fn identity(&self) -> Option<&'a str> {

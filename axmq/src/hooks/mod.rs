@@ -3,8 +3,10 @@
 //!
 //! # Threads
 //!
-//! Hooks run on the shard that owns the client, between its packets. They take `&self`, are called
-//! from several threads at once and **must not block**: while one runs, every client of that shard
+//! [`Authenticate`] and [`Mechanism`](crate::auth::Mechanism) run on the threads of the auth pool
+//! and may block: the connection that they decide about waits, nobody else does. All other hooks
+//! run on the shard that owns the client, between its packets. They take `&self`, are called from
+//! several threads at once and **must not block**: while one runs, every client of that shard
 //! waits. A call that takes longer than the budget `hook_us` is counted
 //! ([`HookCounters::slow`]) and logged, at most once a second.
 //!
@@ -29,9 +31,48 @@ use mqtt_codec::{QoS, ReasonCode};
 pub use self::call::HookCounters;
 pub(crate) use self::call::{Hooks, Judged};
 pub(crate) use self::client::Author;
-pub use self::client::{Client, Grant};
+pub use self::client::{Client, ConnectRequest, Denied, Grant};
 pub use self::draft::Draft;
 use crate::events::Cause;
+
+/// Decides who may connect.
+///
+/// Called on a thread of the auth pool for each CONNECT that names no authentication method; those
+/// that name one go to its [`Mechanism`](crate::auth::Mechanism). It may block, for a password hash
+/// or a question to another server. The client waits no longer than the limit
+/// `connect_timeout_ms`; where more connects than the limit `auth_queue` wait, further ones are
+/// refused (MQTT 5.0: reason 0x97, MQTT 3.x: return code 3).
+///
+/// A function or closure is an authenticator too:
+///
+/// ```
+/// use axmq::hooks::{Authenticate, ConnectRequest, Denied, Grant};
+///
+/// fn accepts_anybody_called_ann(request: &ConnectRequest) -> Result<Grant, Denied> {
+///     match request.username() {
+///         Some("ann") => Ok(Grant::to("ann")),
+///         _ => Err(Denied::credentials()),
+///     }
+/// }
+/// let hook: &dyn Authenticate = &accepts_anybody_called_ann;
+/// ```
+pub trait Authenticate: Send + Sync {
+    /// Lets the client in, or says why not.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`]: the client is told and its connection is closed [MQTT-3.1.4-2].
+    fn authenticate(&self, request: &ConnectRequest) -> Result<Grant, Denied>;
+}
+
+impl<F> Authenticate for F
+where
+    F: Fn(&ConnectRequest) -> Result<Grant, Denied> + Send + Sync,
+{
+    fn authenticate(&self, request: &ConnectRequest) -> Result<Grant, Denied> {
+        self(request)
+    }
+}
 
 /// What a client wants to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

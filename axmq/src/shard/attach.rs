@@ -7,7 +7,8 @@ use mqtt_codec::{QoS, Version};
 use slabmem::Key;
 
 use super::connection::{Connection, Extras, Partial, State};
-use super::{Core, Timer};
+use super::{Authentication, Core, Timer};
+use crate::auth::Turn;
 use crate::config::ListenerRules;
 use crate::events::{Cause, Event};
 use crate::message::{ConnectInfo, Handover};
@@ -157,6 +158,12 @@ impl<S> Core<S> {
                 is_terse,
                 grant: connect.grant.clone(),
                 rules,
+                authentication: connect.enhanced.as_ref().map(|enhanced| {
+                    Box::new(Authentication {
+                        mechanism: Arc::clone(&enhanced.mechanism),
+                        turn: Turn::Nobody,
+                    })
+                }),
                 ..Extras::default()
             })
         });
@@ -207,6 +214,14 @@ impl<S> Core<S> {
                 .response_information
                 .as_deref()
                 .filter(|_| connect.wants_response_information),
+            authentication_method: connect
+                .enhanced
+                .as_ref()
+                .map(|enhanced| enhanced.mechanism.name()),
+            authentication_data: connect
+                .enhanced
+                .as_ref()
+                .and_then(|enhanced| enhanced.data.as_deref()),
             server_keep_alive: connect.keep_alive_imposed.then_some(connect.keep_alive_s),
             ..ConnAckProperties::default()
         };

@@ -8,6 +8,7 @@ use sharedbuf::{ReadBlock, WriteQueue};
 use slabmem::Key;
 use timerwheel::TimerKey;
 
+use super::Authentication;
 use crate::config::ListenerRules;
 use crate::hooks::Grant;
 use crate::listener::Seat;
@@ -60,6 +61,7 @@ pub(crate) struct Extras {
     pub(crate) rules: Option<Arc<ListenerRules>>,
     /// Its place among the connections of its listener, where those are counted.
     pub(crate) seat: Option<Seat>,
+    pub(crate) authentication: Option<Box<Authentication>>,
 }
 
 /// Bytes of a packet that has not come in whole.

@@ -121,7 +121,7 @@ impl<S> Core<S> {
             .get(session)
             .and_then(|session| session.connection);
         let Some(key) = connection else {
-            self.counters.dropped_offline += 1;
+            self.deliver_local(session, view, wanted);
             return;
         };
         let Some(connection) = self.connections.get_mut(key) else {

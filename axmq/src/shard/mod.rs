@@ -16,10 +16,12 @@ mod groups;
 mod hooked;
 mod images;
 mod input;
+mod local;
 mod member;
 mod outbox;
 mod pressure;
 mod publish;
+mod reauth;
 mod receive;
 mod replay;
 mod rules;
@@ -54,8 +56,11 @@ pub(crate) use self::connection::{Connection, Partial};
 use self::groups::Groups;
 use self::images::Images;
 pub(crate) use self::input::read;
+use self::local::LocalSide;
 use self::member::Membership;
 use self::outbox::Outbox;
+use self::reauth::AuthJob;
+pub(crate) use self::reauth::Authentication;
 pub(crate) use self::receive::Next;
 use self::replay::Replay;
 use self::runs::Run;
@@ -74,6 +79,7 @@ use crate::events::{Cause, Event};
 use crate::hooks::Hooks;
 use crate::keyed_hash::KeyedHash;
 use crate::listener::ListenerState;
+use crate::local::Gate;
 use crate::publication::Publication;
 use crate::retained::Retained;
 use crate::route::{Route, RouteBuilder, SubscriptionOptions};
@@ -119,6 +125,8 @@ pub(crate) struct Shared {
     pub(crate) listeners: Arc<[ListenerState]>,
     /// The numbers of each shard, for whoever wants to know.
     pub(crate) figures: Arc<[Figures]>,
+    /// What bounds the messages of the program itself, by shard.
+    pub(crate) gates: Arc<[Gate]>,
 }
 
 impl Shared {
@@ -136,6 +144,7 @@ impl Shared {
             seed,
             ..topicmap::Limits::default()
         };
+        let gates = (0..shards).map(|_| Gate::new(limits.local_bytes)).collect();
         let retained = Retained::new(seed, limits.retained_messages, limits.retained_bytes);
         Self {
             limits,
@@ -148,6 +157,7 @@ impl Shared {
             seed,
             shards,
             hooks: Arc::default(),
+            gates,
             connections: Arc::default(),
             listeners: Arc::default(),
             ids_assigned: Arc::default(),
@@ -371,6 +381,10 @@ pub(crate) struct Core<S> {
     /// Groups whose queue is dealt out, and those that wait for another shard to catch up.
     feeds: VecDeque<Key>,
     starved: Vec<Key>,
+    /// The program's own messages and subscriptions.
+    local: LocalSide,
+    /// Work for the auth pool.
+    auth_jobs: Vec<AuthJob>,
 
     dirty: Vec<Key>,
     /// Used boxes for incomplete packets, so that a busy publisher costs no allocation a turn.
@@ -443,6 +457,8 @@ impl<S> Core<S> {
             condemned: Vec::new(),
             feeds: VecDeque::new(),
             starved: Vec::new(),
+            local: LocalSide::default(),
+            auth_jobs: Vec::new(),
             dirty: Vec::new(),
             partials: Vec::new(),
             ready: Vec::new(),
@@ -514,11 +530,16 @@ impl<S> Core<S> {
             || !self.condemned.is_empty()
             || !self.feeds.is_empty()
             || self.has_replay()
+            || self.has_local()
     }
 
     /// A step of background work of each kind; `false` when there is none.
     pub(crate) fn work_one(&mut self) -> bool {
-        self.cleanup_one() | self.drain_one() | self.feed_one() | self.replay_one()
+        self.cleanup_one()
+            | self.drain_one()
+            | self.feed_one()
+            | self.replay_one()
+            | self.local_one()
     }
 
     /// Lets go of what only a match would let go of, for a shard that has none.

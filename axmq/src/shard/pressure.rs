@@ -135,6 +135,7 @@ impl<S> Core<S> {
 
     /// Reads again from those that were stopped; who is still in the way is stopped again.
     pub(super) fn resume_paused(&mut self) {
+        self.resume_local();
         let mut paused = std::mem::take(&mut self.paused);
         for key in paused.drain(..) {
             self.resume_reading(key);

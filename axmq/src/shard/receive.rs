@@ -144,12 +144,7 @@ impl<S> Core<S> {
                 "MQTT-3.1.0-2",
                 "a second CONNECT on one connection",
             ),
-            Packet::Auth(_) => self.violation(
-                key,
-                ReasonCode::ProtocolError,
-                "MQTT-4.12.0-1",
-                "AUTH without an authentication method in CONNECT",
-            ),
+            Packet::Auth(auth) => self.on_auth(key, auth),
             // The codec refuses these from a client; a mistake there must not pass unseen.
             _ => self.violation(
                 key,

@@ -140,15 +140,18 @@ impl<S> Core<S> {
                 Audience::NotThePublisher => !self.is_source(view, target.slot),
                 Audience::OnlyThePublisher => self.is_source(view, target.slot),
             };
-            let session = self
-                .sessions
-                .key_at(target.slot)
-                .and_then(|key| self.sessions.get(key));
-            let Some(session) = session.filter(|_| hears) else {
+            let session_key = self.sessions.key_at(target.slot).filter(|_| hears);
+            let Some((session_key, session)) =
+                session_key.and_then(|key| Some((key, self.sessions.get(key)?)))
+            else {
                 continue;
             };
             let Some(key) = session.connection else {
-                self.run.offline += 1;
+                if self.is_local(session_key) {
+                    self.run.singles.push(u32::try_from(at).unwrap_or(u32::MAX));
+                } else {
+                    self.run.offline += 1;
+                }
                 continue;
             };
             let Some(connection) = self.connections.get(key) else {

@@ -3,6 +3,7 @@
 use std::io::{self, IoSlice};
 use std::sync::{Arc, mpsc};
 
+use mqtt_codec::ReasonCode;
 use pollio::{
     Backend, Budget, Interest, Io, Mode, Progress, Readiness, Receiver, Sender, Server, Token,
 };
@@ -12,10 +13,13 @@ use timerwheel::Expired;
 
 use super::connection::{State, flag};
 use super::input::BLOCK_BYTES;
+use super::reauth::AuthJob;
 use super::{Core, Shared, Timer};
+use crate::auth::{Answer, Busy};
 use crate::control::TraceLine;
 use crate::counters::Counters;
 use crate::events::LogBudget;
+use crate::hooks::Denied;
 use crate::logging::now_ms;
 use crate::message::{Ask, ToShard, TraceSink};
 
@@ -186,6 +190,42 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         }
     }
 
+    /// Gives the auth pool what it has to do; its answers come by this shard's mailbox.
+    fn submit_auth_jobs(&mut self) {
+        for AuthJob { key, request, work } in self.core.take_auth_jobs() {
+            let sender = self.receiver.sender();
+            let submitted = self.shared.hooks.pool.submit(work, request, move |answer| {
+                // At most one for each connection (DECISIONS 2).
+                sender.push_unbounded(ToShard::Authenticated(key, Box::new(answer)));
+            });
+            if let Err(Busy) = submitted {
+                let denied = Denied::because(ReasonCode::QuotaExceeded);
+                self.core.on_authenticated(key, Answer::Denied(denied));
+            }
+        }
+    }
+
+    /// Hands over what the program gets, and wakes who waits.
+    fn settle_local(&mut self) {
+        let Some(effects) = self.core.take_local_effects() else {
+            return;
+        };
+        for (outlet, received) in effects.received {
+            if !outlet.put(received) {
+                self.core.count_local_drop();
+            }
+        }
+        for (reply, session) in effects.replies {
+            // Who asked waits for it.
+            let _ = reply.send(session);
+        }
+        if effects.returned > 0
+            && let Some(gate) = self.shared.gates.get(usize::from(self.me))
+        {
+            gate.give_back(effects.returned);
+        }
+    }
+
     fn send_batches(&mut self) {
         let me = self.me;
         for (outbox, shard) in self.core.outboxes().iter_mut().zip(&self.shards) {
@@ -331,6 +371,8 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                     self.shared = shared;
                 }
                 ToShard::Group(mail) => self.core.on_group_mail(mail),
+                ToShard::Local(message) => self.core.on_local(message),
+                ToShard::Authenticated(key, answer) => self.core.on_authenticated(key, *answer),
                 ToShard::PublishWills(done) => {
                     self.core.publish_wills_at_stop();
                     self.wills_done.push(done);
@@ -373,6 +415,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
             .next_deadline_ms()
             .is_some_and(|ms| ms <= io.now_ns() / NS_PER_MS)
             && self.on_time();
+        self.submit_auth_jobs();
         let mut keys = std::mem::take(&mut self.keys);
         self.core.take_dirty(&mut keys);
         for key in keys.drain(..) {
@@ -384,6 +427,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         }
         self.keys = keys;
         self.send_batches();
+        self.settle_local();
         for done in self.wills_done.drain(..) {
             // Nobody waits any more where the stop was cut short.
             let _ = done.send(());

@@ -13,9 +13,9 @@ use crate::listener::mounted_filter;
 use crate::route::SubscriptionOptions;
 
 /// A subscription that was granted, and whether it gets retained messages now.
-struct Granted<'a> {
-    filter: Filter<'a>,
-    options: SubscriptionOptions,
+pub(super) struct Granted<'a> {
+    pub(super) filter: Filter<'a>,
+    pub(super) options: SubscriptionOptions,
     replays: bool,
 }
 
@@ -154,7 +154,7 @@ impl<S> Core<S> {
 
     /// Adds one subscription: index, mask and stamps are in place before SUBACK is queued
     /// (DECISIONS 15).
-    fn subscribe<'a>(
+    pub(super) fn subscribe<'a>(
         &mut self,
         session_key: Key,
         version: Version,

@@ -1,11 +1,13 @@
 //! The protocol core by itself: what real clients cannot show because they do not choose the order
 //! in which shards talk to each other.
 
+mod auth;
 mod found;
 mod garbage;
 mod groups;
 mod hooks;
 mod limits;
+mod local;
 mod ops;
 mod regroup;
 mod runs;

@@ -66,6 +66,7 @@ pub(super) fn connect(client_id: &str) -> ConnectInfo {
         will: None,
         grant: None,
         rules: None,
+        enhanced: None,
     }
 }
 
@@ -414,12 +415,18 @@ fn each_packet(bytes: &[u8], version: Version, mut see: impl FnMut(&Packet<'_>))
 pub(super) fn describe(packet: &Packet<'_>) -> String {
     match packet {
         Packet::ConnAck(packet) => {
-            let information = packet
-                .properties()
-                .response_information()
-                .map_or(String::new(), |text| format!(" information {text}"));
-            let present = u8::from(packet.session_present());
-            format!("connack {present}{information}")
+            let properties = packet.properties();
+            let mut line = format!("connack {}", u8::from(packet.session_present()));
+            if let Some(method) = properties.authentication_method() {
+                line += &format!(" {method}");
+            }
+            if let Some(data) = properties.authentication_data() {
+                line += &format!(" {}", String::from_utf8_lossy(data));
+            }
+            if let Some(text) = properties.response_information() {
+                line += &format!(" information {text}");
+            }
+            line
         }
         Packet::Publish(packet) => {
             let id = packet
@@ -456,6 +463,12 @@ pub(super) fn describe(packet: &Packet<'_>) -> String {
             format!("suback{refusals}")
         }
         Packet::UnsubAck(_) => "unsuback".into(),
+        Packet::Auth(auth) => format!(
+            "auth 0x{:02X} {} {}",
+            auth.reason() as u8,
+            auth.authentication_method().unwrap_or("-"),
+            String::from_utf8_lossy(auth.authentication_data().unwrap_or_default())
+        ),
         Packet::Disconnect(packet) => format!("disconnect 0x{:02X}", packet.reason() as u8),
         other => format!("{:?}", other.packet_type()),
     }
