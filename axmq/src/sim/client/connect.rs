@@ -56,7 +56,12 @@ impl Client {
         }
         let now_ns = w.site.now_ns();
         let is_assigned = self.assigns && self.connections == 0;
-        let will = self.make_will(w, expiry_s);
+        // Without CONNACK nobody would know whose will it is, nor when its session ends.
+        let will = if is_assigned {
+            None
+        } else {
+            self.make_will(w, expiry_s)
+        };
         let will_bytes = will.map(|at| will_of(&w.ledger, at));
         let properties = ConnectProperties {
             session_expiry_interval: (expiry_s > 0).then_some(expiry_s),
@@ -339,11 +344,16 @@ impl Client {
         if resets {
             conn.peer.reset();
         }
-        self.forget(conn, false);
+        self.forget(w.site.now_ns(), conn, false);
     }
 
-    fn forget(&mut self, conn: Conn, is_clean_end: bool) {
+    fn forget(&mut self, now_ns: u64, conn: Conn, is_clean_end: bool) {
         if !conn.is_accepted {
+            // The session may have ended before this connection, and a new one been made by it:
+            // the next CONNACK could not tell the client which of the two it is.
+            if matches!(conn.expected, Expected::PresentUntil(until_ns) if now_ns >= until_ns) {
+                self.belief.must_clean = true;
+            }
             // A session that did not exist may have been made, and lives as long as it may.
             if self.belief.exists == Exists::No && conn.expiry_s > 0 {
                 self.belief.exists = Exists::May;
@@ -456,7 +466,7 @@ impl Client {
             w.report.note(Feature::ExpiryAtDisconnect);
             self.belief.must_clean = true;
         }
-        self.forget(conn, !keeps_will);
+        self.forget(w.site.now_ns(), conn, !keeps_will);
     }
 
     pub(super) fn on_disconnect(&mut self, w: &mut World, reason: ReasonCode) -> Check {
