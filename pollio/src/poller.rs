@@ -52,6 +52,10 @@ use crate::{
 pub struct Poller {
     epoll: OwnedFd,
     waker: Waker,
+    /// Somebody has a handle of the waker, so that waits have to park it.
+    has_wakers: AtomicBool,
+    /// A wait without parking may be in progress, as far as the first handle can know.
+    may_wait: AtomicBool,
     /// Set when the kernel, or a filter before it, has shown that it knows no `epoll_pwait2`.
     milliseconds_only: AtomicBool,
 }
@@ -72,6 +76,8 @@ impl Poller {
         Ok(Self {
             epoll,
             waker,
+            has_wakers: AtomicBool::new(false),
+            may_wait: AtomicBool::new(false),
             milliseconds_only: AtomicBool::new(false),
         })
     }
@@ -150,6 +156,9 @@ impl Poller {
             self.waker.acknowledge();
             return result;
         }
+        if !self.may_be_woken() {
+            return self.wait_raw(events, timeout_ns);
+        }
         if !self.waker.prepare_park() {
             return self.wait_raw(events, Some(0));
         }
@@ -158,12 +167,27 @@ impl Poller {
         result
     }
 
+    /// Whether there is anybody to park for: without, a wait saves two read-modify-writes.
+    ///
+    /// It says that there may be a wait in progress before it looks for handles, and
+    /// [`waker`](Self::waker) says that there is a handle before it looks for waits: whichever
+    /// swap comes second sees the other one's. So either this wait parks, or it is rung.
+    fn may_be_woken(&self) -> bool {
+        if !self.may_wait.load(Ordering::Relaxed) {
+            self.may_wait.swap(true, Ordering::SeqCst);
+        }
+        self.has_wakers.load(Ordering::SeqCst)
+    }
+
     fn wait_raw(&self, events: &mut Events, timeout_ns: Option<u64>) -> io::Result<()> {
         events.clear();
         // Without fractions of a millisecond the older call says the same, and costs less: the
         // newer one copies a time from here, whatever it is.
-        if is_whole_ms(timeout_ns) || self.milliseconds_only.load(Ordering::Relaxed) {
-            return self.wait_ms(events, timeout_ns);
+        if let Some(timeout_ms) = whole_ms(timeout_ns) {
+            return self.wait_ms(events, timeout_ms);
+        }
+        if self.milliseconds_only.load(Ordering::Relaxed) {
+            return self.wait_ms(events, rounded_up_ms(timeout_ns));
         }
         let timeout = timeout_ns.map(timespec);
         let room = rustix::buffer::spare_capacity(events.list_mut());
@@ -173,17 +197,13 @@ impl Poller {
             // knows neither error.
             Err(Errno::NOSYS | Errno::PERM) => {
                 self.milliseconds_only.store(true, Ordering::Relaxed);
-                self.wait_ms(events, timeout_ns)
+                self.wait_ms(events, rounded_up_ms(timeout_ns))
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    fn wait_ms(&self, events: &mut Events, timeout_ns: Option<u64>) -> io::Result<()> {
-        let timeout_ms = timeout_ns.map_or(-1, |ns| {
-            // Rounded up, for a wait that ends before the deadline is a busy loop.
-            i32::try_from(ns.div_ceil(1_000_000)).unwrap_or(i32::MAX)
-        });
+    fn wait_ms(&self, events: &mut Events, timeout_ms: i32) -> io::Result<()> {
         match sys::epoll_wait_ms(self.epoll.as_fd(), events.list_mut(), timeout_ms) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
             result => result,
@@ -191,8 +211,16 @@ impl Poller {
     }
 
     /// A handle that ends a wait from another thread.
+    ///
+    /// The first one, where it is asked for after the first wait, makes a wait in progress or the
+    /// next one end early.
     #[must_use]
     pub fn waker(&self) -> Waker {
+        let is_first = !self.has_wakers.load(Ordering::Relaxed)
+            && !self.has_wakers.swap(true, Ordering::SeqCst);
+        if is_first && self.may_wait.load(Ordering::SeqCst) {
+            self.waker.ring();
+        }
         self.waker.clone()
     }
 
@@ -250,10 +278,22 @@ fn flags(interest: Interest, mode: Mode) -> epoll::EventFlags {
         }
 }
 
-/// Whether `epoll_wait(2)` can wait for exactly that long.
-fn is_whole_ms(timeout_ns: Option<u64>) -> bool {
-    const NS_MAX: u64 = i32::MAX as u64 * 1_000_000;
-    timeout_ns.is_none_or(|ns| ns <= NS_MAX && ns.is_multiple_of(1_000_000))
+/// The timeout of `epoll_wait(2)`, where it can say exactly that; -1 has no limit.
+fn whole_ms(timeout_ns: Option<u64>) -> Option<i32> {
+    let Some(ns) = timeout_ns else {
+        return Some(-1);
+    };
+    let ms = ns / 1_000_000;
+    (ms * 1_000_000 == ns)
+        .then(|| i32::try_from(ms).ok())
+        .flatten()
+}
+
+/// The same, later where it cannot: a wait that ends before the deadline is a busy loop.
+fn rounded_up_ms(timeout_ns: Option<u64>) -> i32 {
+    timeout_ns.map_or(-1, |ns| {
+        i32::try_from(ns.div_ceil(1_000_000)).unwrap_or(i32::MAX)
+    })
 }
 
 fn timespec(ns: u64) -> Timespec {
@@ -278,6 +318,36 @@ mod tests {
     fn ready(poller: &Poller, events: &mut Events) -> Vec<(Token, Readiness)> {
         poller.wait(events, Some(0)).unwrap();
         events.iter().collect()
+    }
+
+    #[test]
+    fn a_waker_that_is_asked_for_late_ends_the_next_wait() {
+        let poller = Poller::new().unwrap();
+        let mut events = Events::with_capacity(8);
+        poller.wait(&mut events, Some(1)).unwrap();
+        let waker = poller.waker();
+        // Without limit: it would hang if nothing ended it.
+        poller.wait(&mut events, None).unwrap();
+        assert!(events.is_empty());
+        // From now on waits park, and a wake without a ring forbids sleep.
+        waker.wake();
+        poller.wait(&mut events, None).unwrap();
+        let other = std::thread::spawn(move || waker.wake());
+        poller.wait(&mut events, None).unwrap();
+        other.join().unwrap();
+    }
+
+    #[test]
+    fn a_waker_that_is_asked_for_during_a_wait_ends_it() {
+        let poller = std::sync::Arc::new(Poller::new().unwrap());
+        let waiting = std::sync::Arc::clone(&poller);
+        let thread = std::thread::spawn(move || {
+            let mut events = Events::with_capacity(8);
+            // Ended by the ring or by the wake, whichever it meets.
+            waiting.wait(&mut events, None).unwrap();
+        });
+        poller.waker().wake();
+        thread.join().unwrap();
     }
 
     #[test]
@@ -383,10 +453,10 @@ mod tests {
     fn whole_milliseconds_are_told_from_fractions() {
         let ms = 1_000_000;
         for whole in [None, Some(0), Some(ms), Some(ms * i32::MAX as u64)] {
-            assert!(is_whole_ms(whole), "{whole:?}");
+            assert!(whole_ms(whole).is_some(), "{whole:?}");
         }
         for other in [1, ms - 1, ms + 1, ms * (i32::MAX as u64 + 1), u64::MAX] {
-            assert!(!is_whole_ms(Some(other)), "{other}");
+            assert!(whole_ms(Some(other)).is_none(), "{other}");
         }
     }
 
