@@ -424,6 +424,16 @@ impl RawMany {
         self.left
     }
 
+    /// Turns all counts into handles, at the end of a vector.
+    ///
+    /// The iterator says exactly how long it is, so the vector asks for room once.
+    pub(crate) fn append_to<T>(mut self, into: &mut Vec<T>, wrap: impl Fn(RawBuf) -> T) {
+        // What can fail comes first, while the counts are still ours.
+        into.reserve(self.left);
+        let left = core::mem::take(&mut self.left);
+        into.extend(core::iter::repeat_with(|| wrap(RawBuf(self.head))).take(left));
+    }
+
     /// Turns a count into a handle for all of the buffer.
     pub(crate) fn take(&mut self) -> Option<RawBuf> {
         self.left = self.left.checked_sub(1)?;

@@ -57,6 +57,22 @@ fn views_count_as_handles() {
 }
 
 #[test]
+fn handles_that_are_left_are_appended_to_a_vector() {
+    let buf = SharedBuf::copy_from(b"abc");
+    let mut held = vec![SharedBuf::copy_from(b"x")];
+    let mut many = buf.retain_n(5);
+    drop(many.next());
+    many.append_to(&mut held);
+    assert_eq!(held.len(), 5);
+    assert!(held[1..].iter().all(|handle| handle.as_ptr() == buf.as_ptr()));
+    buf.retain_n(0).append_to(&mut held);
+    assert_eq!(held.len(), 5);
+    assert!(!buf.is_unique());
+    drop(held);
+    assert!(buf.is_unique());
+}
+
+#[test]
 fn handles_taken_together_are_given_back_together() {
     let buf = SharedBuf::copy_from(b"abc");
     let mut many = buf.retain_n(1000);

@@ -39,7 +39,7 @@ fn take_only(criterion: &mut Criterion) {
             let mut time = Duration::ZERO;
             for _ in 0..turns {
                 let start = Instant::now();
-                held.extend(buf.retain_n(1000));
+                buf.retain_n(1000).append_to(&mut held);
                 time += start.elapsed();
                 black_box(&mut held).clear();
             }
@@ -69,7 +69,7 @@ fn handles(criterion: &mut Criterion) {
     for n in [1, 100, 10_000] {
         let buf = SharedBuf::copy_from(&image);
         fan_out(criterion, "retain_n", n, |held| {
-            held.extend(buf.retain_n(n))
+            buf.retain_n(n).append_to(held);
         });
         fan_out(criterion, "clone", n, |held| {
             held.extend((0..n).map(|_| buf.clone()))
