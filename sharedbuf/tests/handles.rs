@@ -64,7 +64,11 @@ fn handles_that_are_left_are_appended_to_a_vector() {
     drop(many.next());
     many.append_to(&mut held);
     assert_eq!(held.len(), 5);
-    assert!(held[1..].iter().all(|handle| handle.as_ptr() == buf.as_ptr()));
+    assert!(
+        held[1..]
+            .iter()
+            .all(|handle| handle.as_ptr() == buf.as_ptr())
+    );
     buf.retain_n(0).append_to(&mut held);
     assert_eq!(held.len(), 5);
     assert!(!buf.is_unique());

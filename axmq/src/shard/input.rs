@@ -11,8 +11,8 @@ use super::connection::flag;
 use super::server::{Alarm, ShardServer};
 use crate::events::Cause;
 
-/// The block that all connections of a shard are read into.
-pub(super) const BLOCK_BYTES: usize = 128 * 1_024;
+/// What the block holds that all connections of a shard are read into: the largest of the pool.
+pub(super) const BLOCK_BYTES: usize = slabmem::BLOCK_BYTES_MAX - sharedbuf::POOL_OVERHEAD_BYTES;
 /// One read asks for no more, so that what comes in fits the packet budget of a turn.
 const READ_BYTES: usize = 16 * 1_024;
 /// A packet from this size on is read into a block of its own.
@@ -58,7 +58,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         }
         let progress = self.read_small(io, key, start, to_the_end, &mut left);
         if !self.block.reset() && self.block.spare_len() < READ_BYTES {
-            self.block = ReadBlock::with_capacity(BLOCK_BYTES);
+            self.block = self.core.read_block(BLOCK_BYTES);
         }
         progress
     }
@@ -66,7 +66,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     /// Makes sure that so many bytes fit behind what is in the block.
     fn make_room(&mut self, bytes: usize) {
         if self.block.spare_len() < bytes {
-            self.block = ReadBlock::with_capacity(BLOCK_BYTES.max(bytes));
+            self.block = self.core.read_block(BLOCK_BYTES.max(bytes));
         }
     }
 
@@ -223,8 +223,8 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         to_the_end: bool,
         left: &mut Budget,
     ) -> Progress {
-        // Zeroed pages cost nothing until bytes arrive in them.
-        let mut own = ReadBlock::with_capacity(total);
+        // Pages of a mapping of its own cost nothing until bytes arrive in them.
+        let mut own = self.core.read_block(total);
         own.extend_from_slice(self.block.filled().get(start..).unwrap_or_default());
         match self.read_large(io, key, own, to_the_end, left) {
             Read::Progress(progress) => progress,
@@ -243,7 +243,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             .unwrap_or_default()
             .to_vec();
         if !self.block.reset() {
-            self.block = ReadBlock::with_capacity(BLOCK_BYTES);
+            self.block = self.core.read_block(BLOCK_BYTES);
         }
         self.block.extend_from_slice(&rest);
         0

@@ -43,8 +43,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use hashbrown::HashTable;
 use mqtt_codec::Version;
-use sharedbuf::BlockCache;
-use slabmem::{Key, Slab};
+use sharedbuf::{BlockCache, ReadBlock};
+use slabmem::{Key, Pool, Slab};
 use timerwheel::{Policy, TimerWheel};
 use topicmap::{InterestMap, InterestReader, MatchCache, Stamps, TopicMap};
 
@@ -92,6 +92,17 @@ const ROUTES_CACHED: usize = 16 * 1_024;
 /// Out-queues whose memory is kept for the next, under load and when timers find time to tidy up.
 const BLOCKS_CACHED: usize = 256;
 const BLOCKS_KEPT: usize = 32;
+
+/// What the pool of a shard maps at most; beyond that blocks come from the heap. What a shard holds
+/// is bounded by the limits of its queues and packets, not here.
+const POOL_BYTES_MAX: usize = 1 << 30;
+/// Vacant blocks are kept up to the high mark, and given back down to the low one.
+const POOL_BYTES_LOW: usize = 1 << 20;
+const POOL_BYTES_HIGH: usize = 4 << 20;
+
+fn block_pool() -> Pool {
+    Pool::new(POOL_BYTES_MAX).with_marks(POOL_BYTES_LOW, POOL_BYTES_HIGH)
+}
 
 /// Keep-alive may fire this much later than it is due, so that a million of them wake a thread
 /// tens of times a second (DECISIONS 5).
@@ -365,7 +376,8 @@ pub(crate) struct Core<S> {
     route_builder: RouteBuilder,
     images: Images,
     run: Run,
-    /// Memory of out-queues that ran empty, for those that fill next.
+    /// Memory of out-queues that ran empty, for those that fill next, and the pool that all blocks
+    /// of the shard come from: of out-queues, and those that sockets are read into.
     blocks: BlockCache,
     text: String,
 
@@ -441,7 +453,7 @@ impl<S> Core<S> {
             route_builder: RouteBuilder::default(),
             images: Images::default(),
             run: Run::default(),
-            blocks: BlockCache::new(BLOCKS_CACHED),
+            blocks: BlockCache::with_pool(BLOCKS_CACHED, block_pool()),
             text: String::new(),
             keep_alive: TimerWheel::new(
                 Policy::Coarse {
@@ -492,6 +504,16 @@ impl<S> Core<S> {
         // The wheels count delays from here.
         self.keep_alive.advance(self.now_ms);
         self.timers.advance(self.now_ms);
+    }
+
+    /// A block for at least `bytes`, to be read into: of the pool, or of the heap where the pool
+    /// has none to give.
+    pub(crate) fn read_block(&mut self, bytes: usize) -> ReadBlock {
+        let block = self
+            .blocks
+            .pool_mut()
+            .and_then(|pool| ReadBlock::in_pool(pool, bytes).ok());
+        block.unwrap_or_else(|| ReadBlock::with_capacity(bytes))
     }
 
     pub(crate) fn connection(&self, key: Key) -> Option<&Connection<S>> {
@@ -546,6 +568,10 @@ impl<S> Core<S> {
     pub(crate) fn tidy_up(&mut self) {
         self.interest.refresh();
         self.blocks.trim(BLOCKS_KEPT);
+        if let Some(pool) = self.blocks.pool_mut() {
+            // Gives back what a storm has left vacant.
+            pool.collect();
+        }
     }
 
     pub(crate) fn take_ready(&mut self, into: &mut Vec<Key>) {

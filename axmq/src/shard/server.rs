@@ -95,15 +95,21 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         alarm: A,
         now_ns: u64,
     ) -> Self {
-        let now_ms = now_ns / NS_PER_MS;
+        let mut core = Core::new(
+            me,
+            Arc::clone(&shared),
+            now_ns / NS_PER_MS,
+            reports_routine(),
+        );
+        let block = core.read_block(BLOCK_BYTES);
         Self {
-            core: Core::new(me, Arc::clone(&shared), now_ms, reports_routine()),
+            core,
             me,
             shared,
             receiver,
             shards,
             alarm,
-            block: ReadBlock::with_capacity(BLOCK_BYTES),
+            block,
             mail: Vec::new(),
             keys: Vec::new(),
             silent: Vec::new(),
