@@ -304,3 +304,43 @@ pub(crate) fn read<B: Backend>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Limits;
+    use crate::shard::{Core, Shared};
+
+    #[test]
+    fn blocks_of_all_sizes_come_from_the_pool_and_go_home() {
+        let shared = Arc::new(Shared::new(Limits::default(), 1));
+        let mut core = Core::<()>::new(0, shared, 0, false);
+        let live = |core: &mut Core<()>| {
+            core.tidy_up();
+            core.blocks.pool_mut().map(|pool| pool.stats().live)
+        };
+        assert_eq!(live(&mut core), Some(0));
+        let mut block = core.read_block(BLOCK_BYTES);
+        assert_eq!(block.capacity(), BLOCK_BYTES);
+        block.extend_from_slice(b"packet");
+        let large = core.read_block(300_000);
+        assert!(large.capacity() >= 300_000);
+        let packet = block.share(0..6);
+        drop((block, large));
+        // The packet is under way to another shard, and dropped there.
+        assert_eq!(live(&mut core), Some(1));
+        std::thread::spawn(move || assert_eq!(&*packet, b"packet"))
+            .join()
+            .unwrap();
+        assert_eq!(live(&mut core), Some(0));
+
+        let mut out = sharedbuf::WriteQueue::new();
+        out.prepare(&mut core.blocks);
+        out.push_copy(b"packet", sharedbuf::Class::Control);
+        assert_eq!(live(&mut core), Some(1));
+        out.advance(6);
+        assert_eq!(live(&mut core), Some(0));
+    }
+}
