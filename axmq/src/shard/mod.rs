@@ -153,7 +153,6 @@ impl Shared {
             levels_max: u16::try_from(limits.topic_levels).unwrap_or(u16::MAX),
             bytes_max: u16::try_from(limits.topic_bytes).unwrap_or(u16::MAX),
             seed,
-            ..topicmap::Limits::default()
         };
         let gates = (0..shards).map(|_| Gate::new(limits.local_bytes)).collect();
         let retained = Retained::new(seed, limits.retained_messages, limits.retained_bytes);

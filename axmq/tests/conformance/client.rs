@@ -194,7 +194,7 @@ impl Client {
 
     /// The connection ends without DISCONNECT, and the broker knows.
     #[track_caller]
-    pub(crate) fn is_lost(mut self) {
+    pub(crate) fn is_lost(&mut self) {
         self.stream
             .shutdown(std::net::Shutdown::Write)
             .expect("it is open");
