@@ -223,8 +223,9 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         to_the_end: bool,
         left: &mut Budget,
     ) -> Progress {
-        // Pages of a mapping of its own cost nothing until bytes arrive in them.
-        let mut own = self.core.read_block(total);
+        // Exactly as long as the packet: reading ends where the block does. The pool's blocks are
+        // rounded up. Zeroed pages cost nothing until bytes arrive in them.
+        let mut own = ReadBlock::with_capacity(total);
         own.extend_from_slice(self.block.filled().get(start..).unwrap_or_default());
         match self.read_large(io, key, own, to_the_end, left) {
             Read::Progress(progress) => progress,
