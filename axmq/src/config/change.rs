@@ -38,6 +38,11 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("broker", "shards"),
     ("broker", "fronts"),
     ("broker", "data_dir"),
+    // The pool, its queue and the gates of the program's own messages are made once.
+    ("broker", "auth_threads"),
+    ("limits", "auth_queue"),
+    ("limits", "local_bytes"),
+    ("budgets", "hook_us"),
     ("budgets", "events_per_turn"),
     ("budgets", "read_bytes"),
     ("budgets", "read_packets"),
