@@ -5,6 +5,9 @@
 
 #![cfg(not(loom))]
 
+#[path = "support/clause.rs"]
+mod clause;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -189,8 +192,13 @@ fn an_authenticator_lets_in_and_refuses_as_each_version_says_it() {
         let code = mqtt_codec::ConnectReturnCode::from_u8(v311).expect("a return code");
         let mut peer = Peer::connect(address, V311, &login("a", user, password));
         peer.expect(&format!("connack 0x{:02X} -", code.reason() as u8));
+        if v311 != 0 {
+            peer.expect("closed");
+        }
     }
     assert_eq!(running.hook_counters().panicked, 2);
+    clause::v5(&["3.1.4-2", "3.2.2-7", "4.12.0-6"]);
+    clause::v311(&["3.2.2-5"]);
     running.shutdown().expect("in good order");
 }
 
@@ -362,6 +370,7 @@ fn scram_lets_in_who_knows_the_password_and_again_on_the_live_connection() {
     peer.auth(ReasonCode::ContinueAuthentication, scram::NAME, &proof);
     peer.expect("disconnect 0x87");
     peer.expect("closed");
+    clause::v5(&["4.12.0-2", "4.12.0-5", "4.12.1-2"]);
     running.shutdown().expect("in good order");
 }
 
@@ -405,11 +414,13 @@ fn what_goes_wrong_in_an_exchange_refuses_the_connection() {
     // No such method [MQTT-4.12.0-1].
     let mut peer = Peer::connect(address, V5, &by_method("a", "PLAIN", ""));
     peer.expect("connack 0x8C -");
+    peer.expect("closed");
     // No method at all, where there is nothing else.
     let mut peer = Peer::connect(address, V5, &login("a", "ann", "secret"));
     peer.expect("connack 0x87 -");
     let mut peer = Peer::connect(address, V311, &login("a", "ann", "secret"));
     peer.expect("connack 0x87 -");
+    clause::v5(&["3.1.2-30", "4.12.0-1", "4.12.0-3", "4.12.0-4", "4.12.0-6"]);
     running.shutdown().expect("in good order");
 }
 

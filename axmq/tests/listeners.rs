@@ -5,6 +5,8 @@
 
 #![cfg(not(loom))]
 
+#[path = "support/clause.rs"]
+mod clause;
 mod support;
 
 use std::io::{Read, Write};
@@ -240,6 +242,7 @@ fn a_maximum_qos_is_told_granted_and_enforced() {
     assert_eq!(client.read(), "t q1");
     client.publish("t", 2, false);
     assert_eq!(client.read(), "disconnect 0x9B");
+    assert_eq!(client.read(), "closed");
 
     let mut old = broker.client(V311, "b");
     old.subscribe("t", 2, None);
@@ -258,7 +261,12 @@ fn a_maximum_qos_is_told_granted_and_enforced() {
         will: Some(will),
         ..named("c")
     };
-    assert_eq!(broker.connect(V5, &connect).1, "connack 0x9B");
+    let (mut client, connack) = broker.connect(V5, &connect);
+    assert_eq!(
+        (connack.as_str(), client.read().as_str()),
+        ("connack 0x9B", "closed")
+    );
+    clause::v5(&["3.2.2-9", "3.2.2-10", "3.2.2-11", "3.2.2-12", "4.13.1-1"]);
 }
 
 #[test]
@@ -282,7 +290,11 @@ fn without_retain_neither_publishes_nor_wills_may_ask_for_it() {
         will: Some(will),
         ..named("c")
     };
-    assert_eq!(broker.connect(V5, &connect).1, "connack 0x9A");
+    let (mut client, connack) = broker.connect(V5, &connect);
+    assert_eq!(
+        (connack.as_str(), client.read().as_str()),
+        ("connack 0x9A", "closed")
+    );
     let mut outsider = broker.outsider();
     outsider.subscribe("#", 0, None);
     assert_eq!(outsider.read(), "suback 0x00");
@@ -292,6 +304,7 @@ fn without_retain_neither_publishes_nor_wills_may_ask_for_it() {
         "end q0",
         "nothing was published or kept before"
     );
+    clause::v5(&["3.2.2-13", "3.2.2-14"]);
 }
 
 #[test]
@@ -341,6 +354,7 @@ fn filters_that_are_not_offered_end_5_0_clients_and_are_refused_to_others() {
         old.subscribe("a", 1, None);
         assert_eq!(old.read(), "suback 0x01", "{keys}: it is still there");
     }
+    clause::v311(&["3.8.3-2"]);
 }
 
 #[test]
@@ -425,8 +439,15 @@ fn keep_alive_and_session_expiry_have_a_maximum_of_the_listener() {
 #[test]
 fn client_ids_may_be_wanted_or_be_the_user_name() {
     let broker = Broker::start("empty_client_ids = false");
-    assert_eq!(broker.connect(V5, &named("")).1, "connack 0x85");
-    assert_eq!(broker.connect(V311, &named("")).1, "connack 0x85");
+    for version in [V5, V311] {
+        let (mut client, connack) = broker.connect(version, &named(""));
+        assert_eq!(
+            (connack.as_str(), client.read().as_str()),
+            ("connack 0x85", "closed")
+        );
+    }
+    clause::v5(&["3.1.3-8"]);
+    clause::v311(&["3.1.3-9"]);
     broker.client(V311, "a");
 
     let broker = Broker::start("username_as_client_id = true");

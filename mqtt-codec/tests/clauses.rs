@@ -128,6 +128,34 @@ fn every_string_of_3_1_1_is_utf_8() {
 }
 
 #[test]
+fn every_string_of_5_0_is_utf_8() {
+    clause!(
+        "MQTT-3.1.3-4",
+        "MQTT-3.1.3-11",
+        "MQTT-3.1.3-12",
+        "MQTT-3.3.2-1",
+        "MQTT-3.3.2-13",
+        "MQTT-3.3.2-19",
+        "MQTT-3.8.3-1",
+        "MQTT-3.10.3-1"
+    );
+    for bytes in [
+        // Client identifier, will topic, user name.
+        &b"\x10\x0e\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x01\xff"[..],
+        b"\x10\x14\x00\x04MQTT\x05\x06\x00\x00\x00\x00\x01c\x00\x00\x01\xff\x00\x00",
+        b"\x10\x11\x00\x04MQTT\x05\x82\x00\x00\x00\x00\x01c\x00\x01\xff",
+        // Topic, response topic, content type.
+        b"\x30\x04\x00\x01\xff\x00",
+        b"\x30\x08\x00\x01t\x04\x08\x00\x01\xff",
+        b"\x30\x08\x00\x01t\x04\x03\x00\x01\xff",
+        b"\x82\x07\x00\x01\x00\x00\x01\xff\x00",
+        b"\xa2\x06\x00\x01\x00\x00\x01\xff",
+    ] {
+        assert_eq!(kind(bytes, V5), ErrorKind::StringNotUtf8, "{bytes:02x?}");
+    }
+}
+
+#[test]
 fn the_fields_of_a_3_1_1_connect_come_in_order_and_as_its_flags_say() {
     clause!(v311 "MQTT-3.1.2-9", "MQTT-3.1.2-11", "MQTT-3.1.3-1");
     let bytes =
@@ -162,7 +190,7 @@ fn a_3_1_1_connect_names_its_protocol_and_a_publish_its_quality() {
 
 #[test]
 fn encoders_write_reserved_flags_and_no_identifier_with_qos_0() {
-    clause!(v311 "MQTT-2.2.2-1", "MQTT-2.3.1-5", "MQTT-3.3.1-3");
+    clause!(v311 "MQTT-2.2.2-1", "MQTT-2.3.1-5");
     let ack = |packet_type| encode::AckPacket {
         packet_type,
         packet_id: id(1),

@@ -31,12 +31,6 @@ fn connect_of_mqtt_5_with_everything() {
         "MQTT-3.1.3-1",
         "MQTT-3.1.3-3"
     );
-    clause!(
-        "MQTT-3.1.3-4",
-        "MQTT-3.1.3-10",
-        "MQTT-3.1.3-11",
-        "MQTT-3.1.3-12"
-    );
     let bytes = [
         &b"\x10\x6b\x00\x04MQTT\x05\xf6\x00\x3c"[..],
         b"\x28\x11\x00\x00\x0e\x10\x21\x00\x0a\x27\x00\x00\x10\x00\x22\x00\x05\x19\x01\x17\x00",
@@ -159,13 +153,7 @@ fn a_password_alone_is_allowed_since_mqtt_5() {
 
 #[test]
 fn publish_with_ranges() {
-    clause!(
-        "MQTT-2.2.1-2",
-        "MQTT-3.3.1-3",
-        "MQTT-3.3.2-1",
-        "MQTT-3.3.2-13",
-        "MQTT-3.3.2-19"
-    );
+    clause!("MQTT-2.2.1-2", "MQTT-3.3.2-1");
     let bytes = b"\x3d\x12\x00\x03a/b\x00\x07\x08\x01\x01\x23\x00\x02\x03\x00\x00!!";
     let Ok(Packet::Publish(publish)) = parse(bytes, V5, Server) else {
         panic!()
@@ -267,7 +255,6 @@ fn acknowledgements_have_short_forms() {
 
 #[test]
 fn subscribe_with_all_options() {
-    clause!("MQTT-3.8.3-1", "MQTT-3.10.3-1");
     let bytes = b"\x82\x0e\x00\x01\x02\x0b\x05\x00\x01a\x2e\x00\x02b#\x01";
     let Ok(Packet::Subscribe(subscribe)) = parse(bytes, V5, Server) else {
         panic!()

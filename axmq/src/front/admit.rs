@@ -38,6 +38,8 @@ pub(super) struct Refusal {
     pub(super) reason: ReasonCode,
     /// The version to answer in; `None` where no answer is due.
     version: Option<Version>,
+    /// The largest packet that the client takes; 0 where it has not said, or not legibly.
+    packet_bytes_max: u32,
     cause: RefusalCause,
     server_reference: Option<Box<str>>,
 }
@@ -73,6 +75,7 @@ impl Refusal {
             client_id: Box::default(),
             reason: error.reason(),
             version: None,
+            packet_bytes_max: 0,
             cause: RefusalCause::Protocol(error),
             server_reference: None,
         }
@@ -89,6 +92,7 @@ impl Refusal {
             client_id: connect.client_id().into(),
             reason,
             version: Some(connect.version()),
+            packet_bytes_max: 0,
             cause: RefusalCause::Rule(clause, what),
             server_reference: None,
         }
@@ -126,6 +130,7 @@ impl Refusal {
             client_id: connect.client_id.clone(),
             reason,
             version: Some(connect.version),
+            packet_bytes_max: connect.packet_bytes_max,
             server_reference: None,
             cause,
         }
@@ -137,7 +142,7 @@ impl Refusal {
             return Vec::new();
         };
         let text = self.to_string();
-        let packet = ConnAck {
+        let mut packet = ConnAck {
             session_present: false,
             reason: self.reason,
             properties: ConnAckProperties {
@@ -146,9 +151,19 @@ impl Refusal {
                 ..ConnAckProperties::default()
             },
         };
-        let mut bytes = vec![0; packet.encoded_len(version)];
-        packet.encode(version, &mut bytes);
-        bytes
+        let bytes_max = match self.packet_bytes_max {
+            0 => usize::MAX,
+            bytes_max => bytes_max as usize,
+        };
+        // The words must not make it larger than the client takes [MQTT-3.2.2-19], and if it is so
+        // without them, it is not sent [MQTT-3.1.2-24].
+        if packet.encoded_len(version) > bytes_max {
+            packet.properties.reason_string = None;
+        }
+        if packet.encoded_len(version) > bytes_max {
+            return Vec::new();
+        }
+        packet.encode_to_vec(version)
     }
 }
 
@@ -160,6 +175,7 @@ pub(super) fn first_bytes(bytes: &[u8]) -> Result<(), Refusal> {
             client_id: Box::default(),
             reason: ReasonCode::ProtocolError,
             version: None,
+            packet_bytes_max: 0,
             cause: RefusalCause::Rule("MQTT-3.1.0-1", "byte 0: the first packet is not CONNECT"),
             server_reference: None,
         }),
@@ -179,12 +195,25 @@ pub(super) fn check(
     let packet = bytes.get(..frame.total_len).unwrap_or_default();
     let packet =
         mqtt_codec::decode_connect(packet, frame, &DecodeOptions::STRICT).map_err(malformed)?;
-    redirect(&packet, shared)?;
+    admit(&packet, peer, shared, rules).map_err(|refusal| Refusal {
+        packet_bytes_max: packet.properties().maximum_packet_size().unwrap_or(0),
+        ..refusal
+    })
+}
+
+/// Checks a legible CONNECT.
+fn admit(
+    packet: &Connect<'_>,
+    peer: PeerAddr,
+    shared: &Shared,
+    rules: Option<&Arc<ListenerRules>>,
+) -> Result<Admitted, Refusal> {
+    redirect(packet, shared)?;
     if let Some(rules) = rules {
-        obey(&packet, rules)?;
+        obey(packet, rules)?;
     }
-    let connect = info(&packet, shared, rules)?;
-    let begin = begin(&packet, &connect, peer, &shared.hooks)?;
+    let connect = info(packet, shared, rules)?;
+    let begin = begin(packet, &connect, peer, &shared.hooks)?;
     Ok(Admitted { connect, begin })
 }
 
@@ -384,6 +413,7 @@ fn client_id(
             client_id: Box::default(),
             reason: ReasonCode::ClientIdentifierNotValid,
             version: Some(connect.version()),
+            packet_bytes_max: 0,
             server_reference: None,
             cause: RefusalCause::Rule(
                 "MQTT-3.1.3-8",
@@ -414,6 +444,7 @@ fn will(connect: &Connect<'_>, shared: &Shared, mount: &str) -> Result<Option<Bo
             client_id: connect.client_id().into(),
             reason: ReasonCode::TopicNameInvalid,
             version: Some(connect.version()),
+            packet_bytes_max: 0,
             cause: RefusalCause::Topic(error),
             server_reference: None,
         });

@@ -155,7 +155,7 @@ impl<S> Core<S> {
                 Some(topic) => text.push_str(topic),
                 None => {
                     let what = "a topic alias that stands for no topic yet";
-                    return Err((invalid, "MQTT-3.3.2-7", what));
+                    return Err((ReasonCode::ProtocolError, "MQTT-3.3.2-7", what));
                 }
             }
         } else {

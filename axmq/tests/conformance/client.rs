@@ -5,8 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use mqtt_codec::encode::{self, Connect, ConnectProperties, Subscribe, Unsubscribe};
 use mqtt_codec::{
-    AckPacket, Packet, PacketId, PacketType, PublishHead, QoS, ReasonCode, Role, Scan,
-    SubscribeFilter, Version,
+    AckPacket, Packet, PacketId, PacketType, PublishHead, PublishProperties, QoS, ReasonCode, Role,
+    Scan, SubscribeFilter, UserProperties, Version,
 };
 
 use crate::support::{PATIENCE, Process, TempDir, program};
@@ -40,6 +40,8 @@ impl Broker {
         Client {
             stream,
             version,
+            packet_bytes_max: usize::MAX,
+            last_len: 0,
             bytes: Vec::new(),
         }
     }
@@ -64,6 +66,9 @@ impl Broker {
     #[track_caller]
     pub(crate) fn connect(&self, version: Version, connect: &Connect<'_>, answer: &str) -> Client {
         let mut client = self.open(version);
+        if let Some(bytes) = connect.properties.maximum_packet_size {
+            client.packet_bytes_max = bytes as usize;
+        }
         client.says(&connect.encode_to_vec(version));
         client.hears(answer);
         client
@@ -85,6 +90,10 @@ pub(crate) fn lasting(client_id: &str) -> Connect<'_> {
 pub(crate) struct Client {
     stream: TcpStream,
     version: Version,
+    /// What it said in CONNECT; a larger packet is a failure, whatever the test is about.
+    packet_bytes_max: usize,
+    /// Bytes of the packet that was heard last.
+    pub(crate) last_len: usize,
     bytes: Vec<u8>,
 }
 
@@ -106,7 +115,7 @@ pub(crate) fn message<'a>(topic: &'a str, payload: &'static str, qos: u8, n: u16
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Message<'a> {
     pub(crate) head: PublishHead<'a>,
     payload: &'static str,
@@ -214,6 +223,8 @@ impl Client {
     pub(crate) fn read(&mut self) -> String {
         loop {
             if let Scan::Frame(frame) = mqtt_codec::scan(&self.bytes, u32::MAX).expect("a packet") {
+                self.last_len = frame.total_len;
+                assert!(frame.total_len <= self.packet_bytes_max, "[MQTT-3.1.2-24]");
                 let packet: Vec<u8> = self.bytes.drain(..frame.total_len).collect();
                 let packet = mqtt_codec::decode(&packet, &frame, self.version, Role::Client);
                 return words(&packet.expect("the broker keeps to the protocol"));
@@ -233,10 +244,46 @@ fn codes(codes: impl Iterator<Item = ReasonCode>) -> String {
     codes.map(|code| format!(" {:02x}", code as u8)).collect()
 }
 
+/// Whether there is something for people to read: a reason string, or user properties.
+fn note(reason: Option<&str>, mut user_properties: UserProperties<'_>) -> &'static str {
+    match (reason, user_properties.next()) {
+        (None, None) => "",
+        _ => " with a note",
+    }
+}
+
+/// The properties of a message, but for subscription identifiers.
+fn properties(of: PublishProperties<'_>) -> String {
+    let mut words = String::new();
+    let mut say = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            words.push_str(&format!(" {name}:{value}"));
+        }
+    };
+    say("alias", of.topic_alias().map(|alias| alias.to_string()));
+    let format = of.payload_format_indicator();
+    say("format", format.map(|format| (format as u8).to_string()));
+    let expiry = of.message_expiry_interval();
+    say("expires", expiry.map(|seconds| seconds.to_string()));
+    say("type", of.content_type().map(str::to_owned));
+    say("answer", of.response_topic().map(str::to_owned));
+    say(
+        "correlation",
+        of.correlation_data().map(|it| format!("{it:02x?}")),
+    );
+    for (name, value) in of.user_properties() {
+        say(name, Some(value.to_owned()));
+    }
+    words
+}
+
 fn words(packet: &Packet<'_>) -> String {
-    let ack = |name: &str, ack: &mqtt_codec::Ack<'_>| match ack.reason() as u8 {
-        ..0x80 => format!("{name} #{}", ack.packet_id()),
-        code => format!("{name} #{} {code:02x}", ack.packet_id()),
+    let ack = |name: &str, ack: &mqtt_codec::Ack<'_>| {
+        let note = note(ack.reason_string(), ack.user_properties());
+        match ack.reason() as u8 {
+            ..0x80 => format!("{name} #{}{note}", ack.packet_id()),
+            code => format!("{name} #{} {code:02x}{note}", ack.packet_id()),
+        }
     };
     match packet {
         Packet::ConnAck(it) if it.reason() == ReasonCode::Success => {
@@ -253,17 +300,24 @@ fn words(packet: &Packet<'_>) -> String {
             let ids = it.properties().subscription_identifiers();
             let ids: String = ids.map(|id| format!(" [{id}]")).collect();
             format!(
-                "{}={payload} q{}{id}{dup}{retain}{ids}",
+                "{}={payload} q{}{id}{dup}{retain}{ids}{}",
                 it.topic(),
-                it.qos() as u8
+                it.qos() as u8,
+                properties(it.properties())
             )
         }
         Packet::PubAck(it) => ack("puback", it),
         Packet::PubRec(it) => ack("pubrec", it),
         Packet::PubRel(it) => ack("pubrel", it),
         Packet::PubComp(it) => ack("pubcomp", it),
-        Packet::SubAck(it) => format!("suback #{}{}", it.packet_id(), codes(it.codes())),
-        Packet::UnsubAck(it) => format!("unsuback #{}{}", it.packet_id(), codes(it.codes())),
+        Packet::SubAck(it) => {
+            let note = note(it.reason_string(), it.user_properties());
+            format!("suback #{}{}{note}", it.packet_id(), codes(it.codes()))
+        }
+        Packet::UnsubAck(it) => {
+            let note = note(it.reason_string(), it.user_properties());
+            format!("unsuback #{}{}{note}", it.packet_id(), codes(it.codes()))
+        }
         Packet::PingResp => "pingresp".into(),
         Packet::Disconnect(it) => format!("disconnect {:02x}", it.reason() as u8),
         other => format!("{:?}", other.packet_type()),

@@ -86,8 +86,8 @@ fn a_topic_name_with_a_wildcard_ends_the_connection_and_a_bad_filter_is_refused(
             client.subscribes(&[filter(text, 0)], &format!("suback #77 {refused}"));
         }
     }
-    clause::v5(&["3.3.2-2", "4.7.0-1"]);
-    clause::v311(&["3.3.2-2", "4.7.1-1"]);
+    clause::v5(&["3.3.2-2", "4.7.0-1", "4.7.1-1", "4.7.1-2"]);
+    clause::v311(&["3.3.2-2", "4.7.1-1", "4.7.1-2", "4.7.1-3"]);
 }
 
 #[test]
@@ -158,6 +158,8 @@ fn an_unsubscribe_ends_the_very_same_filter_and_is_answered() {
         client.acknowledges(mqtt_codec::PacketType::PubComp, 1);
         client.hears_nothing_else();
     }
+    clause::v5(&["2.2.1-6"]);
+    clause::v311(&["2.3.1-7"]);
     clause::v5(&[
         "3.10.4-1", "3.10.4-2", "3.10.4-3", "3.10.4-4", "3.10.4-5", "3.10.4-6",
     ]);
@@ -198,15 +200,57 @@ fn the_last_retained_message_is_kept_until_an_empty_one() {
         publisher.publishes(message("r", "passing", 0, 0));
         live.hears("r=passing q0");
         asks("r=new q0 retain");
-        publisher.publishes(message("r", "", 0, 0).retained());
+        publisher.publishes(message("r", "newer", 0, 0).retained());
+        live.hears("r=newer q0");
+        asks("r=newer q0 retain");
+        // It is none of the publisher's session.
+        publisher.leaves();
+        asks("r=newer q0 retain");
+        live.publishes(message("r", "", 0, 0).retained());
         live.hears("r= q0");
         asks("");
     }
-    clause::v5(&[
-        "3.3.1-5", "3.3.1-6", "3.3.1-7", "3.3.1-8", "3.3.1-12", "3.8.4-4",
-    ]);
-    clause::v311(&["3.3.1-5", "3.3.1-6", "3.3.1-8", "3.3.1-9"]);
-    clause::v311(&["3.3.1-10", "3.3.1-11", "3.3.1-12"]);
+    clause::v5(&["3.3.1-5", "3.3.1-6", "3.3.1-7", "3.3.1-8", "3.3.1-12"]);
+    clause::v311(&["3.1.2-7", "3.3.1-5", "3.3.1-6", "3.3.1-7", "3.3.1-8"]);
+    clause::v311(&["3.3.1-9", "3.3.1-10", "3.3.1-11", "3.3.1-12"]);
+}
+
+#[test]
+fn a_subscription_is_replaced_without_losing_anything() {
+    let broker = Broker::start();
+    for version in [V311, V5] {
+        let mut publisher = broker.client(version, "publisher");
+        publisher.publishes(message("r", "kept", 1, 1).retained());
+        publisher.hears("puback #1");
+        let mut client = broker.client(version, "client");
+        let (mut live, mut kept) = (0, 0);
+        for n in 0..20 {
+            publisher.publishes(message("r", "live", 0, 0));
+            publisher.hears_nothing_else();
+            let answer = format!("suback #77 0{}", n % 2);
+            let packet = Subscribe {
+                packet_id: id(77),
+                filters: &[filter("r", n % 2)],
+                subscription_identifier: None,
+                user_properties: &[],
+            };
+            client.says(&packet.encode_to_vec(version));
+            loop {
+                let words = client.read();
+                if words == answer {
+                    break;
+                }
+                assert_eq!(words, "r=live q0");
+                live += 1;
+            }
+            assert!(client.read().starts_with(&format!("r=kept q{} ", n % 2)));
+            kept += 1;
+        }
+        // The first was published before there was a subscription.
+        assert_eq!((live, kept), (19, 20));
+    }
+    clause::v5(&["3.3.1-9", "3.8.4-3", "3.8.4-4"]);
+    clause::v311(&["3.8.4-3"]);
 }
 
 #[test]
@@ -248,6 +292,7 @@ fn subscription_options_are_kept() {
     client.publishes(message("r", "mine", 0, 0));
     client.hears_nothing_else();
     clause::v5(&["3.3.1-9", "3.3.1-10", "3.3.1-11", "3.3.1-13", "3.8.3-3"]);
+    clause::v5(&["3.8.4-4"]);
 }
 
 #[test]

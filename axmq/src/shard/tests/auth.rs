@@ -5,8 +5,8 @@ use std::sync::Arc;
 use mqtt_codec::encode::Auth;
 use mqtt_codec::{ReasonCode, Version};
 
-use super::V5;
 use super::world::{Client, World, connect, publish};
+use super::{V5, clause};
 use crate::auth::{Answer, Enhanced, Exchange, Mechanism, Step};
 use crate::config::Limits;
 use crate::hooks::{ConnectRequest, Denied, Grant, Hooks};
@@ -112,6 +112,7 @@ fn a_client_authenticates_anew_while_its_messages_go_on() {
         ["auth 0x00 OBEDIENT welcome"],
         "as often as it likes"
     );
+    clause::v5(&["4.12.0-5"]);
 }
 
 #[test]
@@ -128,7 +129,10 @@ fn what_fails_ends_the_connection() {
         auth(&mut world, client, "OBEDIENT", ANEW, data);
         work(&mut world);
         assert_eq!(world.read(client), [answer], "{data}");
+        world.settle();
+        assert_eq!(world.read(client), ["closed"], "{data}");
     }
+    clause::v5(&["4.12.1-2"]);
 }
 
 #[test]
@@ -171,6 +175,7 @@ fn auth_out_of_turn_is_an_error() {
         work(&mut world);
         assert_eq!(world.read(client), ["closed"]);
     }
+    clause::v5(&["4.12.0-7", "4.12.1-1"]);
 }
 
 #[test]
@@ -185,10 +190,15 @@ fn an_auth_that_the_client_does_not_take_ends_the_connection() {
     }));
     let client = world.attach(small);
     world.read(client);
-    auth(&mut world, client, "OBEDIENT", ANEW, &"x".repeat(100));
+    // One that fits has its data and nothing for people to read.
+    auth(&mut world, client, "OBEDIENT", ANEW, "who");
+    work(&mut world);
+    assert_eq!(world.read(client), ["auth 0x18 OBEDIENT who?"]);
+    auth(&mut world, client, "OBEDIENT", GO_ON, &"x".repeat(100));
     work(&mut world);
     // [MQTT-3.1.2-24]: no packet above the client's maximum.
     assert_eq!(world.read(client), ["disconnect 0x95"]);
+    clause::v5(&["3.1.2-24", "3.15.2-2", "3.15.2-3"]);
 }
 
 #[test]

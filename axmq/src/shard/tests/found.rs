@@ -3,7 +3,7 @@
 use mqtt_codec::PacketType;
 
 use super::world::{World, ack, connect, packet, publish, will};
-use super::{V5, client_on, subscriber_on};
+use super::{V5, clause, client_on, subscriber_on};
 use crate::config::Limits;
 use crate::message::ConnectInfo;
 
@@ -118,4 +118,5 @@ fn a_message_that_expires_between_shards_is_dropped() {
     world.pass(1_000);
     assert!(world.read(watcher).is_empty());
     assert_eq!(world.cores[1].counters().dropped_expired, 1);
+    clause::v5(&["3.3.2-5"]);
 }

@@ -7,7 +7,7 @@ use mqtt_codec::{PacketType, QoS, RetainHandling, SubscribeFilter, Version};
 use topicmap::Strategy;
 
 use super::world::{Client, World, ack, connect, id, packet, publish, will};
-use super::{V5, client_on};
+use super::{V5, clause, client_on};
 use crate::config::{Limits, ProtocolSettings};
 use crate::message::ConnectInfo;
 
@@ -166,6 +166,7 @@ fn qos_is_the_lower_of_publish_and_grant() {
         let got = world.read(member);
         assert!(got[0].contains(&format!("=1 q{seen}")), "{got:?}");
     }
+    clause::v5(&["4.8.2-3"]);
 }
 
 #[test]
@@ -195,6 +196,7 @@ fn no_local_with_a_shared_subscription_ends_the_connection() {
     };
     world.try_send(member, &subscribe.encode_to_vec(V5));
     assert_eq!(world.read(member), ["disconnect 0x82"], "[MQTT-3.8.3-4]");
+    clause::v5(&["3.8.3-4"]);
 }
 
 #[test]
@@ -211,10 +213,20 @@ fn clients_of_3_1_1_share_too_and_bad_share_names_are_refused() {
     let publisher = client_on(&mut world, 0, "pub");
     publish_some(&mut world, publisher, "t", 1, 1);
     assert_eq!(world.read(member), ["t=1 q1 #1"]);
-    for filter in ["$share//t", "$share/a+/t", "$share/g/", "$share/g"] {
-        world.subscribe(member, filter, 1);
-        assert_eq!(world.codes(member), [0x80], "{filter} [MQTT-4.8.2-1, -2]");
+    for filter in [
+        "$share//t",
+        "$share/a+/t",
+        "$share/a#/t",
+        "$share/g/",
+        "$share/g",
+    ] {
+        for (client, code) in [(member, 0x80), (publisher, 0x8F)] {
+            world.read(client);
+            world.subscribe(client, filter, 1);
+            assert_eq!(world.codes(client), [code], "{filter} [MQTT-4.8.2-1, -2]");
+        }
     }
+    clause::v5(&["4.8.2-1", "4.8.2-2"]);
 }
 
 #[test]

@@ -6,12 +6,13 @@ use std::sync::{Arc, Mutex};
 use mqtt_codec::{PacketType, QoS, ReasonCode, Version};
 
 use super::world::{World, ack, connect, packet, publish, will};
-use super::{V5, client_on, subscriber_on};
+use super::{V5, clause, client_on, subscriber_on};
 use crate::config::Limits;
 use crate::hooks::{
     Action, Authorize, Client, Decision, Draft, EndedBy, Ending, Grant, Hooks, OnConnection,
     Verdict,
 };
+use crate::message::ConnectInfo;
 use crate::properties::Properties;
 
 type Log = Arc<Mutex<Vec<String>>>;
@@ -89,6 +90,7 @@ fn a_denied_publish_is_refused_in_order_and_goes_nowhere() {
     world.settle();
     assert_eq!(world.read(late), ["suback"], "it was not retained");
     assert_eq!(world.cores[0].counters().publishes_refused, 4);
+    clause::v5(&["4.3.3-9"]);
 }
 
 #[test]
@@ -110,6 +112,7 @@ fn a_3_x_publisher_gets_an_ordinary_acknowledgement_for_a_denied_message() {
     assert_eq!(world.read(publisher), ["pubrec #2"]);
     world.settle();
     assert!(world.read(subscriber).is_empty());
+    clause::v311(&["3.3.5-2"]);
 }
 
 #[test]
@@ -282,11 +285,14 @@ fn an_edited_message_is_routed_anew_and_acknowledged_as_it_came() {
     );
     world.settle();
     assert_eq!(world.read(publisher), ["pubrec #1"]);
-    assert_eq!(world.read(far), ["tenant/a=<1> q0"]);
+    assert_eq!(world.read(far), ["tenant/a=<1> q0 expires 7"]);
     assert!(world.read(old).is_empty());
     let late = client_on(&mut world, 0, "late");
     world.subscribe(late, "tenant/a", 0);
-    assert_eq!(world.read(late), ["suback", "tenant/a=<1> q0 retain"]);
+    assert_eq!(
+        world.read(late),
+        ["suback", "tenant/a=<1> q0 retain expires 7"]
+    );
     world.pass(7_001);
     world.subscribe(late, "tenant/a", 0);
     assert_eq!(world.read(late), ["suback"], "it has expired");
@@ -436,12 +442,19 @@ fn a_panic_closes_its_client_and_no_other() {
     world.send(good, &publish(V5, "fine", "2", 1, 1));
     assert_eq!(world.read(bad), ["disconnect 0x83"]);
     assert_eq!(world.read(good), ["puback #1"]);
+    let old = world.attach(ConnectInfo {
+        version: Version::V311,
+        ..connect("old")
+    });
+    world.send(old, &publish(Version::V311, "break", "1", 1, 1));
+    assert_eq!(world.read(old), ["closed"], "not even CONNACK was read");
     let greeted = world.attach(connect("breaks"));
     world.settle();
     assert_eq!(world.read(greeted), ["connack 0", "disconnect 0x83"]);
     assert_eq!(world.read(subscriber), ["fine=2 q1 #1"]);
     let counters = world.shared.hooks.counters();
-    assert_eq!((counters.panicked, counters.slow), (2, 0));
+    assert_eq!((counters.panicked, counters.slow), (3, 0));
+    clause::v311(&["4.8.0-2"]);
 }
 
 #[test]

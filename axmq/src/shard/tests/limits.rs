@@ -3,12 +3,18 @@
 use mqtt_codec::{PublishHead, QoS};
 
 use super::world::{World, connect, id, publish, will};
-use super::{V5, client_on, subscriber_on};
+use super::{V5, clause, client_on, subscriber_on};
 use crate::config::{Limits, ProtocolSettings};
 use crate::message::ConnectInfo;
 
 /// A PUBLISH with these properties as they stand on the wire.
-fn with_properties(topic: &str, payload: &[u8], qos: u8, alias: u16, raw: &[u8]) -> Vec<u8> {
+pub(super) fn with_properties(
+    topic: &str,
+    payload: &[u8],
+    qos: u8,
+    alias: u16,
+    raw: &[u8],
+) -> Vec<u8> {
     let qos = QoS::from_u8(qos).expect("a QoS");
     let head = PublishHead {
         dup: false,
@@ -77,6 +83,7 @@ fn response_information_comes_to_those_that_ask() {
         });
         assert_eq!(world.read(client), [line], "[MQTT-3.1.2-28]");
     }
+    clause::v5(&["3.1.2-28"]);
 }
 
 #[test]
@@ -106,6 +113,7 @@ fn user_properties_are_counted_and_come_in_order() {
     world.try_send(publisher, &with_properties("t", b"x", 0, 0, &four));
     assert_eq!(world.read(publisher), ["disconnect 0x97"]);
     assert_eq!(world.count(|counters| counters.refused_user_properties), 1);
+    clause::v5(&["3.3.2-17", "3.3.2-18"]);
 }
 
 #[test]
@@ -225,6 +233,7 @@ fn the_reason_in_words_stays_within_the_clients_packet_size() {
         let bytes = world.read_bytes(client).expect("it lingers");
         assert_eq!(bytes.len() > 10, has_words, "[MQTT-3.14.2-3]");
     }
+    clause::v5(&["3.14.2-3", "3.14.2-4"]);
 }
 
 #[test]

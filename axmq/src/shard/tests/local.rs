@@ -149,8 +149,8 @@ fn clients_get_what_the_program_publishes() {
     assert_eq!(effects(&mut world, 0), 0, "it is not routed yet");
     world.settle();
     assert_eq!(effects(&mut world, 0), cost);
-    assert_eq!(world.read(near), ["t/1=a q1 #1"]);
-    assert_eq!(world.read(far), ["t/1=a q2 #1"]);
+    assert_eq!(world.read(near), ["t/1=a q1 #1 expires 5"]);
+    assert_eq!(world.read(far), ["t/1=a q2 #1 expires 5"]);
     let late = Program::subscribe(&mut world, 1, "t/1", 10);
     assert_eq!(late.read(&mut world), ["t/1=a q2 retain"]);
     world.pass(5_001);

@@ -2,6 +2,9 @@
 //! in which shards talk to each other.
 
 mod auth;
+#[path = "../../../tests/support/clause.rs"]
+mod clause;
+mod clauses;
 mod found;
 mod garbage;
 mod groups;
@@ -82,6 +85,7 @@ fn acknowledgements_leave_in_the_order_of_the_publishes() {
         world.read(publisher),
         ["puback #1", "puback #2", "pubrec #3"]
     );
+    clause::v5(&["4.6.0-2", "4.6.0-3"]);
 }
 
 #[test]
@@ -109,6 +113,7 @@ fn a_duplicate_joins_the_acknowledgement_that_is_due() {
     assert_eq!(world.read(publisher), ["pubcomp #5"]);
     world.settle();
     assert!(world.read(far).is_empty());
+    clause::v5(&["4.3.3-10", "4.3.3-11"]);
 }
 
 #[test]
@@ -128,6 +133,7 @@ fn a_take_over_ends_the_first_connection_and_keeps_the_session() {
         ["connack 1", "t=unacknowledged q1 #1 dup"]
     );
     assert_eq!(world.read(first), ["closed"]);
+    clause::v5(&["3.1.4-3", "3.14.4-1", "3.14.4-2"]);
 }
 
 #[test]
@@ -164,6 +170,7 @@ fn wills_at_a_take_over() {
         world.pass(60_000);
         assert!(world.read(watcher).is_empty(), "{case:?}: no second will");
     }
+    clause::v5(&["3.1.3-9"]);
 }
 
 #[test]
@@ -190,6 +197,7 @@ fn a_will_waits_for_its_delay_but_no_longer_than_the_session() {
             [format!("connack {}", u8::from(is_present))]
         );
     }
+    clause::v5(&["3.1.2-8"]);
 }
 
 #[test]
@@ -366,6 +374,7 @@ fn flow_control_keeps_to_the_clients_receive_maximum() {
     world.send(narrow, &ack(PacketType::PubComp, 1));
     world.settle();
     assert_eq!(world.read(narrow), ["t=3 q2 #3"]);
+    clause::v5(&["3.3.4-9", "3.3.4-10", "4.9.0-1", "4.9.0-2", "4.9.0-3"]);
 }
 
 #[test]
@@ -384,26 +393,33 @@ fn more_publishes_than_the_servers_receive_maximum_end_the_connection() {
     assert_eq!(world.read(publisher), ["pubrec #1", "pubrec #2"]);
     world.try_send(publisher, &publish(V5, "t", "x", 2, 3));
     assert_eq!(world.read(publisher), ["disconnect 0x93"]);
+    clause::v5(&["3.3.4-7"]);
 }
 
 #[test]
 fn keep_alive_ends_a_silent_client_and_publishes_its_will() {
-    let mut world = World::new(1, Limits::default());
-    let watcher = subscriber_on(&mut world, 0, "will", 0);
-    let silent = ConnectInfo {
-        keep_alive_s: 10,
-        will: will("will", "x", 0),
-        ..connect("one")
-    };
-    let silent = world.attach(silent);
-    world.pass(14_000);
-    world.send(silent, &[0xC0, 0]);
-    world.pass(14_999);
-    assert_eq!(world.read(silent), ["connack 0", "PingResp"]);
-    // Never before one and a half times the keep alive, at most 1/16 or a second after.
-    world.pass(1_000);
-    assert_eq!(world.read(silent), ["disconnect 0x8D"]);
-    assert_eq!(world.read(watcher), ["will=x q0"]);
+    for (version, end) in [(V5, "disconnect 0x8D"), (Version::V311, "closed")] {
+        let mut world = World::new(1, Limits::default());
+        let watcher = subscriber_on(&mut world, 0, "will", 0);
+        let silent = ConnectInfo {
+            version,
+            keep_alive_s: 10,
+            will: will("will", "x", 0),
+            ..connect("one")
+        };
+        let silent = world.attach(silent);
+        world.pass(14_000);
+        world.send(silent, &[0xC0, 0]);
+        world.pass(14_999);
+        // CONNACK imposes no other keep alive.
+        assert_eq!(world.read(silent), ["connack 0", "PingResp"]);
+        // Never before one and a half times the keep alive, at most 1/16 or a second after.
+        world.pass(1_000);
+        assert_eq!(world.read(silent), [end]);
+        assert_eq!(world.read(watcher), ["will=x q0"]);
+    }
+    clause::v5(&["3.1.2-22", "3.2.2-22"]);
+    clause::v311(&["3.1.2-24"]);
 }
 
 #[test]

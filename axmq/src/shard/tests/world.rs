@@ -426,6 +426,9 @@ pub(super) fn describe(packet: &Packet<'_>) -> String {
             if let Some(text) = properties.response_information() {
                 line += &format!(" information {text}");
             }
+            if let Some(seconds) = properties.server_keep_alive() {
+                line += &format!(" keep-alive {seconds}");
+            }
             line
         }
         Packet::Publish(packet) => {
@@ -434,13 +437,15 @@ pub(super) fn describe(packet: &Packet<'_>) -> String {
                 .map_or(String::new(), |id| format!(" #{}", id.get()));
             let dup = if packet.dup() { " dup" } else { "" };
             let retain = if packet.retain() { " retain" } else { "" };
-            let ids: String = packet
-                .properties()
+            let properties = packet.properties();
+            let ids: String = properties
                 .subscription_identifiers()
                 .map(|id| format!(" id{id}"))
                 .collect();
+            let expiry = properties.message_expiry_interval();
+            let expiry = expiry.map_or(String::new(), |seconds| format!(" expires {seconds}"));
             format!(
-                "{}={} q{}{id}{dup}{retain}{ids}",
+                "{}={} q{}{id}{dup}{retain}{ids}{expiry}",
                 packet.topic(),
                 String::from_utf8_lossy(packet.payload()),
                 packet.qos() as u8
@@ -463,12 +468,17 @@ pub(super) fn describe(packet: &Packet<'_>) -> String {
             format!("suback{refusals}")
         }
         Packet::UnsubAck(_) => "unsuback".into(),
-        Packet::Auth(auth) => format!(
-            "auth 0x{:02X} {} {}",
-            auth.reason() as u8,
-            auth.authentication_method().unwrap_or("-"),
-            String::from_utf8_lossy(auth.authentication_data().unwrap_or_default())
-        ),
+        Packet::Auth(auth) => {
+            let has_words =
+                auth.reason_string().is_some() || auth.user_properties().next().is_some();
+            format!(
+                "auth 0x{:02X} {} {}{}",
+                auth.reason() as u8,
+                auth.authentication_method().unwrap_or("-"),
+                String::from_utf8_lossy(auth.authentication_data().unwrap_or_default()),
+                if has_words { " with words" } else { "" }
+            )
+        }
         Packet::Disconnect(packet) => format!("disconnect 0x{:02X}", packet.reason() as u8),
         other => format!("{:?}", other.packet_type()),
     }
