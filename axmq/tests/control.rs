@@ -85,6 +85,7 @@ fn clients_are_listed_shown_kicked_and_remembered() {
         .into();
     let status = broker.ask(&["status"]);
     assert!(status.contains("clients connected    3\n"), "{status}");
+    assert!(status.contains("  accepting_held  "), "{status}");
     assert!(
         status.contains(&format!("listening on {}\n", broker.address)),
         "{status}"

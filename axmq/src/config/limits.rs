@@ -70,6 +70,12 @@ numbers! {
         /// this to what that limit permits before it starts the broker. Beyond it a new connection
         /// is accepted and closed at once.
         connections: u64 = 4_294_967_295 in 1..=4_294_967_295, "connections";
+        /// Connections that are accepted in a second; 0 is no bound.
+        ///
+        /// As many may come at once after a quiet second. Beyond it a new connection waits in the
+        /// kernel's queue, and accepting that stops for it is counted (`accepting_held`). Each
+        /// front has an equal share, rounded up.
+        connects_per_s: u32 = 0 in 0..=10_000_000, "connections";
         /// How long a connection may take from accept to the end of its authentication.
         ///
         /// One whose CONNECT is not complete by then is closed without an answer, one whose

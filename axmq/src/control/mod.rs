@@ -197,7 +197,9 @@ impl Control {
             retained_messages: shared.retained.len(),
             retained_bytes: shared.retained.bytes(),
             counters: named
-                .map(|(name, value)| ((*name).to_owned(), value))
+                .map(|(name, value)| (*name, value))
+                .chain([("accepting_held", shared.times_accepting_held())])
+                .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
         }
     }

@@ -6,6 +6,9 @@
 
 mod admit;
 mod authenticate;
+mod pace;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -22,6 +25,7 @@ use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
 
 use self::admit::{Admitted, Refusal};
 use self::authenticate::Pending;
+use self::pace::Pace;
 use crate::events::{LogBudget, ReasonHex};
 use crate::listener::{ListenerState, Seat};
 use crate::message::{Handover, ToFront, ToShard};
@@ -73,6 +77,15 @@ pub(crate) struct FrontParts<B: Backend> {
     pub(crate) pre_connect_bytes_max: u64,
 }
 
+impl<B: Backend> FrontParts<B> {
+    /// Connections that this front may accept in a second; 0 is no bound.
+    fn connects_per_s(&self) -> u32 {
+        let fronts = u32::try_from(self.fronts.max(1)).unwrap_or(u32::MAX);
+        // Rounded up: a share of nothing would be no bound at all.
+        self.shared.limits.connects_per_s.div_ceil(fronts)
+    }
+}
+
 /// See the module.
 pub(crate) struct FrontServer<B: Backend> {
     parts: FrontParts<B>,
@@ -85,6 +98,8 @@ pub(crate) struct FrontServer<B: Backend> {
     waiting: VecDeque<(u16, Box<Handover<B::Stream>>)>,
     /// Not while a shard's mailbox is full, or unfinished connects hold too much.
     is_accepting: bool,
+    /// This front's share of the connection rate.
+    pace: Pace,
     /// Connections closed at once for want of a descriptor, since the last line about it.
     shed: u64,
     shed_said_ms: u64,
@@ -97,8 +112,10 @@ pub(crate) struct FrontServer<B: Backend> {
 impl<B: Backend> FrontServer<B> {
     pub(crate) fn new(parts: FrontParts<B>, now_ns: u64) -> Self {
         let now_ms = now_ns / NS_PER_MS;
+        let pace = Pace::new(parts.connects_per_s(), now_ms);
         Self {
             parts,
+            pace,
             greetings: Slab::new(),
             greeting_bytes: 0,
             timers: TimerWheel::new(Policy::Exact, now_ms),
@@ -135,8 +152,19 @@ impl<B: Backend> FrontServer<B> {
             let Some(listener) = self.parts.listeners.get(at) else {
                 return Progress::Done;
             };
+            let was_held = self.pace.is_held();
+            if !self.pace.allows(self.now_ms) {
+                // Whoever comes now waits in the kernel's queue.
+                if !was_held {
+                    self.parts.shared.accepting_held();
+                }
+                return Progress::Done;
+            }
             match io.accept_next(listener) {
-                Ok(Accepted::Stream(stream, peer)) => self.greet(io, at, stream, peer),
+                Ok(Accepted::Stream(stream, peer)) => {
+                    self.pace.spend();
+                    self.greet(io, at, stream, peer);
+                }
                 Ok(Accepted::Empty) => return Progress::Done,
                 Ok(Accepted::Shed) => self.shed += 1,
                 Ok(Accepted::Exhausted) => return Progress::More,
@@ -326,9 +354,14 @@ impl<B: Backend> FrontServer<B> {
         }
         if !self.is_accepting && self.greeting_bytes <= self.parts.pre_connect_bytes_max / 2 {
             self.is_accepting = true;
-            for at in 0..self.parts.listeners.len() {
-                io.make_ready(Token(at as u64));
-            }
+            self.accept_again(io);
+        }
+    }
+
+    /// Looks at every listener: no event says that somebody still waits in its queue.
+    fn accept_again(&self, io: &mut Io<'_, B>) {
+        for at in 0..self.parts.listeners.len() {
+            io.make_ready(Token(at as u64));
         }
     }
 
@@ -453,6 +486,7 @@ impl<B: Backend> Server<B> for FrontServer<B> {
                     self.parts.pre_connect_bytes_max =
                         limits.pre_connect_bytes_total / self.parts.fronts.max(1);
                     self.parts.shared = shared;
+                    self.pace.set_rate(self.parts.connects_per_s());
                 }
                 ToFront::Authenticated(key, answer) => self.on_authenticated(io, key, *answer),
                 ToFront::Stop => {
@@ -469,11 +503,11 @@ impl<B: Backend> Server<B> for FrontServer<B> {
     fn next_deadline(&mut self) -> Option<u64> {
         let timer = self.timers.next_deadline();
         let retry = (!self.waiting.is_empty()).then_some(self.now_ms + RETRY_MS);
-        let next = match (timer, retry) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        };
-        next.map(|ms| ms.saturating_mul(NS_PER_MS))
+        let next = [timer, retry, self.pace.next_ms()];
+        next.into_iter()
+            .flatten()
+            .min()
+            .map(|ms| ms.saturating_mul(NS_PER_MS))
     }
 
     fn on_timers(&mut self, io: &mut Io<'_, B>, now_ns: u64) {
@@ -491,6 +525,9 @@ impl<B: Backend> Server<B> for FrontServer<B> {
     }
 
     fn flush(&mut self, io: &mut Io<'_, B>) {
+        if self.pace.resumes(self.now_ms) {
+            self.accept_again(io);
+        }
         self.push_waiting(io);
         self.report_shed();
     }

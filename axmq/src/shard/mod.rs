@@ -131,6 +131,7 @@ pub(crate) struct Shared {
     offline_sessions: Arc<AtomicU64>,
     delayed_wills: Arc<AtomicU64>,
     connections_peak: Arc<AtomicU64>,
+    accepting_held: Arc<AtomicU64>,
     pub(crate) sys: Arc<SysTopics>,
     /// In the order of the configuration.
     pub(crate) listeners: Arc<[ListenerState]>,
@@ -175,6 +176,7 @@ impl Shared {
             offline_sessions: Arc::default(),
             delayed_wills: Arc::default(),
             connections_peak: Arc::default(),
+            accepting_held: Arc::default(),
             sys: Arc::new(SysTopics::new(|| 0)),
             figures: (0..shards).map(|_| Figures::default()).collect(),
         }
@@ -276,6 +278,16 @@ impl Shared {
 
     pub(crate) fn connection_closed(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// A front stops accepting for a moment, because of `connects_per_s`.
+    pub(crate) fn accepting_held(&self) {
+        self.accepting_held.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a front has.
+    pub(crate) fn times_accepting_held(&self) -> u64 {
+        self.accepting_held.load(Ordering::Relaxed)
     }
 
     /// A client id for a client that has none: a new one each time, and none that can be guessed

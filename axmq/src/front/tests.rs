@@ -1,0 +1,253 @@
+//! What a front does with a CONNECT, and with more connections than it may accept.
+
+use std::sync::Arc;
+
+use mqtt_codec::encode::{Connect, Will, WillProperties};
+use mqtt_codec::{ConnAck, Packet, PayloadFormat, ReasonCode, Role, Scan, Version};
+use pollio::sim::{SimBackend, SimListener, SimNet, SimPeer, SimStream};
+use pollio::{Backend, PeerAddr, Reactor, ReactorOptions, Receiver, Sender, mailbox};
+
+use super::admit::{Admitted, Refusal, check};
+use super::{FrontParts, FrontServer, NS_PER_MS};
+use crate::config::{Limits, ProtocolSettings, Redirect};
+use crate::message::{ToFront, ToShard};
+use crate::shard::Shared;
+
+const V5: Version = Version::V5;
+const V311: Version = Version::V311;
+
+fn admit(shared: &Shared, version: Version, connect: &Connect<'_>) -> Result<Admitted, Refusal> {
+    let bytes = connect.encode_to_vec(version);
+    let Ok(Scan::Frame(frame)) = mqtt_codec::scan(&bytes, u32::MAX) else {
+        panic!("it is one packet");
+    };
+    check(&bytes, &frame, PeerAddr::UNIX, shared, None)
+}
+
+/// The reason why this CONNECT is not let in.
+fn refusal(shared: &Shared, connect: &Connect<'_>) -> Option<ReasonCode> {
+    admit(shared, V5, connect).err().map(|why| why.reason)
+}
+
+/// Shows the CONNACK of a refusal to `see`.
+fn connack(refusal: &Refusal, version: Version, see: impl FnOnce(&ConnAck<'_>)) {
+    let bytes = refusal.connack();
+    let Ok(Scan::Frame(frame)) = mqtt_codec::scan(&bytes, u32::MAX) else {
+        panic!("it is one packet");
+    };
+    match mqtt_codec::decode(&bytes, &frame, version, Role::Client) {
+        Ok(Packet::ConnAck(packet)) => see(&packet),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn named(client_id: &str) -> Connect<'_> {
+    Connect {
+        client_id,
+        clean_start: true,
+        ..Connect::default()
+    }
+}
+
+fn with_will<'a>(payload: &'a [u8], properties: WillProperties<'a>) -> Connect<'a> {
+    Connect {
+        will: Some(Will {
+            topic: "will",
+            payload,
+            properties,
+            ..Will::default()
+        }),
+        ..named("c")
+    }
+}
+
+#[test]
+fn clients_are_sent_elsewhere_and_told_where() {
+    for (redirect, reason) in [
+        (Redirect::UseAnother, ReasonCode::UseAnotherServer),
+        (Redirect::Moved, ReasonCode::ServerMoved),
+    ] {
+        for reference in [Some("mqtt2.example.com:1883"), None] {
+            let shared = Shared::new(Limits::default(), 1).with_protocol(ProtocolSettings {
+                redirect,
+                server_reference: reference.map(str::to_owned),
+                ..ProtocolSettings::default()
+            });
+            let refused = admit(&shared, V5, &named("c")).err().expect("redirected");
+            connack(&refused, V5, |packet| {
+                assert_eq!(packet.reason(), reason);
+                assert_eq!(packet.properties().server_reference(), reference);
+            });
+            let refused = admit(&shared, V311, &named("c")).err().expect("redirected");
+            // Fixed header, no session, return code 3: the server is unavailable.
+            assert_eq!(refused.connack(), [0x20, 2, 0, 3]);
+        }
+    }
+    let shared = Shared::new(Limits::default(), 1).with_protocol(ProtocolSettings {
+        server_reference: Some("mqtt2.example.com:1883".to_owned()),
+        ..ProtocolSettings::default()
+    });
+    assert_eq!(refusal(&shared, &named("c")), None, "a reference alone");
+}
+
+#[test]
+fn a_wills_payload_has_to_be_what_it_says_where_that_is_checked() {
+    let says_utf8 = WillProperties {
+        payload_format_indicator: Some(PayloadFormat::Utf8),
+        ..WillProperties::default()
+    };
+    for checks in [false, true] {
+        let shared = Shared::new(Limits::default(), 1).with_protocol(ProtocolSettings {
+            check_payload_format: checks,
+            ..ProtocolSettings::default()
+        });
+        let wanted = checks.then_some(ReasonCode::PayloadFormatInvalid);
+        assert_eq!(refusal(&shared, &with_will(b"\xFF", says_utf8)), wanted);
+        assert_eq!(refusal(&shared, &with_will(b"ok", says_utf8)), None);
+        let says_nothing = WillProperties::default();
+        assert_eq!(refusal(&shared, &with_will(b"\xFF", says_nothing)), None);
+    }
+}
+
+#[test]
+fn user_properties_of_a_will_are_bounded() {
+    let limits = Limits {
+        user_properties: 2,
+        ..Limits::default()
+    };
+    let shared = Shared::new(limits, 1);
+    let all = [("a", "1"), ("a", "2"), ("b", "3")];
+    for (count, wanted) in [(2, None), (3, Some(ReasonCode::QuotaExceeded))] {
+        let properties = WillProperties {
+            user_properties: &all[..count],
+            ..WillProperties::default()
+        };
+        assert_eq!(refusal(&shared, &with_will(b"x", properties)), wanted);
+    }
+}
+
+/// A front with a listener, and a shard that takes one connection and no more.
+struct Site {
+    net: SimNet,
+    shared: Arc<Shared>,
+    listener: SimListener,
+    reactor: Reactor<SimBackend>,
+    front: FrontServer<SimBackend>,
+    mailbox: Sender<ToFront>,
+    shard: Receiver<ToShard<SimStream>>,
+    peers: Vec<SimPeer>,
+}
+
+impl Site {
+    fn new(connects_per_s: u32, fronts: u64) -> Self {
+        let net = SimNet::new(1);
+        let limits = Limits {
+            connects_per_s,
+            ..Limits::default()
+        };
+        let shared = Arc::new(Shared::new(limits, 1));
+        let address = "192.0.2.1:1883".parse().expect("an address");
+        let listener = net.listen(address).expect("it is free");
+        let mut backend = net.backend();
+        let (to_shard, shard) = mailbox(1, net.backend().waker());
+        let (mailbox, receiver) = mailbox(4, backend.waker());
+        let parts = FrontParts {
+            shared: Arc::clone(&shared),
+            listeners: vec![listener.share()],
+            configured: vec![0],
+            receiver,
+            shards: vec![to_shard],
+            accepts_per_turn: 4,
+            connections_max: 1_000,
+            fronts,
+            pre_connect_bytes_max: 20_000,
+        };
+        let mut front = FrontServer::new(parts, net.now_ns());
+        front.start(&mut backend).expect("listening");
+        let peers = (0..60)
+            .map(|_| net.connect(address).expect("the queue has room"))
+            .collect();
+        Self {
+            net,
+            shared,
+            listener,
+            reactor: Reactor::new(backend, ReactorOptions::default()),
+            front,
+            mailbox,
+            shard,
+            peers,
+        }
+    }
+
+    /// Lets the front do all that it would do before it sleeps.
+    fn settle(&mut self) {
+        for _ in 0..1_000 {
+            let has_work = self.reactor.backend().has_work();
+            if !has_work && self.reactor.sleep_ns(&mut self.front) != Some(0) {
+                return;
+            }
+            let turn = self.reactor.turn_within(&mut self.front, Some(0));
+            turn.expect("the simulated wait never fails");
+        }
+        panic!("the front does not come to rest");
+    }
+
+    fn pass(&mut self, ms: u64) {
+        self.net.advance(ms * NS_PER_MS);
+        self.settle();
+    }
+}
+
+#[test]
+fn connections_beyond_the_rate_wait_and_none_is_refused() {
+    let mut site = Site::new(20, 2);
+    site.settle();
+    assert_eq!(site.shared.connections(), 10, "this front's share");
+    assert_eq!(site.listener.waiting(), 50);
+    assert_eq!(site.shared.times_accepting_held(), 1);
+    let sleep_ns = site.reactor.sleep_ns(&mut site.front);
+    assert!(
+        sleep_ns.is_some_and(|ns| (90 * NS_PER_MS..=100 * NS_PER_MS).contains(&ns)),
+        "it wakes by itself when the next may come: {sleep_ns:?}"
+    );
+    for count in 1..=10 {
+        site.pass(100);
+        assert_eq!(site.shared.connections(), 10 + count);
+    }
+    assert_eq!(site.shared.times_accepting_held(), 11);
+    site.pass(4_000);
+    assert_eq!(site.shared.connections(), 30, "a second's worth at a time");
+    assert!(site.peers.iter().all(|peer| !peer.server_is_gone()));
+}
+
+#[test]
+fn a_reload_without_a_rate_lets_everybody_in() {
+    let mut site = Site::new(10, 1);
+    site.settle();
+    assert_eq!(site.shared.connections(), 10);
+    let unbounded = Arc::new(site.shared.with_limits(Limits::default()));
+    let sent = site.mailbox.try_push(ToFront::Reload(unbounded));
+    assert!(sent.is_ok());
+    site.settle();
+    assert_eq!(
+        (site.shared.connections(), site.listener.waiting()),
+        (60, 0)
+    );
+}
+
+#[test]
+fn a_front_that_waits_for_a_shard_sleeps_although_the_rate_allows_more() {
+    let mut site = Site::new(10, 1);
+    site.settle();
+    for peer in &site.peers {
+        let sent = peer.send(&named("c").encode_to_vec(V5));
+        assert!(sent.is_ok_and(|bytes| bytes > 0));
+    }
+    site.pass(5_000);
+    assert_eq!(site.shared.connections(), 10, "the shard's mailbox is full");
+    for _ in 0..60 {
+        site.shard.drain_into(&mut Vec::new());
+        site.pass(100);
+    }
+    assert!(site.shared.connections() > 10, "and then goes on");
+}
