@@ -269,7 +269,11 @@ impl Outgoing {
         let mut taken = Vec::new();
         for (at, state) in self.in_flight.iter_mut().enumerate() {
             let member = match state {
-                State::Published(queued) if queued.qos == QoS::AtLeastOnce => queued.member(),
+                State::Published(queued)
+                    if queued.qos == QoS::AtLeastOnce || planted!(Qos2ToAnotherMember) =>
+                {
+                    queued.member()
+                }
                 _ => None,
             };
             let Some(member) = member else { continue };

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Check;
-use super::plan::{FILTERS, Plan, TOPICS_PLAIN};
+use super::plan::{FILTERS, GROUPS, Plan, TOPICS_PLAIN, TOPICS_SHARED};
 use super::report::{Feature, Report};
 
 pub(super) const NS_PER_S: u64 = 1_000_000_000;
@@ -67,6 +67,10 @@ pub(super) struct Ledger {
     pub(super) sent: BTreeMap<(usize, usize), Vec<u32>>,
     /// Transmissions to each retained topic, all of one client.
     pub(super) stores: BTreeMap<usize, Vec<Store>>,
+    /// How often members of groups have got each message at QoS 2.
+    pub(super) dealt: BTreeMap<u32, usize>,
+    /// When a member last lost its session, and with it what it had been sent.
+    pub(super) members_lost: u64,
 }
 
 /// MQTT 4.7, in the plainest way: the broker's own matching is not to be trusted here.
@@ -93,8 +97,11 @@ impl Ledger {
         for client in 0..plan.clients {
             topics.extend((0..plan.retained_topics).map(|n| format!("r/{client}/{n}")));
         }
+        topics.extend(TOPICS_SHARED.iter().map(|&topic| topic.into()));
         let matches = FILTERS
             .iter()
+            .copied()
+            .chain(GROUPS.iter().map(|(_, filter)| *filter))
             .map(|filter| topics.iter().map(|topic| matches(filter, topic)).collect())
             .collect();
         Self {
@@ -110,6 +117,10 @@ impl Ledger {
 
     pub(super) fn retained_topic(plan: &Plan, client: usize, n: usize) -> usize {
         TOPICS_PLAIN.len() + plan.clients + client * plan.retained_topics + n
+    }
+
+    pub(super) fn is_shared_topic(&self, topic: usize) -> bool {
+        topic + TOPICS_SHARED.len() >= self.topics.len()
     }
 
     pub(super) fn add(&mut self, message: Message) -> u32 {

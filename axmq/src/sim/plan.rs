@@ -44,6 +44,25 @@ pub(super) const FILTERS: [&str; 16] = [
     "r/1/+", "w/#", "w/+",
 ];
 
+/// Topics that clients with shared subscriptions get as members of groups only.
+pub(super) const TOPICS_SHARED: [&str; 2] = ["s/0", "s/1"];
+
+/// Shared subscriptions: what is subscribed to, and the filter in it. Their numbers go on from those
+/// of `FILTERS`.
+pub(super) const GROUPS: [(&str, &str); 3] = [
+    ("$share/g/s/+", "s/+"),
+    ("$share/h/s/#", "s/#"),
+    ("$share/g/s/0", "s/0"),
+];
+
+/// What a subscription with this number asks for.
+pub(super) fn filter_text(filter: usize) -> &'static str {
+    match filter.checked_sub(FILTERS.len()) {
+        Some(group) => GROUPS[group].0,
+        None => FILTERS[filter],
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
     pub(super) events: u64,
@@ -73,6 +92,8 @@ pub(super) struct Plan {
     pub(super) jumps: u64,
     /// Of 100 clients, those that read slowly.
     pub(super) slow: u64,
+    /// Shared subscriptions in use, from the first on.
+    pub(super) groups: usize,
     /// Of 100 events, those that are a client's.
     pub(super) client_share: u64,
 }
@@ -109,6 +130,10 @@ fn limits(random: &mut Random) -> Limits {
     }
     if random.one_in(4) {
         limits.subscriptions_per_client = random.between(1, 4) as u32;
+    }
+    if random.one_in(3) {
+        limits.shared_queue_messages = size(random, 2, 50) as u32;
+        limits.shared_queue_bytes = size(random, 1_000, 20_000);
     }
     if random.one_in(4) {
         limits.retained_messages = random.between(2, 20);
@@ -190,6 +215,7 @@ impl Plan {
             ticks: r.between(5, 60),
             jumps: r.pick(&[0, 0, 2, 6]),
             slow: r.pick(&[0, 20, 60]),
+            groups: r.pick(&[0, 1, 1, 3]),
             client_share: r.between(30, 60),
         };
         (plan, random)

@@ -21,6 +21,8 @@ pub(crate) enum Bug {
     RetainedLost,
     /// A message for which the store has no room leaves the older one in it.
     RetainedStale,
+    /// What was sent at QoS 2 goes to another member of the group when its member goes.
+    Qos2ToAnotherMember,
     /// Ids are counted from what is in flight, without those that are settled before their elders.
     PacketIdReusedEarly,
     /// A publish that fits no run does not end the one that is being gathered.
@@ -32,7 +34,7 @@ pub(crate) enum Bug {
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::StaleRouteCache,
         Self::InterestClearedEarly,
         Self::AckOutOfOrder,
@@ -41,6 +43,7 @@ impl Bug {
         Self::WillAfterDisconnect,
         Self::RetainedLost,
         Self::RetainedStale,
+        Self::Qos2ToAnotherMember,
         Self::PacketIdReusedEarly,
         Self::RunNotSealed,
         Self::LostWakeUp,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::client::Client;
+use super::plan::FILTERS;
 use super::report::Feature;
 use super::{Check, World};
 use crate::counters::Counters;
@@ -32,6 +33,11 @@ fn add_drops(w: &mut World, counters: &Counters) {
         (Feature::DroppedTooLarge, counters.dropped_too_large),
         (Feature::DroppedExpired, counters.dropped_expired),
         (Feature::DroppedNoMemory, counters.dropped_no_memory),
+        (
+            Feature::DroppedGroupQueue,
+            counters.dropped_group_queue_full,
+        ),
+        (Feature::DroppedGroupEnded, counters.dropped_group_ended),
         (Feature::RetainedNotKept, counters.retained_not_kept),
     ] {
         w.report.add(feature, count);
@@ -82,7 +88,50 @@ pub(super) fn check(w: &mut World, clients: &[Client]) -> Check {
              which dropped {dropped}"
         );
     }
+    check_groups(w, clients)?;
     check_retained(w, clients, not_kept)
+}
+
+/// A message for a group that surely had a member all the time has come to somebody, where no
+/// member has lost its session since, and with it what it had been sent.
+fn check_groups(w: &mut World, clients: &[Client]) -> Check {
+    let dropped: u64 = w
+        .site
+        .shards
+        .iter()
+        .map(|shard| shard.server.counters())
+        .map(|counters| counters.dropped() - counters.dropped_offline)
+        .sum();
+    let (mut kept, mut missing) = (0, 0);
+    for (at, message) in w.ledger.messages.iter().enumerate() {
+        let Some(routed) = message.routed else {
+            continue;
+        };
+        let is_for_groups = w.ledger.is_shared_topic(message.topic);
+        if !is_for_groups || message.qos == 0 || message.sent <= w.ledger.members_lost {
+            continue;
+        }
+        let has_member = |group: usize| {
+            w.ledger.matches[FILTERS.len() + group][message.topic]
+                && clients
+                    .iter()
+                    .any(|client| client.is_member(group, message.sent, routed))
+        };
+        if !(0..w.plan.groups).any(has_member) || message.expiry_s.is_some() {
+            continue;
+        }
+        let has_come = clients
+            .iter()
+            .any(|client| client.is_dealt(w, message.topic) && client.has_had(at as u32));
+        kept += u64::from(has_come);
+        missing += u64::from(!has_come);
+    }
+    w.report.add(Feature::DealtChecked, kept);
+    check!(
+        missing <= dropped,
+        "{missing} messages came to no member of their group, {dropped} were dropped"
+    );
+    Ok(())
 }
 
 fn check_retained(w: &mut World, clients: &[Client], not_kept: u64) -> Check {

@@ -52,7 +52,7 @@ impl Client {
         };
         let expected = self.expect(w, is_clean);
         if expected == Expected::Absent {
-            self.begin_session();
+            self.begin_session(w);
         }
         let now_ns = w.site.now_ns();
         let is_assigned = self.assigns && self.connections == 0;
@@ -283,7 +283,7 @@ impl Client {
             self.cancel_wills(w);
             self.resend(w);
         } else {
-            self.begin_session();
+            self.begin_session(w);
         }
         Ok(())
     }
@@ -315,7 +315,10 @@ impl Client {
     }
 
     /// The broker has a new session for this client.
-    fn begin_session(&mut self) {
+    fn begin_session(&mut self, w: &mut World) {
+        if self.shares {
+            w.ledger.members_lost = w.tick;
+        }
         self.outgoing.clear();
         self.requests.clear();
         self.incoming.clear();

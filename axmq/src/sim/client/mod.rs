@@ -16,7 +16,7 @@ use self::publish::Outgoing;
 pub(super) use self::publish::number;
 use self::subscribe::{Owed, Request, Subscription};
 use super::ledger::Message;
-use super::plan::{ACTS, Act};
+use super::plan::{ACTS, Act, FILTERS};
 use super::report::Feature;
 use super::verdict::Owing;
 use super::{Check, World};
@@ -112,6 +112,8 @@ pub(super) struct Client {
     newest: BTreeMap<(usize, bool), u32>,
     /// Messages to publish while the network is whole.
     probes: u32,
+    /// It is a member of groups.
+    shares: bool,
     /// Something has come in this step that was not just an answer to a ping.
     has_heard: bool,
 }
@@ -161,6 +163,7 @@ impl Client {
             cursors: BTreeMap::new(),
             newest: BTreeMap::new(),
             probes: 0,
+            shares: r.one_in(2),
             has_heard: false,
         }
     }
@@ -397,7 +400,7 @@ impl Client {
             };
             let at = at as u32;
             let may_expire = message.expiry_s.is_some_and(|s| s < 1_000_000);
-            if may_expire || self.is_too_large(w, at) {
+            if may_expire || self.is_too_large(w, at) || self.is_dealt(w, message.topic) {
                 continue;
             }
             let sure = self.subscriptions.iter().filter(|subscription| {
@@ -431,6 +434,22 @@ impl Client {
             }
         }
         owing
+    }
+
+    /// Whether it is surely a member of a group all the time.
+    pub(super) fn is_member(&self, group: usize, from: u64, to: u64) -> bool {
+        self.subscriptions.iter().any(|subscription| {
+            subscription.filter == FILTERS.len() + group && subscription.holds(from, to)
+        })
+    }
+
+    /// Whether it gets a topic as a member of groups only.
+    pub(super) fn is_dealt(&self, w: &World, topic: usize) -> bool {
+        self.shares && w.ledger.is_shared_topic(topic)
+    }
+
+    pub(super) fn has_had(&self, at: u32) -> bool {
+        self.live.contains_key(&at)
     }
 
     /// Whether a subscription may have held that asks for an acknowledgement: then the message may

@@ -6,6 +6,7 @@ use mqtt_codec::{AckPacket, PacketType, PublishHead, QoS, ReasonCode, Version};
 
 use super::{Client, Sent, packet_id};
 use crate::sim::ledger::{Ledger, Message, user_property};
+use crate::sim::plan::{TOPICS_PLAIN, TOPICS_SHARED};
 use crate::sim::report::Feature;
 use crate::sim::{Check, World};
 
@@ -37,15 +38,20 @@ pub(in crate::sim) fn number(payload: &[u8]) -> Option<u32> {
 
 impl Client {
     pub(super) fn publish_something(&mut self, w: &mut World) {
-        let topic = w.random.below(crate::sim::plan::TOPICS_PLAIN.len());
         let qos = w.random.weighted(&w.plan.qos) as u8;
+        let topic = if w.plan.groups > 0 && w.random.one_in(4) {
+            w.report.note(Feature::SharedPublished);
+            w.ledger.topics.len() - 1 - w.random.below(TOPICS_SHARED.len())
+        } else {
+            w.random.below(TOPICS_PLAIN.len())
+        };
         self.publish(w, topic, qos, false);
     }
 
     /// Messages that the broker may gather into a run, and some that are too large for one.
     pub(super) fn burst(&mut self, w: &mut World) {
         w.report.note(Feature::Burst);
-        let topic = w.random.below(crate::sim::plan::TOPICS_PLAIN.len());
+        let topic = w.random.below(TOPICS_PLAIN.len());
         for _ in 0..2 + w.random.below(6) {
             self.publish(w, topic, 0, false);
         }

@@ -4,6 +4,7 @@ use mqtt_codec::{PacketType, Publish, Version};
 
 use super::{Client, Incoming, publish};
 use crate::sim::ledger::{NS_PER_S, user_property};
+use crate::sim::plan::FILTERS;
 use crate::sim::report::Feature;
 use crate::sim::{Check, World};
 
@@ -249,8 +250,12 @@ impl Client {
             w.report.note(Feature::RetainedReceived);
             self.check_stored(w, delivery)?;
         } else {
+            let is_dealt = self.is_dealt(w, topic);
             let count = self.live.entry(at).or_default();
             *count += 1;
+            if is_dealt {
+                return self.dealt(w, delivery);
+            }
             let most = if message.qos == 1 {
                 message.attempts
             } else {
@@ -270,6 +275,26 @@ impl Client {
         Ok(())
     }
 
+    /// A message came to a member of groups. At QoS 2 each group has one receiver, come what may.
+    fn dealt(&mut self, w: &mut World, delivery: &Delivery<'_>) -> Check {
+        w.report.note(Feature::Dealt);
+        self.got.insert(delivery.at);
+        let topic = w.ledger.messages[delivery.at as usize].topic;
+        if delivery.qos < 2 {
+            return Ok(());
+        }
+        let groups = (0..w.plan.groups)
+            .filter(|group| w.ledger.matches[FILTERS.len() + group][topic])
+            .count();
+        let count = w.ledger.dealt.entry(delivery.at).or_default();
+        *count += 1;
+        check!(
+            *count <= groups,
+            "{groups} groups have got it {count} times at QoS 2"
+        );
+        Ok(())
+    }
+
     /// There has to be a subscription for it, and its options have to show.
     fn check_asked(&self, w: &mut World, delivery: &Delivery<'_>) -> Check {
         let message = &w.ledger.messages[delivery.at as usize];
@@ -284,6 +309,9 @@ impl Client {
         check!(!asked.is_empty(), "nobody has asked for it");
         let is_own = message.publisher == self.me;
         let is_live = !delivery.retain;
+        if self.is_dealt(w, topic) {
+            return Ok(());
+        }
         check!(
             !(is_own && is_live && asked.iter().all(|asked| asked.no_local)),
             "it came back to its publisher in spite of no-local"

@@ -6,7 +6,7 @@ use mqtt_codec::encode::{Subscribe, Unsubscribe};
 use mqtt_codec::{QoS, ReasonCode, RetainHandling, SubAck, SubscribeFilter, UnsubAck, Version};
 
 use super::{Client, Sent, packet_id};
-use crate::sim::plan::FILTERS;
+use crate::sim::plan::{FILTERS, filter_text};
 use crate::sim::report::Feature;
 use crate::sim::{Check, World};
 
@@ -67,7 +67,14 @@ impl Client {
         let mut places = Vec::new();
         let mut filters = Vec::new();
         for _ in 0..count {
-            let filter = w.random.below(FILTERS.len());
+            let filter = self.choose_filter(w);
+            let is_shared = filter >= FILTERS.len();
+            // A member of a group gets its topics as such only: else nobody could tell its copies.
+            let is_of_group = |topic| w.ledger.is_shared_topic(topic);
+            let mut topics = w.ledger.matches[filter].iter().enumerate();
+            if self.shares && !is_shared && topics.any(|(at, is)| *is && is_of_group(at)) {
+                continue;
+            }
             let is_pending = self.subscriptions.iter().any(|other| {
                 other.filter == filter && other.granted.is_none() && other.ended.is_none()
             });
@@ -81,11 +88,15 @@ impl Client {
                 .any(|other| other.filter == filter && other.ended.is_none());
             let subscription = Subscription {
                 filter,
-                qos: w.random.weighted(&w.plan.qos) as u8,
-                no_local: is_v5 && w.random.one_in(6),
+                qos: if is_shared {
+                    1 + w.random.below(2) as u8
+                } else {
+                    w.random.weighted(&w.plan.qos) as u8
+                },
+                no_local: is_v5 && !is_shared && w.random.one_in(6),
                 retain_as_published: is_v5 && w.random.one_in(5),
                 identifier,
-                replays: !is_v5 || handling == 0 || (handling == 1 && !is_known),
+                replays: !is_shared && (!is_v5 || handling == 0 || (handling == 1 && !is_known)),
                 asked: w.tick,
                 granted: None,
                 ending: None,
@@ -107,7 +118,7 @@ impl Client {
         let filters: Vec<_> = filters
             .iter()
             .map(|(subscription, handling)| SubscribeFilter {
-                filter: FILTERS[subscription.filter],
+                filter: filter_text(subscription.filter),
                 qos: QoS::from_u8(subscription.qos).expect("a QoS"),
                 no_local: subscription.no_local,
                 retain_as_published: subscription.retain_as_published,
@@ -124,6 +135,15 @@ impl Client {
         let bytes = packet.encode_to_vec(self.version);
         self.requests.insert(id, Request::Subscribe(places));
         self.send(w, &bytes, Some(Sent::Request(id)));
+    }
+
+    fn choose_filter(&self, w: &mut World) -> usize {
+        if self.shares && w.plan.groups > 0 && w.random.one_in(3) {
+            w.report.note(Feature::Shared);
+            FILTERS.len() + w.random.below(w.plan.groups)
+        } else {
+            w.random.below(FILTERS.len())
+        }
     }
 
     /// From now on an earlier subscription with the same filter may be over.
@@ -225,7 +245,7 @@ impl Client {
         let id = self.fresh_id();
         let packet = Unsubscribe {
             packet_id: packet_id(id),
-            filters: &[FILTERS[filter]],
+            filters: &[filter_text(filter)],
             user_properties: &[],
         };
         let bytes = packet.encode_to_vec(self.version);
