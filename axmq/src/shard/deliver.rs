@@ -94,53 +94,55 @@ impl<S> Core<S> {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
-        if session.is_replaying && view.retain() {
-            self.note_live(key, view.topic());
+        let is_replaying = session.is_replaying;
+        let is_queued = self.deliver_to(key, view, &wanted, kept);
+        if is_replaying && view.retain() {
+            self.note_live(key, view.topic(), is_queued);
         }
-        self.deliver_to(key, view, &wanted, kept);
     }
 
-    /// Delivers to one session. `kept` is the message's place in the table, once it has one.
+    /// Delivers to one session; `false` where the message was dropped, and counted. `kept` is the
+    /// message's place in the table, once it has one.
     pub(super) fn deliver_to(
         &mut self,
         session: Key,
         view: &View<'_>,
         wanted: &Wanted<'_>,
         kept: &mut Option<Key>,
-    ) {
+    ) -> bool {
         if wanted.qos == QoS::AtMostOnce {
-            self.deliver_once_at_most(session, view, wanted);
+            self.deliver_once_at_most(session, view, wanted)
         } else {
-            self.deliver_acknowledged(session, view, wanted, kept);
+            self.deliver_acknowledged(session, view, wanted, kept)
         }
     }
 
-    fn deliver_once_at_most(&mut self, session: Key, view: &View<'_>, wanted: &Wanted<'_>) {
+    fn deliver_once_at_most(&mut self, session: Key, view: &View<'_>, wanted: &Wanted<'_>) -> bool {
         let connection = self
             .sessions
             .get(session)
             .and_then(|session| session.connection);
         let Some(key) = connection else {
             self.deliver_local(session, view, wanted);
-            return;
+            return false;
         };
         let Some(connection) = self.connections.get_mut(key) else {
-            return;
+            return false;
         };
         let queued = connection.out.bytes();
         let limits = &self.shared.limits;
         if queued >= limits.out_queue_soft_bytes as usize {
             if connection.has(flag::STALLED) {
                 self.counters.dropped_stalled += 1;
-                return;
+                return false;
             }
             if queued >= limits.out_queue_bytes as usize {
                 self.counters.dropped_out_queue_full += 1;
                 self.press(key);
-                return;
+                return false;
             }
         }
-        self.push(key, view, wanted);
+        self.push(key, view, wanted)
     }
 
     fn deliver_acknowledged(
@@ -149,16 +151,16 @@ impl<S> Core<S> {
         view: &View<'_>,
         wanted: &Wanted<'_>,
         kept: &mut Option<Key>,
-    ) {
+    ) -> bool {
         let Some(message) = self.keep(view, kept) else {
             self.counters.dropped_no_memory += 1;
             if let Some(member) = wanted.member {
                 self.settled(member);
             }
-            return;
+            return false;
         };
         let Some(session) = self.sessions.get_mut(session_key) else {
-            return;
+            return false;
         };
         let queued = Queued::new(message, view.len(), wanted.qos, wanted.retain)
             .with(wanted.identifiers, wanted.member);
@@ -178,16 +180,20 @@ impl<S> Core<S> {
                 packet_id: Some(packet_id),
                 ..*wanted
             };
-            if !self.push(key, view, &wanted) {
+            let is_queued = self.push(key, view, &wanted);
+            if !is_queued {
                 self.give_up(session_key, packet_id, wanted.qos);
             }
+            is_queued
         } else if outgoing.waiting_count() < limits.session_queue_messages as usize
             && outgoing.waiting_bytes() < limits.session_queue_bytes
         {
             outgoing.wait(queued);
+            true
         } else {
             self.counters.dropped_session_queue_full += 1;
             self.done_with(&queued);
+            false
         }
     }
 

@@ -156,6 +156,14 @@ impl<S> Core<S> {
             return;
         };
         let (session, options) = (membership.session, membership.options);
+        if view.is_expired(self.now_ms) {
+            // On its way from the owner of the group.
+            self.counters.dropped_expired += 1;
+            if qos != QoS::AtMostOnce {
+                self.settled(member);
+            }
+            return;
+        }
         let identifier = [options.identifier];
         let wanted = Wanted {
             qos,

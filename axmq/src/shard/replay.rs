@@ -138,14 +138,17 @@ impl<S> Core<S> {
         true
     }
 
-    /// A message with the RETAIN flag goes out live to a session that is being replayed to.
-    pub(super) fn note_live(&mut self, session: Key, topic: &str) {
+    /// A message with the RETAIN flag was published to a session that is being replayed to. Where it
+    /// was dropped, the stored one is what brings the subscriber up to date.
+    pub(super) fn note_live(&mut self, session: Key, topic: &str, is_queued: bool) {
         for replay in self
             .replays
             .iter_mut()
             .filter(|replay| replay.session == session)
         {
-            if !replay.live.contains(topic) {
+            if !is_queued {
+                replay.live.remove(topic);
+            } else if !replay.live.contains(topic) {
                 replay.live.insert(topic.into());
             }
         }

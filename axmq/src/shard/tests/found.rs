@@ -120,3 +120,75 @@ fn a_message_that_expires_between_shards_is_dropped() {
     assert_eq!(world.cores[1].counters().dropped_expired, 1);
     clause::v5(&["3.3.2-5"]);
 }
+
+#[test]
+fn a_message_that_expires_on_the_way_to_a_member_is_dropped_and_settled() {
+    let mut world = World::new(2, Limits::default());
+    let filter = (0..)
+        .map(|n| (format!("g{n}"), format!("$share/g{n}/t")))
+        .find_map(|(name, filter)| (world.shared.owner_of(&name, "t") == 0).then_some(filter))
+        .expect("some group is the first shard's");
+    let name = world.name("member", 1);
+    let member = world.attach(ConnectInfo {
+        receive_maximum: 1,
+        ..connect(&name)
+    });
+    world.subscribe(member, &filter, 1);
+    world.settle();
+    assert_eq!(world.read(member), ["connack 0", "suback"]);
+    let publisher = client_on(&mut world, 0, "pub");
+    let head = mqtt_codec::PublishHead {
+        topic: "t",
+        qos: mqtt_codec::QoS::AtLeastOnce,
+        packet_id: Some(super::world::id(1)),
+        message_expiry: Some(1),
+        payload_len: 1,
+        ..mqtt_codec::PublishHead::default()
+    };
+    world.send(publisher, &head.encode_to_vec(V5, b"x"));
+    world.post();
+    world.pass(1_000);
+    assert!(world.read(member).is_empty());
+    assert_eq!(world.cores[1].counters().dropped_expired, 1);
+    // Its window is open again.
+    world.send(publisher, &publish(V5, "t", "y", 1, 2));
+    world.settle();
+    assert_eq!(world.read(member), ["t=y q1 #1"]);
+}
+
+#[test]
+fn a_replay_brings_what_was_dropped_live() {
+    let limits = Limits {
+        out_queue_soft_bytes: 1_024,
+        ..Limits::default()
+    };
+    let mut world = World::new(1, limits);
+    let publisher = client_on(&mut world, 0, "pub");
+    let store = |world: &mut World, text: &str| {
+        for n in 0..200 {
+            let payload = text.repeat(100);
+            let stored = packet(V5, &format!("r/{n}"), &payload, 0, 1, false, true);
+            world.send(publisher, &stored);
+        }
+    };
+    store(&mut world, "a");
+    let client = client_on(&mut world, 0, "one");
+    world.subscribe(client, "r/#", 0);
+    // It takes nothing for so long that it does not hold up publishers any more.
+    world.pass(1_000);
+    store(&mut world, "b");
+    assert_eq!(world.dropped(), 200);
+    let mut got = Vec::new();
+    loop {
+        world.settle();
+        let lines = world.read(client);
+        if lines.is_empty() {
+            break;
+        }
+        got.extend(lines);
+    }
+    let new = got.iter().filter(|line| line.contains("=b")).count();
+    let old = got.iter().filter(|line| line.contains("=a")).count();
+    assert_eq!(new + old, 200);
+    assert!(new > 0 && old < 200, "{old} came before the store changed");
+}

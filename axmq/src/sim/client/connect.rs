@@ -325,6 +325,7 @@ impl Client {
         self.completed.clear();
         self.subscriptions.clear();
         self.owed.clear();
+        self.early.clear();
         self.got.clear();
     }
 

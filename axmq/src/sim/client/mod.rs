@@ -102,6 +102,9 @@ pub(super) struct Client {
     completed: BTreeSet<u16>,
     subscriptions: Vec<Subscription>,
     owed: Vec<Owed>,
+    /// What came while a SUBACK was due, and when: the broker need not wait with stored messages
+    /// until it has sent that.
+    early: BTreeMap<u32, u64>,
     /// Messages that this session has got.
     got: BTreeSet<u32>,
     /// How often each came live, over all sessions.
@@ -158,6 +161,7 @@ impl Client {
             completed: BTreeSet::new(),
             subscriptions: Vec::new(),
             owed: Vec::new(),
+            early: BTreeMap::new(),
             got: BTreeSet::new(),
             live: BTreeMap::new(),
             cursors: BTreeMap::new(),

@@ -271,6 +271,9 @@ impl Client {
             self.check_order(w, at, (publisher, topic, delivery.qos > 0))?;
         }
         self.owed.retain(|owed| owed.message != at);
+        if self.awaits_suback() {
+            self.early.insert(at, w.tick);
+        }
         self.got.insert(at);
         Ok(())
     }

@@ -196,7 +196,15 @@ impl Client {
             }
             self.owe(w, place);
         }
+        if !self.awaits_suback() {
+            self.early.clear();
+        }
         Ok(())
+    }
+
+    pub(super) fn awaits_suback(&self) -> bool {
+        let is_subscribe = |request: &Request| matches!(request, Request::Subscribe(_));
+        self.requests.values().any(is_subscribe)
     }
 
     fn refused(&mut self, w: &mut World, place: usize, code: ReasonCode) -> Check {
@@ -301,6 +309,9 @@ impl Client {
             let message = &w.ledger.messages[at as usize];
             let qos = message.qos.min(subscription.qos);
             let is_too_large = self.is_too_large(w, at);
+            if self.early.get(&at).is_some_and(|came| *came >= asked) {
+                continue;
+            }
             if message.expiry_s.is_none() && !is_too_large {
                 w.report.note(Feature::RetainedOwed);
                 self.owed.push(Owed {
