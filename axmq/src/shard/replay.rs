@@ -138,8 +138,8 @@ impl<S> Core<S> {
         true
     }
 
-    /// A message with the RETAIN flag was published to a session that is being replayed to. Where it
-    /// was dropped, the stored one is what brings the subscriber up to date.
+    /// A message with the RETAIN flag was published to a session that is being replayed to. Where
+    /// it was dropped, the stored one is what brings the subscriber up to date.
     pub(super) fn note_live(&mut self, session: Key, topic: &str, is_queued: bool) {
         for replay in self
             .replays

@@ -47,8 +47,8 @@ pub(super) const FILTERS: [&str; 16] = [
 /// Topics that clients with shared subscriptions get as members of groups only.
 pub(super) const TOPICS_SHARED: [&str; 2] = ["s/0", "s/1"];
 
-/// Shared subscriptions: what is subscribed to, and the filter in it. Their numbers go on from those
-/// of `FILTERS`.
+/// Shared subscriptions: what is subscribed to, and the filter in it. Their numbers go on from
+/// those of `FILTERS`.
 pub(super) const GROUPS: [(&str, &str); 3] = [
     ("$share/g/s/+", "s/+"),
     ("$share/h/s/#", "s/#"),
