@@ -8,15 +8,6 @@ use crate::types::{PacketId, PacketType, Version};
 /// The bytes that are looked at as one text, at most: a password or payload may be long.
 const TEXT_RUN_LEN_MAX: usize = 256;
 
-/// The beginning of what a reader had left, as far as it was checked at once.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct TextRun<'a> {
-    /// Empty if the bytes are not UTF-8.
-    text: &'a str,
-    /// The bytes that were left where the run begins.
-    len: usize,
-}
-
 /// Reads fields off the front of a packet's body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
@@ -85,6 +76,18 @@ impl<'a> Reader<'a> {
             }
             _ => false,
         }
+    }
+
+    /// The next bytes, which stay where they are; `None` if there are not so many.
+    #[inline]
+    pub(crate) fn peek<const N: usize>(&self) -> Option<[u8; N]> {
+        self.rest.first_chunk().copied()
+    }
+
+    /// Skips what [`peek`](Self::peek) showed.
+    #[inline]
+    pub(crate) fn skip_peeked<const N: usize>(&mut self) {
+        self.rest = self.rest.get(N..).unwrap_or_default();
     }
 
     #[inline]
@@ -182,26 +185,27 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Checks what is left as one text, so that the strings in it need no check of their own.
+    /// Returns what is left as one text, so that the strings in it need no check of their own.
     ///
-    /// That pays where most of it is text. Bytes that are none are no error: then each string is
-    /// checked by itself.
+    /// That pays where most of it is text. Bytes that are none are no error, nor are many: the run
+    /// is empty then, and each string is checked by itself.
     #[inline]
-    pub(crate) fn text_run(&self) -> TextRun<'a> {
-        let run = self.rest.get(..TEXT_RUN_LEN_MAX).unwrap_or(self.rest);
-        TextRun {
-            text: core::str::from_utf8(run).unwrap_or_default(),
-            len: self.rest.len(),
-        }
+    pub(crate) fn text_run(&self) -> &'a str {
+        let run = match self.rest.len() {
+            ..=TEXT_RUN_LEN_MAX => self.rest,
+            _ => &[],
+        };
+        core::str::from_utf8(run).unwrap_or_default()
     }
 
     /// Reads a string, as [`string`](Self::string) does, that may lie in a run.
     #[inline(always)]
-    pub(crate) fn string_of(&mut self, run: &TextRun<'a>, field: Field) -> Result<&'a str, Error> {
+    pub(crate) fn string_of(&mut self, run: &'a str, field: Field) -> Result<&'a str, Error> {
         let at = self.offset();
         let bytes = self.binary(field)?;
-        let end = run.len - self.rest.len();
-        match run.text.get(end - bytes.len()..end) {
+        // A run ends where the packet does. Of an empty one, these are no places.
+        let end = run.len().wrapping_sub(self.rest.len());
+        match run.get(end.wrapping_sub(bytes.len())..end) {
             Some(text) if !text::has_nul(bytes) => Ok(text),
             _ => text::check(bytes).map_err(|error| self.text_error(error, field, at)),
         }

@@ -6,7 +6,7 @@ use crate::error::{Error, ErrorKind, Field};
 use crate::frame::Frame;
 use crate::properties::{PassThrough, Properties, UserProperties};
 use crate::property::{PropertyId, set};
-use crate::reader::{Reader, TextRun};
+use crate::reader::Reader;
 use crate::types::{PacketType, PayloadFormat, QoS, Version};
 use crate::view::check_header;
 use crate::view::publish::payload_format;
@@ -100,11 +100,7 @@ pub(super) fn read_connect<'a>(
     if frame.flags != 0 {
         return Err(reader.error_at(ErrorKind::InvalidFlags, Field::FixedHeader, 0));
     }
-    let version = read_version(&mut reader, options)?;
-    reader.set_version(version);
-    check_header(&reader, frame, version)?;
-    let flags = read_flags(&mut reader, version)?;
-    let keep_alive = reader.u16(Field::KeepAlive)?;
+    let (version, flags, keep_alive) = read_start(&mut reader, frame, options)?;
     let properties = match version {
         Version::V5 => {
             let at = reader.offset();
@@ -117,17 +113,17 @@ pub(super) fn read_connect<'a>(
     };
     // The fields of the payload come in this order [MQTT-3.1.3-1].
     let run = reader.text_run();
-    let client_id = read_client_id(&mut reader, &run, version, flags, options)?;
+    let client_id = read_client_id(&mut reader, run, version, flags, options)?;
     let will = match flags & FLAG_WILL {
         0 => None,
-        _ => Some(read_will(&mut reader, &run, version, flags)?),
+        _ => Some(read_will(&mut reader, run, version, flags)?),
     };
     // MQTT 3.1 keeps peace with its forerunner: a flag may be set and the field missing.
     let may_miss = version == Version::V31;
     let is_there =
         |flag: u8, reader: &Reader<'_>| flags & flag != 0 && !(may_miss && reader.is_empty());
     let username = match is_there(FLAG_USER_NAME, &reader) {
-        true => Some(reader.string_of(&run, Field::UserName)?),
+        true => Some(reader.string_of(run, Field::UserName)?),
         false => None,
     };
     let password = match is_there(FLAG_PASSWORD, &reader) {
@@ -148,8 +144,52 @@ pub(super) fn read_connect<'a>(
     })
 }
 
-/// Reads protocol name and level [MQTT-3.1.2-1, MQTT-3.1.2-2].
+/// Reads what comes before properties and payload: version, flags and keep alive.
+///
+/// With MQTT 3.1.1 and 5.0 these are ten bytes, looked at together. What is not right as a whole
+/// is gone through field by field, to say what is wrong.
 #[inline]
+fn read_start(
+    reader: &mut Reader<'_>,
+    frame: &Frame,
+    options: &DecodeOptions,
+) -> Result<(Version, u8, u16), Error> {
+    if let Some([name @ .., level, flags, high, low]) = reader.peek::<10>()
+        && name == *b"\x00\x04MQTT"
+        && let Some(version @ (Version::V311 | Version::V5)) = Version::from_level(level)
+        && VALID_FLAGS[usize::from(flags)] & 1 << level != 0
+        && options.accepts(version)
+    {
+        reader.skip_peeked::<10>();
+        reader.set_version(version);
+        check_header(reader, frame, version)?;
+        return Ok((version, flags, u16::from_be_bytes([high, low])));
+    }
+    let start;
+    (*reader, start) = read_start_by_field(*reader, frame, options)?;
+    Ok(start)
+}
+
+/// Reads the same of MQTT 3.1, or finds the error.
+#[cold]
+fn read_start_by_field<'a>(
+    mut reader: Reader<'a>,
+    frame: &Frame,
+    options: &DecodeOptions,
+) -> Result<(Reader<'a>, (Version, u8, u16)), Error> {
+    let version = read_version(&mut reader, options)?;
+    reader.set_version(version);
+    check_header(&reader, frame, version)?;
+    let at = reader.offset();
+    let flags = reader.u8(Field::ConnectFlags)?;
+    if let Some(kind) = flags_error(flags, version) {
+        return Err(reader.error_at(kind, Field::ConnectFlags, at));
+    }
+    let keep_alive = reader.u16(Field::KeepAlive)?;
+    Ok((reader, (version, flags, keep_alive)))
+}
+
+/// Reads protocol name and level [MQTT-3.1.2-1, MQTT-3.1.2-2].
 fn read_version(reader: &mut Reader<'_>, options: &DecodeOptions) -> Result<Version, Error> {
     let at = reader.offset();
     let is_v31 = if reader.skip(*b"\x00\x04MQTT") {
@@ -181,28 +221,38 @@ fn read_version(reader: &mut Reader<'_>, options: &DecodeOptions) -> Result<Vers
     })
 }
 
-/// Reads the connect flags and checks what they say of each other.
-#[inline]
-fn read_flags(reader: &mut Reader<'_>, version: Version) -> Result<u8, Error> {
-    let at = reader.offset();
-    let flags = reader.u8(Field::ConnectFlags)?;
+/// The versions by level, as bits, in which connect flags do not contradict each other.
+static VALID_FLAGS: [u8; 256] = {
+    let mut valid = [0; 256];
+    let mut flags = 0;
+    while flags < 256 {
+        // Below 256.
+        let byte = flags as u8;
+        valid[flags] = (flags_error(byte, Version::V311).is_none() as u8) << 4
+            | (flags_error(byte, Version::V5).is_none() as u8) << 5;
+        flags += 1;
+    }
+    valid
+};
+
+/// Tells what is wrong with connect flags.
+const fn flags_error(flags: u8, version: Version) -> Option<ErrorKind> {
     // What MQTT 3.1 says of a will that is not there is to be disregarded.
-    let no_will = flags & FLAG_WILL == 0 && version >= Version::V311;
-    let no_user = flags & FLAG_USER_NAME == 0 && version <= Version::V311;
-    let kind = if flags & FLAG_RESERVED != 0 {
-        ErrorKind::ConnectReservedFlag
+    let no_will = flags & FLAG_WILL == 0 && !matches!(version, Version::V31);
+    let no_user = flags & FLAG_USER_NAME == 0 && !matches!(version, Version::V5);
+    if flags & FLAG_RESERVED != 0 {
+        Some(ErrorKind::ConnectReservedFlag)
     } else if no_will && will_qos(flags) != 0 {
-        ErrorKind::WillQosWithoutWill
+        Some(ErrorKind::WillQosWithoutWill)
     } else if no_will && flags & FLAG_WILL_RETAIN != 0 {
-        ErrorKind::WillRetainWithoutWill
+        Some(ErrorKind::WillRetainWithoutWill)
     } else if flags & FLAG_WILL != 0 && will_qos(flags) == 3 {
-        ErrorKind::WillQosInvalid
+        Some(ErrorKind::WillQosInvalid)
     } else if no_user && flags & FLAG_PASSWORD != 0 {
-        ErrorKind::PasswordWithoutUserName
+        Some(ErrorKind::PasswordWithoutUserName)
     } else {
-        return Ok(flags);
-    };
-    Err(reader.error_at(kind, Field::ConnectFlags, at))
+        None
+    }
 }
 
 const fn will_qos(flags: u8) -> u8 {
@@ -213,7 +263,7 @@ const fn will_qos(flags: u8) -> u8 {
 #[inline]
 fn read_client_id<'a>(
     reader: &mut Reader<'a>,
-    run: &TextRun<'a>,
+    run: &'a str,
     version: Version,
     flags: u8,
     options: &DecodeOptions,
@@ -239,7 +289,7 @@ fn read_client_id<'a>(
 #[inline]
 fn read_will<'a>(
     reader: &mut Reader<'a>,
-    run: &TextRun<'a>,
+    run: &'a str,
     version: Version,
     flags: u8,
 ) -> Result<Will<'a>, Error> {
