@@ -120,6 +120,16 @@ impl<S> Core<S> {
         }
     }
 
+    /// The subscription is withdrawn: nothing more is sent for it [MQTT-3.10.4-2].
+    pub(super) fn end_replays(&mut self, session: Key, filter: &Filter<'_>) {
+        let before = self.replays.len();
+        self.replays
+            .retain(|replay| replay.session != session || *replay.filter != *filter.as_str());
+        if self.replays.len() < before {
+            self.finish_replay(session);
+        }
+    }
+
     /// Whether a replay can go on.
     pub(super) fn has_replay(&self) -> bool {
         self.replays.iter().any(|replay| !replay.is_blocked)

@@ -245,6 +245,7 @@ impl<S> Core<S> {
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.filters.remove(removed.filter);
         }
+        self.end_replays(session_key, &filter);
         self.withdraw(&filter, removed.last);
         ReasonCode::Success
     }

@@ -2,7 +2,7 @@
 
 use mqtt_codec::PacketType;
 
-use super::world::{World, ack, connect, packet, publish, will};
+use super::world::{Client, World, ack, connect, packet, publish, will};
 use super::{V5, clause, client_on, subscriber_on};
 use crate::config::Limits;
 use crate::message::ConnectInfo;
@@ -156,6 +156,19 @@ fn a_message_that_expires_on_the_way_to_a_member_is_dropped_and_settled() {
     assert_eq!(world.read(member), ["t=y q1 #1"]);
 }
 
+/// All that comes as the client takes it.
+fn read_to_the_end(world: &mut World, client: Client) -> Vec<String> {
+    let mut got = Vec::new();
+    loop {
+        world.settle();
+        let lines = world.read(client);
+        if lines.is_empty() {
+            return got;
+        }
+        got.extend(lines);
+    }
+}
+
 #[test]
 fn a_replay_brings_what_was_dropped_live() {
     let limits = Limits {
@@ -178,17 +191,28 @@ fn a_replay_brings_what_was_dropped_live() {
     world.pass(1_000);
     store(&mut world, "b");
     assert_eq!(world.dropped(), 200);
-    let mut got = Vec::new();
-    loop {
-        world.settle();
-        let lines = world.read(client);
-        if lines.is_empty() {
-            break;
-        }
-        got.extend(lines);
-    }
+    let got = read_to_the_end(&mut world, client);
     let new = got.iter().filter(|line| line.contains("=b")).count();
     let old = got.iter().filter(|line| line.contains("=a")).count();
     assert_eq!(new + old, 200);
     assert!(new > 0 && old < 200, "{old} came before the store changed");
+}
+
+#[test]
+fn unsubscribe_ends_the_replay() {
+    let limits = Limits {
+        out_queue_soft_bytes: 1_024,
+        ..Limits::default()
+    };
+    let mut world = World::new(1, limits);
+    let publisher = client_on(&mut world, 0, "pub");
+    for n in 0..200 {
+        let stored = packet(V5, &format!("r/{n}"), &"x".repeat(100), 0, 1, false, true);
+        world.send(publisher, &stored);
+    }
+    let client = client_on(&mut world, 0, "one");
+    world.subscribe(client, "r/#", 0);
+    world.unsubscribe(client, "r/#");
+    let got = read_to_the_end(&mut world, client);
+    assert!(got.len() < 200, "the first slice at most: {}", got.len());
 }
