@@ -172,7 +172,8 @@ fn a_trace_shows_packets_until_it_is_interrupted() {
     // Two at a time see the same, and one that is killed does no harm to the other.
     let mut second = Process::start(program(&broker.home).args(["trace", "--json", "device"]));
     second.out.wait_for("\"text\":\"not connected\"");
-    tracer.signal(Signal::INT);
+    // Not SIGINT, which a background job of a shell ignores, and its children with it.
+    tracer.signal(Signal::TERM);
     assert!(!tracer.end().2.success());
     let _device = broker.connect("device");
     second.out.wait_for("CONNACK");
