@@ -37,6 +37,7 @@ pub(crate) fn run_queue(data: &[u8]) {
                 10 => Op::SendAll,
                 11 => Op::DropOldest,
                 12 => Op::DropMany(b as u8),
+                13 if b % 2 == 1 => Op::DropUnsent,
                 13 => Op::CopyOutSmall,
                 14 => Op::Prepare,
                 _ => Op::Clear,

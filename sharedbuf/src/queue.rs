@@ -271,6 +271,21 @@ impl WriteQueue {
         Some(Dropped { bytes })
     }
 
+    /// Drops every frame of which no byte has been sent, whatever its class.
+    ///
+    /// For a connection that is to end: what is pushed now is what its peer reads next.
+    ///
+    /// # Complexity
+    /// Linear in the frames.
+    pub fn drop_unsent(&mut self) {
+        if let Some(inner) = &mut self.0 {
+            inner.drop_unsent();
+            if inner.bytes() == 0 {
+                self.0 = None;
+            }
+        }
+    }
+
     /// Copies every slice that is shorter than a quarter of the buffer that it keeps alive.
     ///
     /// For a connection whose socket takes no more: what it has queued may stay for long, and

@@ -32,6 +32,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => Just(Op::SendAll),
         6 => Just(Op::DropOldest),
         2 => any::<u8>().prop_map(Op::DropMany),
+        1 => Just(Op::DropUnsent),
         1 => Just(Op::CopyOutSmall),
         1 => Just(Op::Clear),
         2 => Just(Op::Prepare),
@@ -80,7 +81,12 @@ fn writes_may_end_at_every_byte() {
     ];
     let total = 5 + 7 + (12 + 2 + 3 + 600) + 520 + 9 + 533 + 4 + 4;
     for written in 0..=total {
-        for after in [Op::SendAll, Op::DropMany(9), Op::CopyOutSmall] {
+        for after in [
+            Op::SendAll,
+            Op::DropMany(9),
+            Op::DropUnsent,
+            Op::CopyOutSmall,
+        ] {
             let mut ops = pushes.to_vec();
             ops.extend([Op::Send(64, written), after, Op::Copy(3, 2), Op::DropOldest]);
             model::run(None, &ops);

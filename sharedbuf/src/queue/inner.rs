@@ -273,6 +273,31 @@ impl Inner {
         Some(len)
     }
 
+    /// Drops every frame but one that was sent in part.
+    pub(super) fn drop_unsent(&mut self) {
+        let begun = match self.frames.front() {
+            Some(frame) if self.sent > 0 => frame.len() - self.sent,
+            _ => 0,
+        };
+        let (mut left, mut kept) = (begun, 0);
+        while left > 0 {
+            let segment = &mut self.segments[kept];
+            let len = segment.len();
+            if len > left {
+                segment.split_off(left).remove(&mut self.blocks);
+            }
+            left -= len.min(left);
+            kept += 1;
+        }
+        for mut segment in self.segments.drain(kept..) {
+            segment.remove(&mut self.blocks);
+        }
+        let frames = usize::from(begun > 0);
+        self.frames.truncate(frames);
+        (self.bytes, self.messages) = (begun, frames);
+        self.cursor = Cursor::default();
+    }
+
     /// Moves the cursor to the oldest droppable frame and returns its length.
     fn seek_droppable(&mut self) -> Option<usize> {
         loop {

@@ -22,6 +22,7 @@ pub(crate) enum Op {
     SendAll,
     DropOldest,
     DropMany(u8),
+    DropUnsent,
     CopyOutSmall,
     Clear,
     Prepare,
@@ -188,6 +189,10 @@ impl World {
             Op::SendAll => self.send(1024, usize::MAX),
             Op::DropOldest => self.drop_oldest(),
             Op::DropMany(count) => (0..count).for_each(|_| self.drop_oldest()),
+            Op::DropUnsent => {
+                self.queue.drop_unsent();
+                self.model.retain(|frame| frame.sent > 0);
+            }
             Op::CopyOutSmall => self.queue.copy_out_small(),
             Op::Clear => {
                 match &mut self.cache {
