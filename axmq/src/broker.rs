@@ -23,6 +23,7 @@ use crate::error::{RunError, StartError};
 use crate::front::{FrontParts, FrontServer};
 use crate::hooks::{HookCounters, Hooks};
 use crate::local::{Handle, this_thread_is_a_shard};
+use crate::memory;
 use crate::message::{ToFront, ToShard};
 use crate::shard::{ShardServer, Shared, TIMER};
 
@@ -136,10 +137,11 @@ impl Broker {
             0
         };
         let budgets = config.budgets.clone();
+        let memory_bytes = memory::limit_bytes(config.limits.memory_bytes);
         let shared = Shared::new(config.limits.clone(), shard_count)
             .with_hooks(hooks)
             .with_protocol(config.protocol.clone())
-            .with_memory(resident_bytes)
+            .with_memory(memory_bytes, memory::resident_bytes)
             .with_listeners(&config.listeners);
         shared.sys.set_interval_s(config.broker.sys_interval_s);
         let shared = Arc::new(shared);
@@ -172,6 +174,15 @@ impl Broker {
             front_parts.push((backend, parts));
         }
 
+        let told = (shards.clone(), fronts.clone());
+        shared.memory.tell_by(move |shortage| {
+            for shard in &told.0 {
+                shard.push_unbounded(ToShard::Memory(shortage));
+            }
+            for front in &told.1 {
+                front.push_unbounded(ToFront::Memory(shortage));
+            }
+        });
         let control = Control::new(
             shards.clone(),
             fronts.clone(),
@@ -417,15 +428,6 @@ fn reactor_options(budgets: &Budgets) -> ReactorOptions {
         background_ns: u64::from(budgets.background_us) * 1_000,
         measure_busy: false,
     }
-}
-
-/// Memory of this process that is in the machine; 0 where the system does not say.
-fn resident_bytes() -> u64 {
-    // The second number counts pages (proc_pid_statm(5)).
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1);
-    let pages: u64 = pages.and_then(|text| text.parse().ok()).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
 }
 
 /// What a shard is made of before its thread runs.

@@ -90,6 +90,12 @@ numbers! {
         pub(crate) dropped_local_full: u64,
         /// A hook said that the subscriber may not get it.
         pub(crate) dropped_not_authorized: u64,
+        /// QoS 0, in one of the longest out-queues, and memory is short.
+        pub(crate) dropped_memory_short: u64,
+        /// How often a publisher was not read any more because memory is short.
+        pub(crate) publishers_held: u64,
+        /// Clients that were disconnected because memory is short.
+        pub(crate) clients_shed: u64,
         /// Publishes that a hook refused or discarded, and those under `$SYS/`. Not among the
         /// drops: nobody was to get them.
         pub(crate) publishes_refused: u64,
@@ -128,6 +134,7 @@ impl Counters {
             + self.dropped_group_queue_full
             + self.dropped_group_ended
             + self.dropped_no_memory
+            + self.dropped_memory_short
     }
 }
 

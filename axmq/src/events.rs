@@ -37,6 +37,8 @@ pub(crate) enum Cause {
     },
     /// An operator asked for it.
     Kicked,
+    /// Memory is short, and its queues were among the longest.
+    MemoryShort,
     ServerStops,
 }
 
@@ -54,6 +56,7 @@ impl Cause {
             Self::TakenOver(_) => ReasonCode::SessionTakenOver,
             Self::Policy { reason, .. } => *reason,
             Self::Kicked => ReasonCode::AdministrativeAction,
+            Self::MemoryShort => ReasonCode::QuotaExceeded,
             Self::ServerStops => ReasonCode::ServerShuttingDown,
         }
     }
@@ -67,6 +70,7 @@ impl Cause {
             Self::TakenOver(_) => EndedBy::TakeOver,
             Self::Policy { .. } => EndedBy::Policy,
             Self::Kicked => EndedBy::Operator,
+            Self::MemoryShort => EndedBy::Shortage,
             Self::ServerStops => EndedBy::Stop,
         }
     }
@@ -98,11 +102,11 @@ impl Cause {
         )
     }
 
-    /// Whether the client did something that an operator has to know.
-    pub(crate) fn is_misconduct(&self) -> bool {
+    /// Whether it is something that an operator has to know.
+    pub(crate) fn is_noteworthy(&self) -> bool {
         matches!(
             self,
-            Self::Protocol(_) | Self::Violation { .. } | Self::Topic(_)
+            Self::Protocol(_) | Self::Violation { .. } | Self::Topic(_) | Self::MemoryShort
         )
     }
 
@@ -135,6 +139,9 @@ impl fmt::Display for Cause {
             Self::Policy { what, .. } => f.write_str(what),
             Self::TakenOver(peer) => write!(f, "taken over by a connection from {peer}"),
             Self::Kicked => f.write_str("an operator has ended the connection"),
+            Self::MemoryShort => {
+                f.write_str("the broker is short of memory, and much was queued for this client")
+            }
             Self::ServerStops => f.write_str("the server stops"),
         }
     }
@@ -172,7 +179,7 @@ impl Event {
     fn is_routine(&self) -> bool {
         match self {
             Self::Connected { .. } => true,
-            Self::Disconnected { cause, .. } => !cause.is_misconduct(),
+            Self::Disconnected { cause, .. } => !cause.is_noteworthy(),
         }
     }
 
@@ -195,7 +202,7 @@ impl Event {
                 client_id,
                 peer,
                 cause,
-            } if cause.is_misconduct() => {
+            } if cause.is_noteworthy() => {
                 tracing::warn!(
                     event = "client.disconnected",
                     client = %client_id.escape_debug(),

@@ -20,6 +20,7 @@ pub mod notify;
 
 mod broker;
 mod builder;
+mod connack;
 mod counters;
 mod disconnects;
 mod error;
@@ -29,6 +30,7 @@ mod group;
 mod keyed_hash;
 mod listener;
 mod local;
+mod memory;
 mod message;
 mod properties;
 mod publication;

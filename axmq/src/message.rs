@@ -16,6 +16,7 @@ use crate::group::GroupMail;
 use crate::hooks::{Author, Grant};
 use crate::listener::Seat;
 use crate::local::Outlet;
+use crate::memory::Shortage;
 use crate::publication::Publication;
 use crate::shard::Shared;
 
@@ -197,6 +198,8 @@ pub(crate) enum ToShard<S> {
     Untrace(u64),
     /// Go on under other limits.
     Reload(Arc<Shared>),
+    /// How short memory is from now on, or still is.
+    Memory(Shortage),
     Group(GroupMail),
     Local(Local),
     /// The auth pool's answer for a client that authenticates anew.
@@ -214,6 +217,8 @@ pub(crate) enum ToShard<S> {
 pub(crate) enum ToFront {
     /// Go on under other limits.
     Reload(Arc<Shared>),
+    /// How short memory is from now on, or still is.
+    Memory(Shortage),
     /// The auth pool's answer for a connection that waits.
     Authenticated(Key, Box<auth::Answer>),
     Stop,

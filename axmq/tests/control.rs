@@ -233,6 +233,40 @@ fn a_reload_applies_what_it_can_and_names_what_needs_a_restart() {
 }
 
 #[test]
+fn a_shortage_of_memory_is_shown_and_a_reload_ends_it() {
+    // Less than any process has.
+    let mut broker = Broker::start("[limits]\nmemory_bytes = 1\n");
+    let mut stream = broker.connect("a");
+    let line = broker.process.err.wait_for("memory.short");
+    assert!(line.contains("shed-clients"), "{line}");
+    let status = broker.ask(&["status"]);
+    assert!(
+        status.contains("bytes of 1, shortage: shed-clients\n"),
+        "{status}"
+    );
+    // Topic `t`, QoS 1, packet ids 1 and 2. That it publishes is known after the first.
+    stream
+        .write_all(&[0x32, 5, 0, 1, b't', 0, 1, 0x32, 5, 0, 1, b't', 0, 2])
+        .expect("it has room");
+    let mut puback = [0; 4];
+    stream.read_exact(&mut puback).expect("the first");
+    assert_eq!(puback, [0x40, 2, 0, 1]);
+    let status = broker.ask(&["status", "--json"]);
+    assert!(status.contains("\"publishers_held\":1"), "{status}");
+
+    broker.write("");
+    assert_eq!(
+        broker.ask(&["reload"]),
+        "limits.memory_bytes: 1 -> 0\n",
+        "at once"
+    );
+    broker.process.err.wait_for("memory.eased");
+    stream.read_exact(&mut puback).expect("the second");
+    assert_eq!(puback, [0x40, 2, 0, 2]);
+    assert!(broker.ask(&["status"]).contains("shortage: none\n"));
+}
+
+#[test]
 fn the_socket_is_private_and_goes_with_its_broker() {
     let broker = Broker::start("");
     let data_dir = broker.home.join(".local/state/axmq");

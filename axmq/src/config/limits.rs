@@ -200,6 +200,13 @@ numbers! {
         ///
         /// Beyond it, a message for this subscription is dropped and counted.
         shared_queue_bytes: u64 = 16_777_216 in 1_024..=1_099_511_627_776, "bytes";
+        /// Memory that the process may use; 0 is 70 % of the machine's, or of the control group's
+        /// where that is less.
+        ///
+        /// From here on things give way in steps: connections are accepted one a second and
+        /// front; publishers are not read; QoS 0 messages of the longest out-queues are dropped;
+        /// clients with the longest queues are disconnected (5.0: reason 0x97). Each is counted.
+        memory_bytes: u64 = 0 in 0..=17_592_186_044_416, "bytes";
         /// Closed connections that wait for their cleanup in one shard.
         ///
         /// When it is full, closing slows down; nothing is lost.

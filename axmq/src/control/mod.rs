@@ -29,6 +29,7 @@ pub use self::types::{
 };
 use crate::config::Config;
 use crate::counters::{self, Counters};
+use crate::memory;
 use crate::message::{Answer, AnswerTo, Ask, Query, ToFront, ToShard, TraceSink};
 use crate::shard::{CLIENTS_A_PAGE, RECORDS_AN_ANSWER, Shared};
 
@@ -196,9 +197,18 @@ impl Control {
             subscriptions: gauges.subscriptions,
             retained_messages: shared.retained.len(),
             retained_bytes: shared.retained.bytes(),
+            memory_bytes: shared.memory.used_bytes(),
+            memory_bytes_max: shared.memory.limit_bytes(),
+            memory_shortage: shared.memory.shortage().name().to_owned(),
             counters: named
                 .map(|(name, value)| (*name, value))
-                .chain([("accepting_held", shared.times_accepting_held())])
+                .chain([
+                    ("accepting_held", shared.times_accepting_held()),
+                    (
+                        "accepting_held_memory",
+                        shared.memory.times_accepting_held(),
+                    ),
+                ])
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
         }
@@ -385,7 +395,11 @@ impl Control {
             }
             let interval_s = state.running.broker.sys_interval_s;
             state.shared.sys.set_interval_s(interval_s);
-            let shared = state.shared.with_limits(state.running.limits.clone());
+            let limits = state.running.limits.clone();
+            // The messages of the reload make turns, and the first turn looks.
+            let memory_bytes = memory::limit_bytes(limits.memory_bytes);
+            state.shared.memory.set_limit(memory_bytes);
+            let shared = state.shared.with_limits(limits);
             let shared = shared
                 .with_rules(&state.running.listeners)
                 .with_protocol(state.running.protocol.clone());

@@ -38,6 +38,13 @@ pub(super) fn status(status: &Status) -> String {
         status.retained_messages,
         status.retained_bytes
     );
+    line!(
+        text,
+        "memory               {} bytes of {}, shortage: {}",
+        status.memory_bytes,
+        status.memory_bytes_max,
+        status.memory_shortage
+    );
     line!(text, "since the start, over {} shards:", status.shards);
     for (name, value) in &status.counters {
         line!(text, "  {name:<28} {value}");

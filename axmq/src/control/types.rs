@@ -100,6 +100,13 @@ pub struct Status {
     pub retained_messages: u64,
     /// Bytes of the retained messages, topics included.
     pub retained_bytes: u64,
+    /// Memory of the process that is in the machine.
+    pub memory_bytes: u64,
+    /// What it may use (`limits.memory_bytes`); 0 is no limit.
+    pub memory_bytes_max: u64,
+    /// What gives way because memory is short: `none`, `few-connections`, `no-publishers`,
+    /// `shed-messages` or `shed-clients`, each with those before it.
+    pub memory_shortage: String,
     /// Counters over all shards, by name.
     pub counters: BTreeMap<String, u64>,
 }

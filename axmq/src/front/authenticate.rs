@@ -13,6 +13,7 @@ use slabmem::Key;
 use super::FrontServer;
 use super::admit::{Begin, Refusal};
 use crate::auth::{Answer, Busy, Enhanced, Mechanism, Turn, Work};
+use crate::connack;
 use crate::hooks::{Action, Client, ConnectRequest, Decision, Denied};
 use crate::message::{ConnectInfo, ToFront};
 
@@ -142,14 +143,25 @@ impl<B: Backend> FrontServer<B> {
         }
     }
 
-    /// Hands a client over, if its will may be published.
+    /// Hands a client over, if it can be told so and its will may be published.
     pub(super) fn let_in(&mut self, io: &mut Io<'_, B>, key: Key, connect: ConnectInfo) {
-        match self.judge_will(key, &connect) {
-            Ok(()) => self.hand_over(io, key, connect),
-            Err(denied) => {
-                let refusal = Refusal::denied(&connect, &denied);
-                self.refuse(io, key, &refusal);
-            }
+        let answer = connack::success(&connect, &self.parts.shared, false);
+        let refusal = if connack::fits(&answer, &connect) {
+            let judged = self.judge_will(key, &connect);
+            judged
+                .err()
+                .map(|denied| Refusal::denied(&connect, &denied))
+        } else {
+            Some(Refusal::breach(
+                &connect,
+                ReasonCode::PacketTooLarge,
+                "MQTT-3.1.2-24",
+                "the client does not take a packet as long as CONNACK",
+            ))
+        };
+        match refusal {
+            None => self.hand_over(io, key, connect),
+            Some(refusal) => self.refuse(io, key, &refusal),
         }
     }
 

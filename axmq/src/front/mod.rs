@@ -28,6 +28,7 @@ use self::authenticate::Pending;
 use self::pace::Pace;
 use crate::events::{LogBudget, ReasonHex};
 use crate::listener::{ListenerState, Seat};
+use crate::memory::Shortage;
 use crate::message::{Handover, ToFront, ToShard};
 use crate::shard::{Shared, read};
 
@@ -40,6 +41,9 @@ const RETRY_MS: u64 = 5;
 const LINGER_BYTES: u32 = 256 * 1_024;
 /// A line about descriptors at most this often.
 const SHED_SAID_EVERY_MS: u64 = 1_000;
+/// While memory is short a front accepts so many in a second. Not none: an absent subscriber has to
+/// come to take what is kept for it, and that may be what memory is short of.
+const CONNECTS_PER_S_SHORT: u32 = 1;
 /// One read before CONNECT is complete.
 const READ_BYTES: usize = 2_048;
 
@@ -79,10 +83,14 @@ pub(crate) struct FrontParts<B: Backend> {
 
 impl<B: Backend> FrontParts<B> {
     /// Connections that this front may accept in a second; 0 is no bound.
-    fn connects_per_s(&self) -> u32 {
+    fn connects_per_s(&self, shortage: Shortage) -> u32 {
         let fronts = u32::try_from(self.fronts.max(1)).unwrap_or(u32::MAX);
         // Rounded up: a share of nothing would be no bound at all.
-        self.shared.limits.connects_per_s.div_ceil(fronts)
+        let share = self.shared.limits.connects_per_s.div_ceil(fronts);
+        match shortage {
+            Shortage::None => share,
+            _ => CONNECTS_PER_S_SHORT,
+        }
     }
 }
 
@@ -100,6 +108,7 @@ pub(crate) struct FrontServer<B: Backend> {
     is_accepting: bool,
     /// This front's share of the connection rate.
     pace: Pace,
+    shortage: Shortage,
     /// Connections closed at once for want of a descriptor, since the last line about it.
     shed: u64,
     shed_said_ms: u64,
@@ -112,10 +121,11 @@ pub(crate) struct FrontServer<B: Backend> {
 impl<B: Backend> FrontServer<B> {
     pub(crate) fn new(parts: FrontParts<B>, now_ns: u64) -> Self {
         let now_ms = now_ns / NS_PER_MS;
-        let pace = Pace::new(parts.connects_per_s(), now_ms);
+        let pace = Pace::new(parts.connects_per_s(Shortage::None), now_ms);
         Self {
             parts,
             pace,
+            shortage: Shortage::None,
             greetings: Slab::new(),
             greeting_bytes: 0,
             timers: TimerWheel::new(Policy::Exact, now_ms),
@@ -155,8 +165,10 @@ impl<B: Backend> FrontServer<B> {
             let was_held = self.pace.is_held();
             if !self.pace.allows(self.now_ms) {
                 // Whoever comes now waits in the kernel's queue.
-                if !was_held {
+                if !was_held && self.shortage == Shortage::None {
                     self.parts.shared.accepting_held();
+                } else if !was_held {
+                    self.parts.shared.memory.accepting_held();
                 }
                 return Progress::Done;
             }
@@ -486,7 +498,11 @@ impl<B: Backend> Server<B> for FrontServer<B> {
                     self.parts.pre_connect_bytes_max =
                         limits.pre_connect_bytes_total / self.parts.fronts.max(1);
                     self.parts.shared = shared;
-                    self.pace.set_rate(self.parts.connects_per_s());
+                    self.pace.set_rate(self.parts.connects_per_s(self.shortage));
+                }
+                ToFront::Memory(shortage) => {
+                    self.shortage = shortage;
+                    self.pace.set_rate(self.parts.connects_per_s(shortage));
                 }
                 ToFront::Authenticated(key, answer) => self.on_authenticated(io, key, *answer),
                 ToFront::Stop => {
@@ -530,5 +546,6 @@ impl<B: Backend> Server<B> for FrontServer<B> {
         }
         self.push_waiting(io);
         self.report_shed();
+        self.parts.shared.memory.look(self.now_ms);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mqtt_codec::encode::{Connect, Will, WillProperties};
+use mqtt_codec::encode::{Connect, ConnectProperties, Will, WillProperties};
 use mqtt_codec::{ConnAck, Packet, PayloadFormat, ReasonCode, Role, Scan, Version};
 use pollio::sim::{SimBackend, SimListener, SimNet, SimPeer, SimStream};
 use pollio::{Backend, PeerAddr, Reactor, ReactorOptions, Receiver, Sender, mailbox};
@@ -10,6 +10,8 @@ use pollio::{Backend, PeerAddr, Reactor, ReactorOptions, Receiver, Sender, mailb
 use super::admit::{Admitted, Refusal, check};
 use super::{FrontParts, FrontServer, NS_PER_MS};
 use crate::config::{Limits, ProtocolSettings, Redirect};
+use crate::connack;
+use crate::memory::Shortage;
 use crate::message::{ToFront, ToShard};
 use crate::shard::Shared;
 
@@ -88,6 +90,42 @@ fn clients_are_sent_elsewhere_and_told_where() {
         ..ProtocolSettings::default()
     });
     assert_eq!(refusal(&shared, &named("c")), None, "a reference alone");
+}
+
+#[test]
+fn what_connack_may_leave_unsaid_goes_where_the_client_has_no_room_for_it() {
+    let shared = Shared::new(Limits::default(), 1).with_protocol(ProtocolSettings {
+        response_information: Some("answers/".to_owned()),
+        ..ProtocolSettings::default()
+    });
+    let asks = Connect {
+        properties: ConnectProperties {
+            request_response_information: Some(true),
+            ..ConnectProperties::default()
+        },
+        ..named("")
+    };
+    let mut connect = admit(&shared, V5, &asks).expect("let in").connect;
+    let whole = connack::success(&connect, &shared, false).encoded_len(V5);
+    let (words, aliases) = (3 + "answers/".len(), 3);
+    for (room, len) in [
+        (whole, whole),
+        (whole - 1, whole - words),
+        (whole - words, whole - words),
+        (whole - words - 1, whole - words - aliases),
+        (1, whole - words - aliases),
+    ] {
+        connect.packet_bytes_max = u32::try_from(room).expect("it is short");
+        let packet = connack::success(&connect, &shared, false);
+        assert_eq!(packet.encoded_len(V5), len);
+        assert_eq!(connack::fits(&packet, &connect), room >= len);
+        let id = packet.properties.assigned_client_id;
+        assert_eq!(
+            id,
+            Some(&*connect.client_id),
+            "[MQTT-3.2.2-16] all the same"
+        );
+    }
 }
 
 #[test]
@@ -229,6 +267,31 @@ fn a_reload_without_a_rate_lets_everybody_in() {
     let sent = site.mailbox.try_push(ToFront::Reload(unbounded));
     assert!(sent.is_ok());
     site.settle();
+    assert_eq!(
+        (site.shared.connections(), site.listener.waiting()),
+        (60, 0)
+    );
+}
+
+#[test]
+fn next_to_nobody_is_accepted_while_memory_is_short() {
+    let mut site = Site::new(0, 1);
+    let tell = |site: &mut Site, shortage| {
+        let sent = site.mailbox.try_push(ToFront::Memory(shortage));
+        assert!(sent.is_ok());
+        site.settle();
+    };
+    tell(&mut site, Shortage::FewConnections);
+    let count = site.shared.connections();
+    assert!(count <= 5, "a turn may come before the message: {count}");
+    for more in 1..=5 {
+        site.pass(1_000);
+        assert_eq!(site.shared.connections(), count + more);
+    }
+    assert!(site.shared.memory.times_accepting_held() >= 5);
+    assert_eq!(site.shared.times_accepting_held(), 0, "not for its rate");
+    tell(&mut site, Shortage::NoPublishers);
+    tell(&mut site, Shortage::None);
     assert_eq!(
         (site.shared.connections(), site.listener.waiting()),
         (60, 0)

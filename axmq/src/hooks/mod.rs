@@ -224,6 +224,8 @@ pub enum EndedBy {
     Operator,
     /// The broker, which stops.
     Stop,
+    /// The broker, which is short of memory.
+    Shortage,
 }
 
 impl EndedBy {
@@ -237,7 +239,7 @@ impl EndedBy {
             Self::TakeOver => "another connection",
             Self::Policy => "policy",
             Self::Operator => "operator",
-            Self::Stop => "broker",
+            Self::Stop | Self::Shortage => "broker",
         }
     }
 }

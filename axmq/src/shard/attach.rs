@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use mqtt_codec::encode::{ConnAck, ConnAckProperties};
-use mqtt_codec::{QoS, Version};
+use mqtt_codec::Version;
 use slabmem::Key;
 
 use super::connection::{Connection, Extras, Partial, State};
 use super::{Authentication, Core, Timer};
 use crate::auth::Turn;
-use crate::config::ListenerRules;
+use crate::connack;
 use crate::events::{Cause, Event};
 use crate::message::{ConnectInfo, Handover};
 use crate::session::Session;
@@ -190,46 +189,7 @@ impl<S> Core<S> {
 
     fn connack(&mut self, key: Key, connect: &ConnectInfo, session_present: bool) {
         let shared = Arc::clone(&self.shared);
-        let limits = &shared.limits;
-        let rules = connect.rules.as_deref();
-        // What is not said is available [MQTT-3.2.2-9].
-        let lacks = |has: fn(&ListenerRules) -> bool| rules.filter(|r| !has(r)).map(|_| false);
-        let properties = ConnAckProperties {
-            maximum_qos: rules.and_then(|rules| QoS::from_u8(rules.maximum_qos)),
-            retain_available: lacks(|rules| rules.retain),
-            wildcard_subscription_available: lacks(|rules| rules.wildcard_subscriptions),
-            shared_subscription_available: lacks(|rules| rules.shared_subscriptions),
-            subscription_identifiers_available: lacks(|rules| rules.subscription_identifiers),
-            session_expiry_interval: connect
-                .session_expiry_imposed
-                .then_some(connect.session_expiry_s),
-            receive_maximum: Some(self.shared.receive_maximum()).filter(|max| *max != u16::MAX),
-            maximum_packet_size: Some(limits.packet_bytes),
-            assigned_client_id: connect.client_id_assigned.then_some(&*connect.client_id),
-            topic_alias_maximum: u16::try_from(limits.topic_aliases)
-                .ok()
-                .filter(|max| *max != 0),
-            response_information: shared
-                .protocol
-                .response_information
-                .as_deref()
-                .filter(|_| connect.wants_response_information),
-            authentication_method: connect
-                .enhanced
-                .as_ref()
-                .map(|enhanced| enhanced.mechanism.name()),
-            authentication_data: connect
-                .enhanced
-                .as_ref()
-                .and_then(|enhanced| enhanced.data.as_deref()),
-            server_keep_alive: connect.keep_alive_imposed.then_some(connect.keep_alive_s),
-            ..ConnAckProperties::default()
-        };
-        let packet = ConnAck {
-            session_present,
-            reason: mqtt_codec::ReasonCode::Success,
-            properties,
-        };
+        let packet = connack::success(connect, &shared, session_present);
         self.control(key, packet.encoded_len(connect.version), |out| {
             packet.encode(connect.version, out);
         });

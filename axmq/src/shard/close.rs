@@ -116,7 +116,7 @@ impl<S> Core<S> {
         let hash = self.shared.hasher.hash_one(&*session.client_id);
         self.disconnects
             .record(hash, &session.client_id, peer, self.now_ms, cause.clone());
-        if self.reports_routine || cause.is_misconduct() {
+        if self.reports_routine || cause.is_noteworthy() {
             let client_id = session.client_id.clone();
             self.events.push(Event::Disconnected {
                 client_id,

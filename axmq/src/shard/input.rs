@@ -27,14 +27,7 @@ enum Read {
 impl<B: Backend, A: Alarm> ShardServer<B, A> {
     /// Reads and acts on what comes, within the budget.
     pub(super) fn read(&mut self, io: &mut Io<'_, B>, key: Key, budget: &Budget) -> Progress {
-        if self.core.is_congested()
-            && self
-                .core
-                .connection(key)
-                .is_some_and(|connection| connection.has(flag::PUBLISHER))
-        {
-            self.core.pause(key);
-        }
+        self.core.hold_publisher(key);
         // After a hang-up even a short read is followed by another, up to the end (DECISIONS 7).
         let to_the_end = self
             .core

@@ -155,7 +155,10 @@ impl<S> Core<S> {
 
     /// Whether a message of the program's can be routed.
     pub(super) fn has_local(&self) -> bool {
-        !self.local.queue.is_empty() && !self.local.is_paused && !self.is_congested()
+        !self.local.queue.is_empty()
+            && !self.local.is_paused
+            && !self.is_congested()
+            && !self.holds_publishers()
     }
 
     /// Back-pressure is over.

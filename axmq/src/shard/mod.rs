@@ -29,6 +29,7 @@ mod runs;
 mod server;
 mod settle;
 mod shared;
+mod shortage;
 mod subscribe;
 mod sys;
 #[cfg(test)]
@@ -45,7 +46,7 @@ use hashbrown::HashTable;
 use mqtt_codec::Version;
 use sharedbuf::{BlockCache, ReadBlock};
 use slabmem::{Key, Pool, Slab};
-use timerwheel::{Policy, TimerWheel};
+use timerwheel::{Policy, TimerKey, TimerWheel};
 use topicmap::{InterestReader, MatchCache, TopicMap};
 
 pub(crate) use self::answer::{CLIENTS_A_PAGE, RECORDS_AN_ANSWER};
@@ -76,6 +77,7 @@ use self::trace::Tracer;
 use crate::counters::Counters;
 use crate::disconnects::Disconnects;
 use crate::events::{Cause, Event};
+use crate::memory::Shortage;
 use crate::publication::Publication;
 use crate::route::{Route, RouteBuilder, SubscriptionOptions};
 use crate::session::Session;
@@ -174,6 +176,11 @@ pub(crate) struct Core<S> {
     pressing: usize,
     /// The publication being routed met such a queue.
     felt_pressure: bool,
+    shortage: Shortage,
+    /// Out-queues are shed down to this, the more often the less.
+    shed_to: usize,
+    /// While publishers are held for want of memory.
+    breath: Option<TimerKey>,
     outboxes: Vec<Outbox>,
     /// Bytes that may be on their way to one other shard.
     credit: u64,
@@ -239,6 +246,9 @@ impl<S> Core<S> {
             paused: Vec::new(),
             pressing: 0,
             felt_pressure: false,
+            shortage: Shortage::None,
+            shed_to: usize::MAX,
+            breath: None,
             outboxes,
             credit,
             events: Vec::new(),

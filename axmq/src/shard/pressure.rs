@@ -9,6 +9,8 @@ use super::{Core, Timer};
 /// A queue above the soft mark presses on its publishers while its subscriber makes progress
 /// within this time.
 const PROGRESS_MS: u64 = 200;
+/// With fewer connections that are not read, their list is not looked through.
+const PAUSED_MIN: usize = 64;
 
 impl<S> Core<S> {
     /// A connection's out-queue is above the soft mark.
@@ -50,16 +52,26 @@ impl<S> Core<S> {
 
     /// Something was written: the queue may be short enough again.
     pub(super) fn relieve(&mut self, key: Key) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.clear(flag::STALLED);
+            self.found_room(key);
+        }
+    }
+
+    /// A queue has become shorter: where it is short enough, what waited for that goes on.
+    pub(super) fn found_room(&mut self, key: Key) {
         let low = self.shared.limits.out_queue_soft_bytes as usize / 2;
+        let holds_publishers = self.holds_publishers();
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        connection.clear(flag::STALLED);
         if connection.out.bytes() > low {
             return;
         }
         let session = connection.session;
-        if connection.has(flag::PAUSED) {
+        // A publisher waits for memory as well, where that is short.
+        let is_held = connection.has(flag::PUBLISHER) && holds_publishers;
+        if connection.has(flag::PAUSED) && !is_held {
             connection.clear(flag::PAUSED);
             self.ready.push(key);
         }
@@ -120,7 +132,24 @@ impl<S> Core<S> {
         if !connection.has(flag::PAUSED) {
             connection.set(flag::PAUSED);
             self.paused.push(key);
+            self.tidy_paused();
         }
+    }
+
+    /// A connection whose own queue was in the way goes on without leaving the list: looks through
+    /// it before such entries are more than the others could be.
+    fn tidy_paused(&mut self) {
+        if self.paused.len() <= 2 * self.connections.len() + PAUSED_MIN {
+            return;
+        }
+        self.paused.sort_unstable_by_key(|key| key.to_bits());
+        self.paused.dedup();
+        let connections = &self.connections;
+        self.paused.retain(|key| {
+            connections
+                .get(*key)
+                .is_some_and(|connection| connection.has(flag::PAUSED))
+        });
     }
 
     /// Reads again from a connection that was stopped, if only this was in the way.

@@ -21,6 +21,7 @@ use crate::counters::Counters;
 use crate::events::LogBudget;
 use crate::hooks::Denied;
 use crate::logging::now_ms;
+use crate::memory::Shortage;
 use crate::message::{Ask, ToShard, TraceSink};
 
 /// The timerfd's token: no slab key has generation 0.
@@ -82,6 +83,7 @@ pub(crate) struct ShardServer<B: Backend, A> {
     wills_done: Vec<mpsc::Sender<()>>,
     traces: Vec<TraceSink>,
     log: LogBudget,
+    shortage: Shortage,
     stop_at_ns: Option<u64>,
     is_done: bool,
 }
@@ -117,6 +119,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             wills_done: Vec::new(),
             traces: Vec::new(),
             log: LogBudget::default(),
+            shortage: Shortage::None,
             stop_at_ns: None,
             is_done: false,
         }
@@ -302,10 +305,10 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             .core
             .next_deadline_ms()
             .map(|ms| ms.saturating_mul(NS_PER_MS));
-        match (timer, self.stop_at_ns) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
+        // One thread sees to it that memory is looked at while all may wait for the result.
+        let is_watch = self.me == 0 && self.shortage != Shortage::None;
+        let look = is_watch.then(|| self.shared.memory.next_look_ms().saturating_mul(NS_PER_MS));
+        [timer, self.stop_at_ns, look].into_iter().flatten().min()
     }
 }
 
@@ -376,6 +379,10 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                     self.core.reload(Arc::clone(&shared), reports_routine());
                     self.shared = shared;
                 }
+                ToShard::Memory(shortage) => {
+                    self.core.on_shortage(shortage);
+                    self.shortage = shortage;
+                }
                 ToShard::Group(mail) => self.core.on_group_mail(mail),
                 ToShard::Local(message) => self.core.on_local(message),
                 ToShard::Authenticated(key, answer) => self.core.on_authenticated(key, *answer),
@@ -442,6 +449,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
             self.send_traced();
         }
         self.core.store_figures();
+        self.shared.memory.look(io.now_ns() / NS_PER_MS);
         self.log
             .write(self.core.drain_events(), io.now_ns() / NS_PER_MS);
         self.check_stop(io.now_ns());

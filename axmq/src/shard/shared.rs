@@ -12,6 +12,7 @@ use crate::hooks::Hooks;
 use crate::keyed_hash::KeyedHash;
 use crate::listener::ListenerState;
 use crate::local::Gate;
+use crate::memory::Guard;
 use crate::retained::Retained;
 use crate::sys_topics::SysTopics;
 
@@ -40,6 +41,7 @@ pub(crate) struct Shared {
     connections_peak: Arc<AtomicU64>,
     accepting_held: Arc<AtomicU64>,
     pub(crate) sys: Arc<SysTopics>,
+    pub(crate) memory: Arc<Guard>,
     /// In the order of the configuration.
     pub(crate) listeners: Arc<[ListenerState]>,
     /// The numbers of each shard, for whoever wants to know.
@@ -85,14 +87,17 @@ impl Shared {
             connections_peak: Arc::default(),
             accepting_held: Arc::default(),
             sys: Arc::new(SysTopics::new(|| 0)),
+            memory: Arc::default(),
             figures: (0..shards).map(|_| Figures::default()).collect(),
         }
     }
 
-    /// The same with a function that says how much memory the process uses.
-    pub(crate) fn with_memory(self, memory: fn() -> u64) -> Self {
+    /// The same with a function that says how much memory the process uses, of which it may use
+    /// `limit_bytes`; 0 is no limit.
+    pub(crate) fn with_memory(self, limit_bytes: u64, memory: fn() -> u64) -> Self {
         Self {
             sys: Arc::new(SysTopics::new(memory)),
+            memory: Arc::new(Guard::new(limit_bytes, memory)),
             ..self
         }
     }

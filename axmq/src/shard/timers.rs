@@ -19,6 +19,8 @@ pub(crate) enum Timer {
     Stall(Key),
     /// Time to tell subscribers of `$SYS/` what has changed.
     SysTopics,
+    /// Time to read a little from publishers that are held for want of memory.
+    Breath,
 }
 
 /// Expired timers that one turn handles; more wait for the next.
@@ -55,6 +57,7 @@ impl<S> Core<S> {
                 }
                 Timer::Stall(key) => self.check_progress(key),
                 Timer::SysTopics => self.sys_due(),
+                Timer::Breath => self.breathe(),
             }
         }
         more_silent || more_due

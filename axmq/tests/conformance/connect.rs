@@ -303,6 +303,39 @@ fn a_packet_that_is_too_large_for_a_client_is_not_sent_to_it() {
 }
 
 #[test]
+fn connack_is_cut_to_what_the_client_takes_or_refuses_it() {
+    let broker = Broker::start();
+    for (bytes_max, answer, len) in [
+        (16, "connack 0", Some(16)),
+        // Without the topic alias maximum.
+        (15, "connack 0", Some(13)),
+        (13, "connack 0", Some(13)),
+        // What is left binds both sides: packet size and receive maximum.
+        (12, "connack refused 95", Some(5)),
+        (5, "connack refused 95", Some(5)),
+        (4, "end", None),
+    ] {
+        let connect = Connect {
+            client_id: "tiny",
+            clean_start: true,
+            properties: ConnectProperties {
+                maximum_packet_size: Some(bytes_max),
+                ..ConnectProperties::default()
+            },
+            ..Connect::default()
+        };
+        let mut client = broker.connect(V5, &connect, answer);
+        if let Some(len) = len {
+            assert_eq!(client.last_len, len, "{bytes_max}");
+        }
+        if answer == "connack refused 95" {
+            client.hears("end");
+        }
+    }
+    clause::v5(&["3.1.2-24"]);
+}
+
+#[test]
 fn no_more_is_in_flight_than_the_client_takes() {
     let broker = Broker::start();
     let connect = Connect {

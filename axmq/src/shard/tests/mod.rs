@@ -14,6 +14,7 @@ mod local;
 mod ops;
 mod regroup;
 mod runs;
+mod shortage;
 mod storm;
 mod world;
 

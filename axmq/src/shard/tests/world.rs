@@ -401,7 +401,7 @@ fn refusal(code: u8) -> String {
     format!(" 0x{code:02X}")
 }
 
-fn each_packet(bytes: &[u8], version: Version, mut see: impl FnMut(&Packet<'_>)) {
+pub(super) fn each_packet(bytes: &[u8], version: Version, mut see: impl FnMut(&Packet<'_>)) {
     let mut rest = bytes;
     while let Scan::Frame(frame) = mqtt_codec::scan(rest, u32::MAX).expect("a packet") {
         let (packet, others) = rest.split_at(frame.total_len);
