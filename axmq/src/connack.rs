@@ -1,5 +1,5 @@
-//! The CONNACK that lets a client in. The front looks whether the client takes one so long, the shard
-//! sends it.
+//! The CONNACK that lets a client in. The front looks whether the client takes one so long, the
+//! shard sends it.
 
 use mqtt_codec::encode::{ConnAck, ConnAckProperties};
 use mqtt_codec::{QoS, ReasonCode};
@@ -8,8 +8,8 @@ use crate::config::ListenerRules;
 use crate::message::ConnectInfo;
 use crate::shard::Shared;
 
-/// The CONNACK for a client that is let in. Where it would be longer than the client takes, what may
-/// be left unsaid is [MQTT-3.1.2-24]: the rest binds both sides.
+/// The CONNACK for a client that is let in. Where it would be longer than the client takes, what
+/// may be left unsaid is [MQTT-3.1.2-24]: the rest binds both sides.
 pub(crate) fn success<'a>(
     connect: &'a ConnectInfo,
     shared: &'a Shared,

@@ -1,13 +1,13 @@
 //! When memory runs short: how that is found out, and what gives way in which order (DESIGN 8).
 //!
 //! Nothing here ticks. Every shard and front asks the [`Guard`] at the end of each turn whether it
-//! is time to look, which is one load; the first to ask when it is reads the resident set, and tells
-//! all of them by message when the [`Shortage`] has changed. So a broker that does nothing does
-//! not look either. While memory is short the first shard's alarm sees to the next look, since what
-//! would be the next turn may wait for its result.
+//! is time to look, which is one load; the first to ask when it is reads the resident set, and
+//! tells all of them by message when the [`Shortage`] has changed. So a broker that does nothing
+//! does not look either. While memory is short the first shard's alarm sees to the next look, since
+//! what would be the next turn may wait for its result.
 //!
-//! Fronts and shards do the rest; neither asks for memory itself, so that a test or a simulation can
-//! tell them anything.
+//! Fronts and shards do the rest; neither asks for memory itself, so that a test or a simulation
+//! can tell them anything.
 
 mod system;
 
