@@ -14,6 +14,16 @@ pub(crate) enum AckKind {
     PubRec,
 }
 
+impl AckKind {
+    fn of(qos: QoS) -> Self {
+        if qos == QoS::ExactlyOnce {
+            Self::PubRec
+        } else {
+            Self::PubAck
+        }
+    }
+}
+
 #[derive(Copy, Clone, Debug)]
 struct PendingAck {
     packet_id: PacketId,
@@ -51,6 +61,9 @@ pub(crate) struct Incoming {
     /// Messages of the present connection that are not settled: what the client may count against
     /// the server's receive maximum, which starts anew with each connection [MQTT-4.9.0-1].
     open: u16,
+    /// A QoS 1 message of an earlier connection came again on this one and was routed again: so
+    /// are those that come again behind it, or they would be older than it for their subscribers.
+    routes_again: bool,
     /// QoS 2 packet ids that have come and have not been released, sorted.
     received: Vec<u16>,
 }
@@ -59,6 +72,7 @@ impl Incoming {
     /// The client has a new connection, and sends again what it has not seen acknowledged.
     pub(crate) fn begin_connection(&mut self) {
         self.open = 0;
+        self.routes_again = false;
         for ack in &mut self.ring {
             ack.is_wanted = false;
         }
@@ -79,7 +93,12 @@ impl Incoming {
         }
         // Only what has come before can be due; a first copy need not be looked for.
         if was_received || is_dup {
-            let due = self.ring.iter_mut().find(|ack| ack.packet_id == packet_id);
+            let kind = AckKind::of(qos);
+            let routes_again = self.routes_again && qos == QoS::AtLeastOnce;
+            // The youngest: an elder one may be of another message that had this id.
+            let due = self.ring.iter_mut().rev().find(|ack| {
+                ack.packet_id == packet_id && ack.kind == kind && (ack.is_wanted || !routes_again)
+            });
             if let Some(ack) = due {
                 if !std::mem::replace(&mut ack.is_wanted, true) {
                     self.open = self.open.saturating_add(1);
@@ -94,6 +113,7 @@ impl Incoming {
         if self.open >= limit {
             return Arrival::OverLimit;
         }
+        self.routes_again |= is_dup && qos == QoS::AtLeastOnce;
         Arrival::New
     }
 
@@ -105,19 +125,16 @@ impl Incoming {
     /// Takes note of a new message that `shards` other shards have to accept; returns its sequence
     /// number.
     pub(crate) fn begin(&mut self, qos: QoS, packet_id: PacketId, shards: u8) -> u32 {
-        let kind = if qos == QoS::ExactlyOnce {
-            if let Err(at) = self.received.binary_search(&packet_id.get()) {
-                self.received.insert(at, packet_id.get());
-            }
-            AckKind::PubRec
-        } else {
-            AckKind::PubAck
-        };
+        if qos == QoS::ExactlyOnce
+            && let Err(at) = self.received.binary_search(&packet_id.get())
+        {
+            self.received.insert(at, packet_id.get());
+        }
         self.open = self.open.saturating_add(1);
         let at = u32::try_from(self.ring.len()).unwrap_or(u32::MAX);
         self.ring.push_back(PendingAck {
             packet_id,
-            kind,
+            kind: AckKind::of(qos),
             reason: ReasonCode::Success,
             shards_left: shards,
             is_wanted: true,
@@ -132,11 +149,7 @@ impl Incoming {
         self.open = self.open.saturating_add(1);
         self.ring.push_back(PendingAck {
             packet_id,
-            kind: if qos == QoS::ExactlyOnce {
-                AckKind::PubRec
-            } else {
-                AckKind::PubAck
-            },
+            kind: AckKind::of(qos),
             reason,
             shards_left: 0,
             is_wanted: true,
@@ -283,6 +296,52 @@ mod tests {
         assert_eq!(
             incoming.arrive(QoS::AtLeastOnce, id(1), true, 10),
             Arrival::New
+        );
+    }
+
+    #[test]
+    fn what_comes_again_behind_a_message_that_is_routed_again_is_routed_again_too() {
+        let mut incoming = Incoming::default();
+        let (first, second, third) = (id(1), id(2), id(3));
+        for packet_id in [first, second, third] {
+            incoming.begin(QoS::AtLeastOnce, packet_id, 1);
+        }
+        incoming.begin_connection();
+        incoming.accepted(0);
+        assert_eq!(
+            incoming.pop_ready(),
+            None,
+            "settled, and its client is away"
+        );
+        let again = |incoming: &mut Incoming, packet_id| {
+            let arrival = incoming.arrive(QoS::AtLeastOnce, packet_id, true, 10);
+            if arrival == Arrival::New {
+                incoming.begin(QoS::AtLeastOnce, packet_id, 0);
+            }
+            arrival
+        };
+        assert_eq!(again(&mut incoming, first), Arrival::New);
+        assert_eq!(again(&mut incoming, second), Arrival::New);
+        assert_eq!(
+            again(&mut incoming, second),
+            Arrival::Joins,
+            "its repetition"
+        );
+        incoming.accepted(1);
+        incoming.accepted(2);
+        let acks = std::iter::from_fn(|| incoming.pop_ready()).map(|(_, packet_id, _)| packet_id);
+        assert_eq!(acks.collect::<Vec<_>>(), [first, second]);
+    }
+
+    #[test]
+    fn an_id_is_looked_for_among_messages_of_its_own_quality_of_service() {
+        let mut incoming = Incoming::default();
+        incoming.begin(QoS::ExactlyOnce, id(1), 1);
+        incoming.begin_connection();
+        assert_eq!(
+            incoming.arrive(QoS::AtLeastOnce, id(1), true, 10),
+            Arrival::New,
+            "a client that has lost its state uses the id for another message"
         );
     }
 

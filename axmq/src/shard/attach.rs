@@ -218,6 +218,8 @@ impl<S> Core<S> {
             .map(|(key, _)| key)
             .collect();
         for key in keys {
+            // A connection that has just ended may have ended with DISCONNECT: its cleanup knows.
+            self.finish_cleanup(key, None);
             if let Some(will) = self
                 .sessions
                 .get_mut(key)

@@ -373,6 +373,7 @@ impl<S> Core<S> {
         let Some(mut session) = self.sessions.remove(key) else {
             return;
         };
+        self.sys_unwatch(key);
         if let Some(timer) = session.timer.take() {
             self.timers.cancel(timer);
         }

@@ -202,7 +202,7 @@ impl<S> Core<S> {
                 member,
                 group,
                 place,
-            } => self.on_joined(member, group, place),
+            } => self.on_joined(from, member, group, place),
             Call::Online { member, window } => {
                 if let Some(group) = self.groups.set_online(at(member), Some(window)) {
                     self.feed(group);

@@ -39,16 +39,25 @@ impl<S> Core<S> {
         }
     }
 
-    pub(super) fn is_source(&self, view: &View<'_>, slot: u32) -> bool {
-        view.source
-            .is_some_and(|source| source.shard == self.me && source.key.index() == slot)
+    /// Whether a target gets what this publisher publishes, as far as no-local goes.
+    pub(super) fn hears(&self, view: &View<'_>, target: &Target) -> bool {
+        let is_source = view
+            .source
+            .is_some_and(|source| source.shard == self.me && source.key.index() == target.slot);
+        match target.audience {
+            Audience::Everybody => true,
+            Audience::NotThePublisher => !is_source,
+            Audience::OnlyThePublisher => is_source,
+        }
     }
 
     /// Delivers to every target of this shard.
     pub(super) fn deliver_route(&mut self, view: &View<'_>, route: &Rc<Route>) {
         if view.is_expired(self.now_ms) {
             // On its way between shards, or when it came.
-            self.counters.dropped_expired += route.targets.len() as u64;
+            let hear = |target: &&Target| self.hears(view, target);
+            let count = route.targets.iter().filter(hear).count() + route.groups.len();
+            self.counters.dropped_expired += count as u64;
             return;
         }
         if self.join_run(view, route) {
@@ -57,12 +66,7 @@ impl<S> Core<S> {
         self.images.begin();
         let mut kept = None;
         for target in &route.targets {
-            let hears = match target.audience {
-                Audience::Everybody => true,
-                Audience::NotThePublisher => !self.is_source(view, target.slot),
-                Audience::OnlyThePublisher => self.is_source(view, target.slot),
-            };
-            if hears {
+            if self.hears(view, target) {
                 self.deliver(view, target, route.identifiers(target), &mut kept);
             }
         }

@@ -73,6 +73,19 @@ impl<S> Core<S> {
         Ok(key)
     }
 
+    /// Takes back what [`Core::enrol`] has done, where no owner has been asked.
+    pub(super) fn unenrol(&mut self, session: Key, members: impl Iterator<Item = Key>) {
+        for member in members {
+            let is_new = |membership: &Membership| membership.group.is_none();
+            if self.memberships.get(member).is_some_and(is_new) {
+                self.memberships.remove(member);
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.filters.remove_shared(member);
+                }
+            }
+        }
+    }
+
     fn membership(&self, session: Key, name: &str, filter: &str) -> Option<Key> {
         let shared = self.sessions.get(session)?.filters.shared();
         if shared.is_empty() {
@@ -111,13 +124,15 @@ impl<S> Core<S> {
     }
 
     /// The owner has answered.
-    pub(super) fn on_joined(&mut self, member: Key, group: Option<Key>, place: Place) {
-        let code = if group.is_some() {
-            if let Some(membership) = self.memberships.get_mut(member) {
-                membership.group = group;
-            }
+    pub(super) fn on_joined(&mut self, owner: u16, member: Key, group: Option<Key>, place: Place) {
+        let code = if let (Some(membership), Some(_)) = (self.memberships.get_mut(member), group) {
+            membership.group = group;
             None
         } else {
+            if group.is_some() {
+                // The same SUBSCRIBE had asked twice, and been refused before.
+                self.call(owner, Call::Leave { member });
+            }
             if let Some(membership) = self.memberships.remove(member)
                 && let Some(session) = self.sessions.get_mut(membership.session)
             {

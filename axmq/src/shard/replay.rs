@@ -120,13 +120,29 @@ impl<S> Core<S> {
         }
     }
 
-    /// The subscription is withdrawn: nothing more is sent for it [MQTT-3.10.4-2].
+    /// The subscription is withdrawn, or replaced by one that has a replay of its own: nothing more
+    /// is sent for it [MQTT-3.10.4-2].
     pub(super) fn end_replays(&mut self, session: Key, filter: &Filter<'_>) {
         let before = self.replays.len();
         self.replays
             .retain(|replay| replay.session != session || *replay.filter != *filter.as_str());
         if self.replays.len() < before {
             self.finish_replay(session);
+        }
+    }
+
+    /// The subscription is replaced by one that asks for no stored messages: what is under way for
+    /// the old one is not lost [MQTT-3.8.4-4], and goes on as the new one has it.
+    pub(super) fn change_replays(
+        &mut self,
+        session: Key,
+        filter: &Filter<'_>,
+        options: SubscriptionOptions,
+    ) {
+        for replay in &mut self.replays {
+            if replay.session == session && *replay.filter == *filter.as_str() {
+                replay.options = options;
+            }
         }
     }
 

@@ -11,7 +11,6 @@ use std::rc::Rc;
 use mqtt_codec::{QoS, Version};
 use sharedbuf::{Class, RunBuilder};
 use slabmem::Key;
-use topicmap::Audience;
 
 use super::connection::flag;
 use super::{Core, mark};
@@ -135,11 +134,7 @@ impl<S> Core<S> {
     fn begin_run(&mut self, view: &View<'_>, route: &Route) {
         let mut count = 0;
         for (at, target) in route.targets.iter().enumerate() {
-            let hears = match target.audience {
-                Audience::Everybody => true,
-                Audience::NotThePublisher => !self.is_source(view, target.slot),
-                Audience::OnlyThePublisher => self.is_source(view, target.slot),
-            };
+            let hears = self.hears(view, target);
             let session_key = self.sessions.key_at(target.slot).filter(|_| hears);
             let Some((session_key, session)) =
                 session_key.and_then(|key| Some((key, self.sessions.get(key)?)))

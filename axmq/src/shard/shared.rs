@@ -153,7 +153,8 @@ impl Shared {
         let sources = u64::from(self.shards.saturating_sub(1)).max(1);
         // One for publications, one for what is dealt to members of groups.
         let lanes = 2 * sources;
-        limits.mailbox_bytes.min(room / lanes)
+        // Without a byte of credit nothing would ever go out.
+        limits.mailbox_bytes.min(room / lanes).max(1)
     }
 
     /// QoS 1 and 2 messages that a client may have unacknowledged; the configuration's range ends

@@ -53,6 +53,7 @@ impl<S> Core<S> {
                 wanted.filter = &offer.filter;
             }
             let Some(may) = self.may_subscribe(key, &wanted) else {
+                self.unenrol(session, joins.into_iter().map(|(_, member)| member));
                 return;
             };
             if let Err(reason) = may {
@@ -196,6 +197,11 @@ impl<S> Core<S> {
             (Version::V5, RetainHandling::DoNotSend) => false,
             _ => true,
         };
+        if replays {
+            self.end_replays(session_key, &filter);
+        } else {
+            self.change_replays(session_key, &filter, options);
+        }
         Ok(Granted {
             filter,
             options,
@@ -247,6 +253,7 @@ impl<S> Core<S> {
         }
         self.end_replays(session_key, &filter);
         self.withdraw(&filter, removed.last);
+        self.sys_unwatch(session_key);
         ReasonCode::Success
     }
 }

@@ -22,7 +22,7 @@ use crate::sys_topics::{Globals, Tree, is_sys, level_of};
 /// What a shard knows of its subscribers.
 #[derive(Debug, Default)]
 pub(super) struct Sys {
-    /// Sessions that had a filter under `$SYS/` when last looked at.
+    /// Sessions with a filter under `$SYS/`.
     subscribers: Vec<Key>,
     timer: Option<TimerKey>,
     /// What they were told last.
@@ -40,6 +40,26 @@ impl<S> Core<S> {
         }
         self.sys.subscribers.push(session);
         self.sys_arm();
+    }
+
+    /// A session has a filter less, or has ended.
+    pub(super) fn sys_unwatch(&mut self, session: Key) {
+        if !self.sys.subscribers.contains(&session) || self.has_sys_filter(session) {
+            return;
+        }
+        self.sys.subscribers.retain(|other| *other != session);
+        if self.sys.subscribers.is_empty() {
+            self.sys_rest();
+        }
+    }
+
+    /// Nobody is left to be told.
+    fn sys_rest(&mut self) {
+        self.shared.sys.watch(false);
+        self.sys.told = None;
+        if let Some(timer) = self.sys.timer.take() {
+            self.timers.cancel(timer);
+        }
     }
 
     /// A session has got a connection.
@@ -106,22 +126,20 @@ impl<S> Core<S> {
         self.sys.told.get_or_insert(tree);
     }
 
+    #[cfg(test)]
+    pub(crate) fn sys_subscribers(&self) -> usize {
+        self.sys.subscribers.len()
+    }
+
     /// The interval is over.
     pub(super) fn sys_due(&mut self) {
         self.sys.timer = None;
-        let mut subscribers = std::mem::take(&mut self.sys.subscribers);
-        subscribers.retain(|key| self.has_sys_filter(*key));
         let is_connected = |key: &Key| {
             self.sessions
                 .get(*key)
                 .is_some_and(|session| session.connection.is_some())
         };
-        let has_connected = subscribers.iter().any(is_connected);
-        self.sys.subscribers = subscribers;
-        if self.sys.subscribers.is_empty() {
-            self.shared.sys.watch(false);
-            self.sys.told = None;
-        } else if has_connected {
+        if self.sys.subscribers.iter().any(is_connected) {
             self.sys_tell();
             self.sys_arm();
         }

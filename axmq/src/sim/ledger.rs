@@ -8,6 +8,7 @@ use super::plan::{FILTERS, GROUPS, Plan, TOPICS_PLAIN, TOPICS_SHARED};
 use super::report::{Feature, Report};
 
 pub(super) const NS_PER_S: u64 = 1_000_000_000;
+const NS_PER_MS: u64 = 1_000_000;
 
 /// A will's part of a message.
 #[derive(Clone, Debug)]
@@ -47,6 +48,16 @@ pub(super) struct Message {
     pub(super) routed_ns: u64,
     pub(super) attempts: u32,
     pub(super) will: Option<WillState>,
+}
+
+impl Message {
+    /// Whether its lifetime may have ended. The broker's clock shows whole milliseconds: what it
+    /// gets in one of them has its seconds behind it when the clock shows so many more.
+    fn may_be_over(&self, now_ns: u64) -> bool {
+        let (sent_ms, now_ms) = (self.sent_ns / NS_PER_MS, now_ns / NS_PER_MS);
+        self.expiry_s
+            .is_some_and(|seconds| sent_ms + u64::from(seconds) * 1_000 <= now_ms)
+    }
 }
 
 /// One transmission of a message to a retained topic; `None` clears the topic.
@@ -230,7 +241,7 @@ impl Ledger {
         now_ns: u64,
         report: &mut Report,
     ) -> Check {
-        let mut missing = 0;
+        let mut missing = Vec::new();
         for &topic in self.stores.keys() {
             let name = &self.topics[topic];
             let candidates = self.candidates(topic, u64::MAX);
@@ -244,20 +255,17 @@ impl Ledger {
                 }
                 None => {
                     let may_be_gone = candidates.iter().any(|candidate| {
-                        candidate.is_none_or(|at| {
-                            let message = &self.messages[at as usize];
-                            message.expiry_s.is_some_and(|s| {
-                                message.sent_ns + u64::from(s) * NS_PER_S <= now_ns
-                            })
-                        })
+                        candidate.is_none_or(|at| self.messages[at as usize].may_be_over(now_ns))
                     });
-                    missing += u64::from(!may_be_gone);
+                    if !may_be_gone {
+                        missing.push((name, candidates));
+                    }
                 }
             }
         }
         check!(
-            missing <= not_kept,
-            "{missing} retained messages are missing, {not_kept} were not kept"
+            missing.len() as u64 <= not_kept,
+            "retained messages are missing, {not_kept} were not kept: {missing:?}"
         );
         Ok(())
     }

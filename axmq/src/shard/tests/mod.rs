@@ -13,6 +13,7 @@ mod limits;
 mod local;
 mod ops;
 mod regroup;
+mod review;
 mod runs;
 mod shortage;
 mod storm;

@@ -385,11 +385,15 @@ impl<S> Core<S> {
         let work = self.funnel.len() + self.drains.len() + self.replays.len() + self.feeds.len();
         assert_eq!(work + self.starved.len(), 0, "work");
         assert_eq!(self.pressing, 0, "pressure");
-        let unanswered: u64 = self.outboxes.iter().map(|outbox| outbox.unanswered).sum();
+        assert_eq!(self.sys_subscribers(), 0, "subscribers of $SYS");
+        let unanswered = |outbox: &Outbox| outbox.unanswered + outbox.held_cost + outbox.cost;
+        let unanswered: u64 = self.outboxes.iter().map(unanswered).sum();
         assert_eq!(unanswered, 0, "credit");
-        let unanswered = |outbox: &Outbox| outbox.dealt_unanswered + outbox.held_dealt_cost;
+        let unanswered =
+            |outbox: &Outbox| outbox.dealt_unanswered + outbox.held_dealt_cost + outbox.dealt_cost;
         let unanswered: u64 = self.outboxes.iter().map(unanswered).sum();
         assert_eq!(unanswered, 0, "credit for dealt messages");
+        assert_eq!(self.message_bytes, 0, "bytes of messages");
     }
 }
 
