@@ -5,9 +5,6 @@ use crate::frame::{Frame, VarInt, read_var_int, var_int_len};
 use crate::text::{self, TextError};
 use crate::types::{PacketId, PacketType, Version};
 
-/// The bytes that are looked at as one text, at most: a password or payload may be long.
-const TEXT_RUN_LEN_MAX: usize = 256;
-
 /// Reads fields off the front of a packet's body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a> {
@@ -185,30 +182,10 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Returns what is left as one text, so that the strings in it need no check of their own.
-    ///
-    /// That pays where most of it is text. Bytes that are none are no error, nor are many: the run
-    /// is empty then, and each string is checked by itself.
+    /// Shows all that is left.
     #[inline]
-    pub(crate) fn text_run(&self) -> &'a str {
-        let run = match self.rest.len() {
-            ..=TEXT_RUN_LEN_MAX => self.rest,
-            _ => &[],
-        };
-        core::str::from_utf8(run).unwrap_or_default()
-    }
-
-    /// Reads a string, as [`string`](Self::string) does, that may lie in a run.
-    #[inline(always)]
-    pub(crate) fn string_of(&mut self, run: &'a str, field: Field) -> Result<&'a str, Error> {
-        let at = self.offset();
-        let bytes = self.binary(field)?;
-        // A run ends where the packet does. Of an empty one, these are no places.
-        let end = run.len().wrapping_sub(self.rest.len());
-        match run.get(end.wrapping_sub(bytes.len())..end) {
-            Some(text) if !text::has_nul(bytes) => Ok(text),
-            _ => text::check(bytes).map_err(|error| self.text_error(error, field, at)),
-        }
+    pub(crate) const fn peek_remaining(&self) -> &'a [u8] {
+        self.rest
     }
 
     /// Takes all that is left.

@@ -7,6 +7,7 @@ use crate::frame::Frame;
 use crate::properties::{PassThrough, Properties, UserProperties};
 use crate::property::{PropertyId, set};
 use crate::reader::Reader;
+use crate::text::TextFields;
 use crate::types::{PacketType, PayloadFormat, QoS, Version};
 use crate::view::check_header;
 use crate::view::publish::payload_format;
@@ -83,16 +84,17 @@ pub fn decode_connect<'a>(
     frame: &Frame,
     options: &DecodeOptions,
 ) -> Result<Connect<'a>, Error> {
-    read_connect(packet, frame, options)
+    read_connect(packet, frame, options, |connect| connect)
 }
 
-/// Decodes a CONNECT packet, inlined so that what is made is made in its place.
+/// Decodes a CONNECT packet, inlined so that what is made of it is made in its place.
 #[inline]
-pub(super) fn read_connect<'a>(
+pub(super) fn read_connect<'a, T>(
     packet: &'a [u8],
     frame: &Frame,
     options: &DecodeOptions,
-) -> Result<Connect<'a>, Error> {
+    make: impl FnOnce(Connect<'a>) -> T,
+) -> Result<T, Error> {
     let mut reader = Reader::new(packet, frame, None)?;
     if frame.packet_type != PacketType::Connect {
         return Err(reader.error_at(ErrorKind::ConnectExpected, Field::FixedHeader, 0));
@@ -100,7 +102,19 @@ pub(super) fn read_connect<'a>(
     if frame.flags != 0 {
         return Err(reader.error_at(ErrorKind::InvalidFlags, Field::FixedHeader, 0));
     }
-    let (version, flags, keep_alive) = read_start(&mut reader, frame, options)?;
+    let (version, flags, keep_alive) = match peek_start(&reader, options) {
+        Some(start) => {
+            reader.skip_peeked::<10>();
+            reader.set_version(start.0);
+            check_header(&reader, frame, start.0)?;
+            start
+        }
+        None => {
+            let start;
+            (reader, start) = read_start_by_field(reader, frame, options)?;
+            start
+        }
+    };
     let properties = match version {
         Version::V5 => {
             let at = reader.offset();
@@ -111,63 +125,38 @@ pub(super) fn read_connect<'a>(
         }
         Version::V31 | Version::V311 => Properties::default(),
     };
-    // The fields of the payload come in this order [MQTT-3.1.3-1].
-    let run = reader.text_run();
-    let client_id = read_client_id(&mut reader, run, version, flags, options)?;
-    let will = match flags & FLAG_WILL {
-        0 => None,
-        _ => Some(read_will(&mut reader, run, version, flags)?),
+    let payload = match read_text_payload(reader.peek_remaining(), version, flags) {
+        Some(payload) => payload,
+        None => read_payload(reader, version, flags, options)?,
     };
-    // MQTT 3.1 keeps peace with its forerunner: a flag may be set and the field missing.
-    let may_miss = version == Version::V31;
-    let is_there =
-        |flag: u8, reader: &Reader<'_>| flags & flag != 0 && !(may_miss && reader.is_empty());
-    let username = match is_there(FLAG_USER_NAME, &reader) {
-        true => Some(reader.string_of(run, Field::UserName)?),
-        false => None,
-    };
-    let password = match is_there(FLAG_PASSWORD, &reader) {
-        true => Some(reader.binary(Field::Password)?),
-        false => None,
-    };
-    reader.finish()?;
-    let clean_start = flags & FLAG_CLEAN_START != 0;
-    Ok(Connect {
-        client_id,
-        username,
-        password,
-        will,
+    Ok(make(Connect {
+        client_id: payload.client_id,
+        username: payload.username,
+        password: payload.password,
+        will: payload.will,
         properties,
         keep_alive,
         version,
-        clean_start,
-    })
+        clean_start: flags & FLAG_CLEAN_START != 0,
+    }))
 }
 
-/// Reads what comes before properties and payload: version, flags and keep alive.
+/// Looks at what comes before properties and payload: version, flags and keep alive.
 ///
 /// With MQTT 3.1.1 and 5.0 these are ten bytes, looked at together. What is not right as a whole
 /// is gone through field by field, to say what is wrong.
 #[inline]
-fn read_start(
-    reader: &mut Reader<'_>,
-    frame: &Frame,
-    options: &DecodeOptions,
-) -> Result<(Version, u8, u16), Error> {
-    if let Some([name @ .., level, flags, high, low]) = reader.peek::<10>()
-        && name == *b"\x00\x04MQTT"
-        && let Some(version @ (Version::V311 | Version::V5)) = Version::from_level(level)
+fn peek_start(reader: &Reader<'_>, options: &DecodeOptions) -> Option<(Version, u8, u16)> {
+    let [name @ .., level, flags, high, low] = reader.peek::<10>()?;
+    let version = match level {
+        4 => Version::V311,
+        5 => Version::V5,
+        _ => return None,
+    };
+    let valid = name == *b"\x00\x04MQTT"
         && VALID_FLAGS[usize::from(flags)] & 1 << level != 0
-        && options.accepts(version)
-    {
-        reader.skip_peeked::<10>();
-        reader.set_version(version);
-        check_header(reader, frame, version)?;
-        return Ok((version, flags, u16::from_be_bytes([high, low])));
-    }
-    let start;
-    (*reader, start) = read_start_by_field(*reader, frame, options)?;
-    Ok(start)
+        && options.accepts(version);
+    valid.then_some((version, flags, u16::from_be_bytes([high, low])))
 }
 
 /// Reads the same of MQTT 3.1, or finds the error.
@@ -259,17 +248,100 @@ const fn will_qos(flags: u8) -> u8 {
     (flags >> 3) & 0b11
 }
 
+/// The payload of a CONNECT.
+struct Payload<'a> {
+    client_id: &'a str,
+    will: Option<Will<'a>>,
+    username: Option<&'a str>,
+    password: Option<&'a [u8]>,
+}
+
+/// Reads a payload that as a whole is one text, as nearly all are: checked at once, then cut.
+///
+/// `None` says nothing about the payload but that it wants to be read field by field.
+#[inline]
+fn read_text_payload(payload: &[u8], version: Version, flags: u8) -> Option<Payload<'_>> {
+    let has_will = flags & FLAG_WILL != 0;
+    // Of MQTT 3.1 fields may be missing, and of 5.0 a will has properties.
+    if version == Version::V31 || version == Version::V5 && has_will {
+        return None;
+    }
+    let mut fields = TextFields::new(payload)?;
+    let client_id = fields.string()?;
+    if client_id.is_empty() && version == Version::V311 && flags & FLAG_CLEAN_START == 0 {
+        return None;
+    }
+    let will = match has_will {
+        true => Some(Will {
+            topic: fields.string().filter(|topic| !topic.is_empty())?,
+            payload: fields.binary()?,
+            qos: QoS::from_u8(will_qos(flags))?,
+            retain: flags & FLAG_WILL_RETAIN != 0,
+            properties: WillProperties::default(),
+        }),
+        false => None,
+    };
+    let username = match flags & FLAG_USER_NAME {
+        0 => None,
+        _ => Some(fields.string()?),
+    };
+    let password = match flags & FLAG_PASSWORD {
+        0 => None,
+        _ => Some(fields.binary()?),
+    };
+    fields.is_empty().then_some(Payload {
+        client_id,
+        will,
+        username,
+        password,
+    })
+}
+
+/// Reads the fields of the payload, which come in this order [MQTT-3.1.3-1].
+#[inline(never)]
+fn read_payload<'a>(
+    mut reader: Reader<'a>,
+    version: Version,
+    flags: u8,
+    options: &DecodeOptions,
+) -> Result<Payload<'a>, Error> {
+    let reader = &mut reader;
+    let client_id = read_client_id(reader, version, flags, options)?;
+    let will = match flags & FLAG_WILL {
+        0 => None,
+        _ => Some(read_will(reader, version, flags)?),
+    };
+    // MQTT 3.1 keeps peace with its forerunner: a flag may be set and the field missing.
+    let may_miss = version == Version::V31;
+    let is_there =
+        |flag: u8, reader: &Reader<'_>| flags & flag != 0 && !(may_miss && reader.is_empty());
+    let username = match is_there(FLAG_USER_NAME, reader) {
+        true => Some(reader.string(Field::UserName)?),
+        false => None,
+    };
+    let password = match is_there(FLAG_PASSWORD, reader) {
+        true => Some(reader.binary(Field::Password)?),
+        false => None,
+    };
+    reader.finish()?;
+    Ok(Payload {
+        client_id,
+        will,
+        username,
+        password,
+    })
+}
+
 /// Reads the client identifier, the first field of the payload [MQTT-3.1.3-3, MQTT-3.1.3-4].
 #[inline]
 fn read_client_id<'a>(
     reader: &mut Reader<'a>,
-    run: &'a str,
     version: Version,
     flags: u8,
     options: &DecodeOptions,
 ) -> Result<&'a str, Error> {
     let at = reader.offset();
-    let id = reader.string_of(run, Field::ClientId)?;
+    let id = reader.string(Field::ClientId)?;
     let valid = match version {
         Version::V5 => true,
         // [MQTT-3.1.3-7, MQTT-3.1.3-8]
@@ -287,18 +359,13 @@ fn read_client_id<'a>(
 }
 
 #[inline]
-fn read_will<'a>(
-    reader: &mut Reader<'a>,
-    run: &'a str,
-    version: Version,
-    flags: u8,
-) -> Result<Will<'a>, Error> {
+fn read_will<'a>(reader: &mut Reader<'a>, version: Version, flags: u8) -> Result<Will<'a>, Error> {
     let properties = match version {
         Version::V5 => Properties::read(reader, set::WILL, PropertyId::UserProperty.bit())?,
         Version::V31 | Version::V311 => Properties::default(),
     };
     let at = reader.offset();
-    let topic = reader.string_of(run, Field::WillTopic)?;
+    let topic = reader.string(Field::WillTopic)?;
     if topic.is_empty() {
         return Err(reader.error_at(ErrorKind::TopicEmpty, Field::WillTopic, at));
     }

@@ -161,7 +161,7 @@ fn decode_other<'a>(
         return Err(Error::new(kind, field, Some(packet_type), Some(version), 0));
     }
     if packet_type == PacketType::Connect {
-        return read_connect(packet, frame, &DecodeOptions::STRICT).map(Packet::Connect);
+        return read_connect(packet, frame, &DecodeOptions::STRICT, Packet::Connect);
     }
     let mut reader = open(packet, frame, version)?;
     let reader = &mut reader;
