@@ -44,6 +44,8 @@ numbers! {
         pub(crate) bytes_sent: u64,
         pub(crate) publishes_received: u64,
         pub(crate) publishes_sent: u64,
+        /// Among those sent, the ones with a topic alias in place of their topic.
+        pub(crate) publishes_aliased: u64,
         /// Payload bytes of the publishes.
         pub(crate) publish_bytes_received: u64,
         pub(crate) publish_bytes_sent: u64,

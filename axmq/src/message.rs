@@ -48,6 +48,8 @@ pub(crate) struct ConnectInfo {
     pub(crate) session_expiry_imposed: bool,
     pub(crate) receive_maximum: u16,
     pub(crate) packet_bytes_max: u32,
+    /// Topic aliases that the client takes.
+    pub(crate) topic_alias_max: u16,
     pub(crate) wants_problem_information: bool,
     pub(crate) wants_response_information: bool,
     pub(crate) will: Option<Box<Will>>,

@@ -149,9 +149,16 @@ numbers! {
         ///
         /// Told to clients in the CONNACK; a higher alias disconnects with reason 0x94.
         topic_aliases: u32 = 32 in 0..=65_535, "aliases";
-        /// Bytes of the topics that one client's aliases stand for.
+        /// Topic aliases that the broker sets up for a 5.0 client, and never more than that takes; 0
+        /// turns them off.
         ///
-        /// An alias beyond it closes the connection with reason 0x97, and is counted.
+        /// The first topics that a connection gets have them; the others are sent by name.
+        topic_aliases_out: u32 = 0 in 0..=65_535, "aliases";
+        /// Bytes of the topics that one client's aliases stand for, those of either side by
+        /// themselves.
+        ///
+        /// A client's alias beyond it closes the connection with reason 0x97, and is counted; the
+        /// broker sets none beyond it.
         topic_alias_bytes: u32 = 65_536 in 0..=268_435_460, "bytes";
         /// Sessions without a connection that are kept, in all.
         ///

@@ -303,6 +303,7 @@ fn info(
         session_expiry_imposed,
         receive_maximum: connect.properties().receive_maximum().unwrap_or(u16::MAX),
         packet_bytes_max: connect.properties().maximum_packet_size().unwrap_or(0),
+        topic_alias_max: connect.properties().topic_alias_maximum().unwrap_or(0),
         wants_response_information: connect.properties().request_response_information(),
         wants_problem_information: connect.properties().request_problem_information(),
         will,

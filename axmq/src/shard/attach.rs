@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mqtt_codec::Version;
 use slabmem::Key;
 
+use super::aliases::AliasesOut;
 use super::connection::{Connection, Extras, Partial, State};
 use super::{Authentication, Core, Timer};
 use crate::auth::Turn;
@@ -147,13 +148,18 @@ impl<S> Core<S> {
     ) -> Connection<S> {
         let is_terse = connect.version == Version::V5 && !connect.wants_problem_information;
         let rules = connect.rules.clone();
-        let has_extras =
-            connect.packet_bytes_max != 0 || is_terse || connect.grant.is_some() || rules.is_some();
+        let aliases_out = self.aliases_out(connect);
+        let has_extras = connect.packet_bytes_max != 0
+            || is_terse
+            || connect.grant.is_some()
+            || rules.is_some()
+            || aliases_out.is_some();
         let inflight_v3 = rules.as_ref().map_or(u32::MAX, |rules| rules.inflight_v3);
         let extras = has_extras.then(|| {
             let packet_bytes_max = connect.packet_bytes_max;
             Box::new(Extras {
                 packet_bytes_max,
+                aliases_out,
                 is_terse,
                 grant: connect.grant.clone(),
                 rules,
@@ -185,6 +191,14 @@ impl<S> Core<S> {
             state: State::Connected,
             version: connect.version,
         }
+    }
+
+    /// Room for the topic aliases that the broker may set for a client; `None` where it sets none.
+    fn aliases_out(&self, connect: &ConnectInfo) -> Option<Box<AliasesOut>> {
+        let limits = &self.shared.limits;
+        let max = u32::from(connect.topic_alias_max).min(limits.topic_aliases_out);
+        let max = u16::try_from(max).ok().filter(|max| *max > 0)?;
+        Some(Box::new(AliasesOut::new(max, limits.topic_alias_bytes)))
     }
 
     fn connack(&mut self, key: Key, connect: &ConnectInfo, session_present: bool) {

@@ -9,6 +9,7 @@ use slabmem::Key;
 use timerwheel::TimerKey;
 
 use super::Authentication;
+use super::aliases::AliasesOut;
 use crate::config::ListenerRules;
 use crate::hooks::Grant;
 use crate::listener::Seat;
@@ -53,6 +54,8 @@ pub(crate) struct Extras {
     pub(crate) aliases: Vec<Option<Box<str>>>,
     /// Bytes of the topics that they stand for.
     pub(crate) alias_bytes: u32,
+    /// Those that the broker has set, where the client takes any.
+    pub(crate) aliases_out: Option<Box<AliasesOut>>,
     /// The client wants no reason strings [MQTT-3.1.2-29].
     pub(crate) is_terse: bool,
     /// What authentication came to.

@@ -6,8 +6,9 @@ use mqtt_codec::{PacketId, PacketType, QoS, ReasonCode};
 use slabmem::{Key, Slab};
 use topicmap::{Audience, Target};
 
+use super::aliases::{self, Naming};
 use super::connection::{State, flag};
-use super::images::Look;
+use super::images::{Look, TooLarge};
 use super::rules::unmounted;
 use super::{Core, Kept, mark};
 use crate::message::{AcceptTag, Batch, Forwarded, Reply};
@@ -267,16 +268,16 @@ impl<S> Core<S> {
             packet_id: wanted.packet_id,
             identifiers: wanted.identifiers,
             is_renamed: unmounted.is_some(),
+            naming: Naming::Whole,
         };
-        let bytes_max = connection.packet_bytes_max();
         connection.out.prepare(&mut self.blocks);
-        if self
-            .images
-            .push(&mut connection.out, view, look, bytes_max, self.now_ms)
-            .is_err()
-        {
-            self.counters.dropped_too_large += 1;
-            return false;
+        let (images, hasher) = (&mut self.images, &self.shared.hasher);
+        match aliases::push(images, connection, view, look, hasher, self.now_ms) {
+            Ok(is_aliased) => self.counters.publishes_aliased += u64::from(is_aliased),
+            Err(TooLarge) => {
+                self.counters.dropped_too_large += 1;
+                return false;
+            }
         }
         mark(&mut self.dirty, connection, key);
         self.counters.publishes_sent += 1;

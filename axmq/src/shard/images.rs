@@ -3,6 +3,7 @@
 use mqtt_codec::{PacketId, PublishHead, QoS, Version};
 use sharedbuf::{Class, WriteQueue};
 
+use super::aliases::Naming;
 use crate::publication::View;
 
 /// Frames up to this size are copied into the out-block of each connection; the payload of larger
@@ -41,6 +42,7 @@ pub(crate) struct Look<'a> {
     pub(crate) identifiers: &'a [u32],
     /// Its topic is not that of the publication: the image is for this subscriber alone.
     pub(crate) is_renamed: bool,
+    pub(crate) naming: Naming,
 }
 
 impl Look<'_> {
@@ -89,6 +91,7 @@ impl Images {
             packet_id: None,
             identifiers: &[],
             is_renamed: false,
+            naming: Naming::Whole,
         };
         let Some(image) = self.classes.get_mut(look.class()) else {
             return &[];
@@ -110,7 +113,9 @@ impl Images {
         bytes_max: usize,
         now_ms: u64,
     ) -> Result<(), TooLarge> {
-        let class = if look.qos == QoS::AtMostOnce {
+        // Without the frame that introduces an alias, those after it could not be read.
+        let introduces = matches!(look.naming, Naming::Introduced(_));
+        let class = if look.qos == QoS::AtMostOnce && !introduces {
             Class::Droppable
         } else {
             Class::Message
@@ -118,11 +123,15 @@ impl Images {
         if look.qos == QoS::AtMostOnce
             && !look.retain
             && look.identifiers.is_empty()
+            && look.naming == Naming::Whole
             && let Some(frame) = view.image(look.version)
         {
             return push_as_it_came(out, view, frame, bytes_max, class);
         }
-        let is_shared = look.identifiers.is_empty() && !look.dup && !look.is_renamed;
+        let is_shared = look.identifiers.is_empty()
+            && !look.dup
+            && !look.is_renamed
+            && look.naming == Naming::Whole;
         let image = if is_shared {
             let Some(image) = self.classes.get_mut(look.class()) else {
                 return Err(TooLarge);
@@ -164,12 +173,18 @@ impl Image {
             dup: look.dup,
             qos: look.qos,
             retain: look.retain,
-            topic: view.topic(),
+            topic: match look.naming {
+                Naming::Alias(_) => "",
+                Naming::Whole | Naming::Introduced(_) => view.topic(),
+            },
             // The id is patched in for each subscriber; its place is kept by any.
             packet_id: (look.qos != QoS::AtMostOnce).then_some(PacketId::MIN),
             message_expiry: view.expiry_left_s(now_ms),
             subscription_ids: look.identifiers,
-            topic_alias: None,
+            topic_alias: match look.naming {
+                Naming::Whole => None,
+                Naming::Introduced(alias) | Naming::Alias(alias) => Some(alias),
+            },
             pass_through: view.properties(),
             payload_len: payload.len(),
         };

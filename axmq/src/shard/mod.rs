@@ -4,6 +4,7 @@
 //! takes hand-overs, bytes, messages of other shards and the time, and gives bytes in out-queues,
 //! messages in outboxes, streams to close and events to log. `server` puts it on a reactor.
 
+mod aliases;
 mod answer;
 mod attach;
 #[cfg(test)]

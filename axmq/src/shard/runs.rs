@@ -154,6 +154,7 @@ impl<S> Core<S> {
             };
             let is_plain = route.identifiers(target).is_empty()
                 && connection.packet_bytes_max() >= FRAME_BYTES_MAX
+                && !connection.takes_aliases()
                 && !self.is_traced(key)
                 && connection
                     .rules()

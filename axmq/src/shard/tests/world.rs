@@ -61,6 +61,7 @@ pub(super) fn connect(client_id: &str) -> ConnectInfo {
         session_expiry_imposed: false,
         receive_maximum: 100,
         packet_bytes_max: 0,
+        topic_alias_max: 0,
         wants_problem_information: true,
         wants_response_information: false,
         will: None,
@@ -448,8 +449,10 @@ pub(super) fn describe(packet: &Packet<'_>) -> String {
                 .collect();
             let expiry = properties.message_expiry_interval();
             let expiry = expiry.map_or(String::new(), |seconds| format!(" expires {seconds}"));
+            let alias = properties.topic_alias();
+            let alias = alias.map_or(String::new(), |alias| format!(" alias{alias}"));
             format!(
-                "{}={} q{}{id}{dup}{retain}{ids}{expiry}",
+                "{}={} q{}{id}{dup}{retain}{ids}{expiry}{alias}",
                 packet.topic(),
                 String::from_utf8_lossy(packet.payload()),
                 packet.qos() as u8
