@@ -175,14 +175,15 @@ impl Broker {
         }
 
         let told = (shards.clone(), fronts.clone());
-        shared.memory.tell_by(move |shortage| {
+        let tell = move |shortage| {
             for shard in &told.0 {
                 shard.push_unbounded(ToShard::Memory(shortage));
             }
             for front in &told.1 {
                 front.push_unbounded(ToFront::Memory(shortage));
             }
-        });
+        };
+        shared.memory.tell_by(tell, memory::release);
         let control = Control::new(
             shards.clone(),
             fronts.clone(),

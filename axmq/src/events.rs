@@ -176,6 +176,18 @@ impl Event {
         client_id
     }
 
+    /// Whose lines it is among. Clients that have to go because memory is short are many at once,
+    /// and one line is as good as another.
+    fn counts_for(&self) -> &str {
+        match self {
+            Self::Disconnected {
+                cause: Cause::MemoryShort,
+                ..
+            } => "",
+            _ => self.client_id(),
+        }
+    }
+
     fn is_routine(&self) -> bool {
         match self {
             Self::Connected { .. } => true,
@@ -251,7 +263,7 @@ impl LogBudget {
     pub(crate) fn write(&mut self, events: impl Iterator<Item = Event>, now_ms: u64) {
         for event in events {
             // Routine lines are only there because somebody asked for all of them.
-            if event.is_routine() || self.allows(now_ms, event.name(), event.client_id()) {
+            if event.is_routine() || self.allows(now_ms, event.name(), event.counts_for()) {
                 event.log();
             }
         }

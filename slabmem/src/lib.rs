@@ -39,6 +39,19 @@ pub use pool::{BLOCK_BYTES_MAX, BLOCK_BYTES_MIN, Block, Pool, PoolError, PoolSta
 pub use report::{Full, Stats};
 pub use slab::{Slab, VacantEntry};
 
+/// Gives memory of the heap that nobody uses back to the operating system; whether there was any.
+///
+/// What [`Slab`] and [`Pool`] map goes back by itself. The C library's allocator keeps what was
+/// freed in the middle of its arenas, and a process stays as large as it ever was: for one that has
+/// to become smaller. Does something with glibc's allocator only.
+///
+/// # Complexity
+/// Linear in the free parts of the heap, with one system call for each that is a page or more;
+/// other threads wait where they allocate from the arena at hand.
+pub fn trim_heap() -> bool {
+    sys::trim_heap()
+}
+
 /// The examples of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -11,6 +11,19 @@ use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::slice;
 
+/// Has the C library's allocator give back what it holds and nobody uses, where it can.
+#[cfg(all(target_env = "gnu", not(miri)))]
+pub(crate) fn trim_heap() -> bool {
+    // SAFETY: It takes no pointer, and any thread may call it at any time (malloc_trim(3)).
+    unsafe { libc::malloc_trim(0) != 0 }
+}
+
+/// Another allocator, which cannot be asked.
+#[cfg(not(all(target_env = "gnu", not(miri))))]
+pub(crate) fn trim_heap() -> bool {
+    false
+}
+
 /// An anonymous private mapping, resident only where it was touched.
 #[derive(Debug)]
 pub(crate) struct Mapping {

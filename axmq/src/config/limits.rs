@@ -149,8 +149,8 @@ numbers! {
         ///
         /// Told to clients in the CONNACK; a higher alias disconnects with reason 0x94.
         topic_aliases: u32 = 32 in 0..=65_535, "aliases";
-        /// Topic aliases that the broker sets up for a 5.0 client, and never more than that takes; 0
-        /// turns them off.
+        /// Topic aliases that the broker sets up for a 5.0 client, and never more than that takes;
+        /// 0 turns them off.
         ///
         /// The first topics that a connection gets have them; the others are sent by name.
         topic_aliases_out: u32 = 0 in 0..=65_535, "aliases";

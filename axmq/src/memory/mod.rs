@@ -15,11 +15,18 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub(crate) use self::system::{limit_bytes, resident_bytes};
+pub(crate) use self::system::{limit_bytes, release, resident_bytes};
 
 /// Time between two looks while there is anything to do. At a gigabyte a second that come in, what
 /// is missed between two of them are 50 MB.
 const LOOK_MS: u64 = 50;
+/// While memory is short the allocator is asked this often to give back what nobody uses: without,
+/// a process stays as large as it was, however much is shed.
+const RELEASE_MS: u64 = 1_000;
+/// Time between two steps of shedding. In between the allocator is asked, after
+/// [`RELEASE_SHED_MS`]: what has been shed must be seen before more is.
+const SHED_MS: u64 = 250;
+const RELEASE_SHED_MS: u64 = 100;
 /// While publishers are not read, the next step follows after so long: a subscriber that takes
 /// what is queued for it has done so by then, and what is left will not go away by itself.
 const PATIENCE_MS: u64 = 1_000;
@@ -79,10 +86,21 @@ struct Judge {
     /// What holds: steps follow by time too.
     shortage: Shortage,
     since_ms: u64,
+    shed_at_ms: u64,
+    release_at_ms: u64,
 }
 
 impl Judge {
-    /// Returns what has to be told: a change; and while anything is to be shed, that each time.
+    /// Whether the allocator is to be asked for what nobody uses.
+    fn releases(&mut self, now_ms: u64) -> bool {
+        let is_due = self.shortage > Shortage::None && now_ms >= self.release_at_ms;
+        if is_due {
+            self.release_at_ms = now_ms + RELEASE_MS;
+        }
+        is_due
+    }
+
+    /// Returns what has to be told: a change; and while anything is to be shed, that again.
     fn judge(&mut self, used_bytes: u64, limit_bytes: u64, now_ms: u64) -> Option<Shortage> {
         let percent = u128::from(used_bytes) * 100 / u128::from(limit_bytes.max(1));
         let holds = |(step, from): &&(Shortage, u64)| {
@@ -102,13 +120,19 @@ impl Judge {
         if self.shortage != old {
             self.since_ms = now_ms;
         }
-        let is_news = self.shortage != old || self.shortage >= Shortage::ShedMessages;
+        let sheds = self.shortage >= Shortage::ShedMessages;
+        let is_news = self.shortage != old || (sheds && now_ms >= self.shed_at_ms);
+        if is_news && sheds {
+            self.shed_at_ms = now_ms + SHED_MS;
+            self.release_at_ms = now_ms + RELEASE_SHED_MS;
+        }
         is_news.then_some(self.shortage)
     }
 }
 
 type Measure = Box<dyn Fn() -> u64 + Send + Sync>;
 type Tell = Box<dyn Fn(Shortage) + Send + Sync>;
+type Release = Box<dyn Fn() + Send + Sync>;
 
 /// See the module. One for all threads of a broker.
 pub(crate) struct Guard {
@@ -117,7 +141,7 @@ pub(crate) struct Guard {
     next_look_ms: AtomicU64,
     judge: Mutex<Judge>,
     measure: Measure,
-    tell: OnceLock<Tell>,
+    tell: OnceLock<(Tell, Release)>,
     /// How often a front has stopped accepting because of a shortage.
     accepting_held: AtomicU64,
 }
@@ -146,9 +170,15 @@ impl Guard {
         guard
     }
 
-    /// Sets who is told of a shortage: all threads, by a way that does not block. Once.
-    pub(crate) fn tell_by(&self, tell: impl Fn(Shortage) + Send + Sync + 'static) {
-        let is_first = self.tell.set(Box::new(tell)).is_ok();
+    /// Sets who is told of a shortage, which is all threads, and what has the allocator give back
+    /// memory; neither blocks. Once.
+    pub(crate) fn tell_by(
+        &self,
+        tell: impl Fn(Shortage) + Send + Sync + 'static,
+        release: impl Fn() + Send + Sync + 'static,
+    ) {
+        let both: (Tell, Release) = (Box::new(tell), Box::new(release));
+        let is_first = self.tell.set(both).is_ok();
         debug_assert!(is_first, "the threads of a broker are started once");
     }
 
@@ -206,7 +236,13 @@ impl Guard {
         // Told under the lock: of two looks the later one is told later.
         let mut judge = self.lock();
         let before = judge.shortage;
-        let Some(shortage) = judge.judge(used_bytes, limit_bytes, now_ms) else {
+        let news = judge.judge(used_bytes, limit_bytes, now_ms);
+        if judge.releases(now_ms)
+            && let Some((_, release)) = self.tell.get()
+        {
+            release();
+        }
+        let Some(shortage) = news else {
             return;
         };
         if shortage > before {
@@ -225,7 +261,7 @@ impl Guard {
                 limit_bytes
             );
         }
-        if let Some(tell) = self.tell.get() {
+        if let Some((tell, _)) = self.tell.get() {
             tell(shortage);
         }
     }
@@ -279,10 +315,10 @@ mod tests {
             Some(NoPublishers),
             None,
             Some(ShedMessages),
-            Some(ShedMessages),
+            None,
             Some(ShedClients),
         ];
-        assert_eq!(rising, wanted, "what is shed is told each time");
+        assert_eq!(rising, wanted);
         let around = told(&[1_000, 951, 1_000, 950, 949, 999, 1_050, 1_001, 1_000, 999]);
         let wanted = [
             Some(FewConnections),
@@ -315,7 +351,10 @@ mod tests {
         assert_eq!(judge.judge(1_050, 1_000, 100_000), Some(NoPublishers));
         assert_eq!(judge.judge(1_020, 1_000, 100_999), None);
         assert_eq!(judge.judge(1_020, 1_000, 101_000), Some(ShedMessages));
-        assert_eq!(judge.judge(1_020, 1_000, 101_999), Some(ShedMessages));
+        assert_eq!(judge.judge(1_020, 1_000, 101_249), None);
+        let again = judge.judge(1_020, 1_000, 101_250);
+        assert_eq!(again, Some(ShedMessages), "more is to be shed");
+        assert_eq!(judge.judge(1_020, 1_000, 101_300), None);
         assert_eq!(judge.judge(1_000, 1_000, 102_000), Some(ShedClients));
         assert_eq!(judge.judge(1_000, 1_000, 900_000), Some(ShedClients));
         assert_eq!(judge.judge(999, 1_000, 900_000), Some(FewConnections));
@@ -326,13 +365,45 @@ mod tests {
         );
     }
 
+    #[test]
+    fn memory_is_given_back_while_it_is_short_and_after_each_step_of_shedding() {
+        let mut judge = Judge::default();
+        let released: Vec<_> = [
+            (900, 0),
+            (1_000, 50),
+            (1_000, 100),
+            (1_000, 1_049),
+            (1_000, 1_050),
+            (900, 3_000),
+            (1_000, 3_050),
+            // Shed: soon after each step.
+            (2_000, 3_100),
+            (2_000, 3_199),
+            (2_000, 3_200),
+            (2_000, 3_350),
+            (2_000, 3_449),
+            (2_000, 3_450),
+        ]
+        .into_iter()
+        .map(|(used, now_ms)| {
+            judge.judge(used, 1_000, now_ms);
+            judge.releases(now_ms)
+        })
+        .collect();
+        let wanted = [
+            false, true, false, false, true, false, true, false, false, true, false, false, true,
+        ];
+        assert_eq!(released, wanted);
+    }
+
     /// A guard whose figure the test feeds, and what it has told.
     fn fed(limit_bytes: u64) -> (Guard, Arc<AtomicU64>, Arc<Mutex<Vec<Shortage>>>) {
         let figure = Arc::new(AtomicU64::new(0));
         let heard = Arc::new(Mutex::new(Vec::new()));
         let (measured, hears) = (Arc::clone(&figure), Arc::clone(&heard));
         let guard = Guard::new(limit_bytes, move || measured.load(Ordering::Relaxed));
-        guard.tell_by(move |shortage| hears.lock().expect("no panic").push(shortage));
+        let tell = move |shortage| hears.lock().expect("no panic").push(shortage);
+        guard.tell_by(tell, || {});
         (guard, figure, heard)
     }
 

@@ -33,6 +33,18 @@ pub(crate) fn resident_bytes() -> u64 {
     pages * rustix::param::page_size() as u64
 }
 
+/// Has the allocator give back what nobody uses, on a thread of its own: it takes milliseconds for
+/// each gigabyte of the heap.
+pub(crate) fn release() {
+    let trim = || {
+        slabmem::trim_heap();
+    };
+    // Without a thread it stays for the next time.
+    let _ = std::thread::Builder::new()
+        .name("trim".to_owned())
+        .spawn(trim);
+}
+
 /// The second number of `/proc/self/statm` counts pages (proc_pid_statm(5)).
 fn resident_in(statm: &str) -> Option<u64> {
     statm.split(' ').nth(1)?.parse().ok()

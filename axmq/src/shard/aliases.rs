@@ -2,8 +2,8 @@
 //! topic's name is sent once a connection, and then two bytes in its place.
 //!
 //! The first topics that come get the aliases and keep them. A replacement, such as of the least
-//! recently used one, would send a name for each message as soon as a client sees more topics in turn
-//! than it has aliases, and cost three bytes each time beside.
+//! recently used one, would send a name for each message as soon as a client sees more topics in
+//! turn than it has aliases, and cost three bytes each time beside.
 
 use std::hash::BuildHasher;
 use std::num::NonZeroU16;
