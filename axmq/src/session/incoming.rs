@@ -94,7 +94,8 @@ impl Incoming {
         // Only what has come before can be due; a first copy need not be looked for.
         if was_received || is_dup {
             let kind = AckKind::of(qos);
-            let routes_again = self.routes_again && qos == QoS::AtLeastOnce;
+            let routes_again =
+                self.routes_again && qos == QoS::AtLeastOnce && !planted!(JoinsBehindRouted);
             // The youngest: an elder one may be of another message that had this id.
             let due = self.ring.iter_mut().rev().find(|ack| {
                 ack.packet_id == packet_id && ack.kind == kind && (ack.is_wanted || !routes_again)

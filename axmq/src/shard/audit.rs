@@ -72,8 +72,17 @@ impl<S> Core<S> {
             check(under_way <= most, || {
                 format!("{under_way} bytes are under way to another shard, the credit is {most}")
             })?;
+            let dealt = outbox.dealt_unanswered + outbox.dealt_cost;
+            check(dealt <= most, || {
+                format!("{dealt} bytes are dealt to another shard, the credit is {most}")
+            })?;
         }
-        Ok(())
+        let (messages, bytes) = self.groups.longest_queue();
+        let messages_max = limits.shared_queue_messages as usize;
+        let bytes_max = limits.shared_queue_bytes;
+        check(messages <= messages_max && bytes <= bytes_max, || {
+            format!("{messages} messages, or {bytes} bytes, wait in a group, above the limit")
+        })
     }
 
     /// What a shard that does not come to rest is waiting for.

@@ -196,7 +196,7 @@ impl<S> Core<S> {
             outgoing.wait(queued);
             true
         } else {
-            self.counters.dropped_session_queue_full += 1;
+            self.counters.dropped_session_queue_full += 1 + u64::from(planted!(DropCountedTwice));
             self.done_with(&queued);
             false
         }
@@ -214,8 +214,9 @@ impl<S> Core<S> {
             publication: view.to_kept(),
             sessions: 1,
         };
-        self.message_bytes += message.publication.cost() as u64;
+        let cost = message.publication.cost() as u64;
         *kept = self.messages.insert(message).ok();
+        self.message_bytes += kept.map_or(0, |_| cost);
         *kept
     }
 

@@ -119,6 +119,23 @@ impl Groups {
         self.members.len()
     }
 
+    /// The most messages, and the most bytes, that wait in one group.
+    #[cfg(test)]
+    pub(super) fn longest_queue(&self) -> (usize, u64) {
+        let groups = self.groups.iter().map(|(_, group)| group);
+        groups.fold((0, 0), |(messages, bytes), group| {
+            let sum: usize = group.queue.iter().map(Publication::cost).sum();
+            assert_eq!(
+                sum as u64, group.queue_bytes,
+                "bytes in a group are counted"
+            );
+            (
+                messages.max(group.queue.len()),
+                bytes.max(group.queue_bytes),
+            )
+        })
+    }
+
     /// Puts the slots of the groups that get messages on `topic` into `slots`.
     pub(super) fn matching(&self, topic: &Topic<'_>, slots: &mut Vec<u32>) {
         if self.filters.filter_count() > 0 {

@@ -251,7 +251,9 @@ impl<S> Core<S> {
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.filters.remove(removed.filter);
         }
-        self.end_replays(session_key, &filter);
+        if !planted!(ReplayAfterUnsubscribe) {
+            self.end_replays(session_key, &filter);
+        }
         self.withdraw(&filter, removed.last);
         self.sys_unwatch(session_key);
         ReasonCode::Success

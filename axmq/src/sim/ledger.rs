@@ -64,9 +64,52 @@ impl Message {
 #[derive(Clone, Debug)]
 pub(super) struct Store {
     pub(super) message: Option<u32>,
+    pub(super) qos: u8,
+    /// Of its publisher, the connection that it was sent on.
+    pub(super) connection: u64,
+    pub(super) sent: u64,
     /// The broker may know it already and not store it again.
     pub(super) is_repeated: bool,
     pub(super) done: Option<u64>,
+}
+
+/// When and how something is sent.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Sending {
+    pub(super) qos: u8,
+    pub(super) connection: u64,
+    pub(super) tick: u64,
+    pub(super) is_repeated: bool,
+}
+
+impl Store {
+    fn new(message: Option<u32>, sending: Sending) -> Self {
+        let Sending {
+            qos,
+            connection,
+            tick,
+            is_repeated,
+        } = sending;
+        Self {
+            message,
+            qos,
+            connection,
+            sent: tick,
+            is_repeated,
+            done: None,
+        }
+    }
+
+    /// Whether a repetition is not what the store holds in the end, because this one was sent
+    /// again behind it: what is routed again is routed again in order.
+    fn overtakes(&self, older: &Self, tick: u64) -> bool {
+        let is_done = self.done.is_some_and(|at| at < tick);
+        is_done
+            && older.is_repeated
+            && self.connection == older.connection
+            && self.qos == 1
+            && older.qos == 1
+    }
 }
 
 #[derive(Debug, Default)]
@@ -144,32 +187,30 @@ impl Ledger {
     }
 
     /// Takes note of a transmission; returns its place among those to a retained topic.
-    pub(super) fn transmit(&mut self, at: u32) -> Option<usize> {
+    pub(super) fn transmit(&mut self, at: u32, connection: u64, tick: u64) -> Option<usize> {
         let message = &mut self.messages[at as usize];
         message.attempts += 1;
         let (publisher, topic) = (message.publisher, message.topic);
-        let (retain, is_repeated) = (message.retain, message.attempts > 1);
+        let sending = Sending {
+            qos: message.qos,
+            connection,
+            tick,
+            is_repeated: message.attempts > 1,
+        };
+        let retain = message.retain;
         self.sent.entry((publisher, topic)).or_default().push(at);
         if !retain {
             return None;
         }
         let stores = self.stores.entry(topic).or_default();
-        stores.push(Store {
-            message: Some(at),
-            is_repeated,
-            done: None,
-        });
+        stores.push(Store::new(Some(at), sending));
         Some(stores.len() - 1)
     }
 
     /// The same for an empty message, which has no place in the book but this.
-    pub(super) fn clear(&mut self, topic: usize) -> usize {
+    pub(super) fn clear(&mut self, topic: usize, sending: Sending) -> usize {
         let stores = self.stores.entry(topic).or_default();
-        stores.push(Store {
-            message: None,
-            is_repeated: false,
-            done: None,
-        });
+        stores.push(Store::new(None, sending));
         stores.len() - 1
     }
 
@@ -187,11 +228,13 @@ impl Ledger {
         let is_sure = |store: &Store| !store.is_repeated && store.done.is_some_and(|at| at < tick);
         let last = stores.iter().rposition(is_sure);
         let mut all: Vec<_> = last.map_or_else(|| vec![None], |_| Vec::new());
-        all.extend(
-            stores[last.unwrap_or(0)..]
-                .iter()
-                .map(|store| store.message),
-        );
+        let since = &stores[last.unwrap_or(0)..];
+        for (at, store) in since.iter().enumerate() {
+            let mut later = since[at + 1..].iter();
+            if !later.any(|later| later.overtakes(store, tick)) {
+                all.push(store.message);
+            }
+        }
         all
     }
 

@@ -29,7 +29,7 @@ mod verdict;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::client::Client;
-use self::ledger::Ledger;
+use self::ledger::{Ledger, NS_PER_S};
 use self::network::Site;
 use self::plan::Plan;
 use self::random::Random;
@@ -144,9 +144,18 @@ impl World {
             self.site.net.advance(self.random.next() % 20_000_000);
         } else if dice < self.plan.ticks + self.plan.jumps {
             self.report.note(Feature::ClockJump);
-            self.site.net.advance(self.random.next() % 8_000_000_000);
+            let mut most_ns = 8_000_000_000;
+            // In all no more than the lifetimes that no run is to see the end of.
+            if self.random.one_in(20) && self.site.now_ns() < 300_000 * NS_PER_S {
+                self.report.note(Feature::ClockLeap);
+                most_ns = 40_000 * NS_PER_S;
+            }
+            self.site.net.advance(self.random.next() % most_ns);
         } else {
             let at = self.random.below(self.site.loops());
+            if at == self.plan.lazy_loop && !self.random.one_in(10) {
+                return Ok(());
+            }
             let is_forced = self.random.one_in(50);
             if is_forced {
                 self.report.note(Feature::SpuriousTurn);

@@ -177,6 +177,12 @@ impl Site {
         check!(streams == 0, "{streams} streams are still open");
         let connections = self.shared.connections();
         check!(connections == 0, "{connections} connections are counted");
+        let waiting = (self.shared.groups(), self.shared.waiting());
+        check!(
+            waiting == (0, (0, 0)),
+            "groups, sessions that are away and wills that wait are counted: {waiting:?}"
+        );
+        check!(!self.shared.sys.is_watched(), "$SYS is still watched");
         Ok(())
     }
 }

@@ -96,6 +96,12 @@ pub(super) struct Plan {
     pub(super) groups: usize,
     /// Of 100 events, those that are a client's.
     pub(super) client_share: u64,
+    /// Of 100 deliveries at QoS 1 and 2 to a 5.0 client, those that it refuses.
+    pub(super) refusals: u64,
+    /// A loop that has one in ten of the turns that the others have; there may be no such loop.
+    pub(super) lazy_loop: usize,
+    /// Where it is not 0, clients only subscribe before this event, and not after it.
+    pub(super) calm_from: u64,
 }
 
 /// A number that is often small, now and then large, and sometimes in between.
@@ -116,6 +122,7 @@ fn limits(random: &mut Random) -> Limits {
         inflight: size(random, 1, 20) as u32,
         receive_maximum: size(random, 2, 20) as u32,
         topic_aliases: random.pick(&[0, 1, 4]),
+        connects_per_s: random.pick(&[0, 0, 0, 0, 3, 20]),
         cleanup_funnel: random.pick(&[1, 2, 1_000]),
         ..wide
     };
@@ -137,7 +144,7 @@ fn limits(random: &mut Random) -> Limits {
     }
     if random.one_in(4) {
         limits.retained_messages = random.between(2, 20);
-        limits.retained_bytes = random.between(1_000, 20_000);
+        limits.retained_bytes = size(random, 200, 20_000);
     }
     limits
 }
@@ -159,7 +166,8 @@ impl Plan {
         random.0 = random.next();
         let r = &mut random;
         let clients = r.between(4, 14) as usize;
-        let is_many = r.one_in(4);
+        let is_many = r.one_in(3);
+        let is_calm = r.one_in(8);
         let tables = r.one_in(8).then(|| {
             (
                 r.between(2, clients as u64) as u32,
@@ -170,7 +178,7 @@ impl Plan {
         let acts = [
             r.between(10, 60) as u32,
             r.pick(&[0, 2, 10]),
-            r.pick(&[0, 3, 20]),
+            if is_many { 20 } else { r.pick(&[0, 3, 20]) },
             r.between(2, 12) as u32,
             r.pick(&[0, 2, 10]),
             r.between(0, 5) as u32,
@@ -180,7 +188,7 @@ impl Plan {
             r.pick(&[0, 1, 4]),
             r.between(5, 60) as u32,
         ];
-        let plan = Self {
+        let mut plan = Self {
             events,
             shards: r.pick(&[1, 2, 2, 3, 4]),
             clients,
@@ -217,8 +225,46 @@ impl Plan {
             slow: r.pick(&[0, 20, 60]),
             groups: r.pick(&[0, 1, 1, 3]),
             client_share: r.between(30, 60),
+            refusals: r.pick(&[0, 0, 5, 30]),
+            lazy_loop: r.below(12),
+            calm_from: 0,
         };
+        if is_calm {
+            plan.calm_down();
+        }
         (plan, random)
+    }
+
+    /// Nobody leaves, nothing fails, and all subscriptions are there before the first message: what
+    /// each client has to get is known, and with it how much was dropped.
+    fn calm_down(&mut self) {
+        for (act, weight) in ACTS.iter().zip(&mut self.acts) {
+            let leaves = matches!(
+                act,
+                Act::Disconnect | Act::Reset | Act::FallSilent | Act::TakeOver | Act::Unsubscribe
+            );
+            if leaves {
+                *weight = 0;
+            }
+        }
+        self.faults = Faults::NONE;
+        self.tables = None;
+        self.jumps = 0;
+        self.expiries = 0;
+        self.wills = 0;
+        self.groups = 0;
+        self.payload_max = 16;
+        self.calm_from = self.events / 5;
+    }
+
+    /// Whether a client may do this now.
+    pub(super) fn allows(&self, act: Act, tick: u64) -> bool {
+        let publishes = matches!(act, Act::Publish | Act::Burst | Act::PublishRetained);
+        let is_early = tick < self.calm_from;
+        match act {
+            Act::Subscribe => self.calm_from == 0 || is_early,
+            _ => !(publishes && is_early),
+        }
     }
 
     /// What one turn of a shard may queue beyond a limit: everything it can read.

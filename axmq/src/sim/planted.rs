@@ -1,4 +1,4 @@
-//! The bugs of the list, each planted by one condition at the place where it could be made.
+//! Bugs, each planted by one condition at the place where it could be made.
 
 use std::cell::Cell;
 
@@ -31,10 +31,17 @@ pub(crate) enum Bug {
     LostWakeUp,
     /// An answer does not give back all of the credit.
     CreditLeak,
+    /// A message that comes again joins the acknowledgement that is due although one before it was
+    /// routed again.
+    JoinsBehindRouted,
+    /// A message for which a session has no room is counted twice.
+    DropCountedTwice,
+    /// The end of a replay is not brought about by UNSUBSCRIBE.
+    ReplayAfterUnsubscribe,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::StaleRouteCache,
         Self::InterestClearedEarly,
         Self::AckOutOfOrder,
@@ -48,6 +55,9 @@ impl Bug {
         Self::RunNotSealed,
         Self::LostWakeUp,
         Self::CreditLeak,
+        Self::JoinsBehindRouted,
+        Self::DropCountedTwice,
+        Self::ReplayAfterUnsubscribe,
     ];
 }
 

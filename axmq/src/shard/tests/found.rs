@@ -218,3 +218,17 @@ fn unsubscribe_ends_the_replay() {
     world.unsubscribe(client, "r/#");
     assert_eq!(read_to_the_end(&mut world, client), ["unsuback"]);
 }
+
+#[test]
+fn a_message_that_finds_no_place_in_the_table_is_not_counted_in_it() {
+    let mut world = World::new(1, Limits::default());
+    world.cores[0].limit_tables(10, 10, 1);
+    let client = subscriber_on(&mut world, 0, "t", 1);
+    let publisher = client_on(&mut world, 0, "pub");
+    for n in 1..=2 {
+        world.send(publisher, &publish(V5, "t", "x", 1, n));
+    }
+    assert_eq!(world.dropped(), 1);
+    world.send(client, &ack(PacketType::PubAck, 1));
+    assert_eq!(world.cores[0].message_bytes, 0);
+}

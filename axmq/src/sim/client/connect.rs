@@ -45,7 +45,10 @@ impl Client {
         let is_clean = self.belief.must_clean
             || self.cannot_tell(w)
             || (!w.is_healing && w.random.below(100) < w.plan.clean_starts as usize);
+        let is_assigned = self.assigns && self.connections == 0;
         let expiry_s = match self.version {
+            // Without CONNACK nobody would know the name of a session that stays for ever.
+            Version::V5 if is_assigned => self.expiry_s.min(1_000_000),
             Version::V5 => self.expiry_s,
             _ if is_clean => 0,
             _ => w.plan.limits.session_expiry_v3_s,
@@ -55,7 +58,6 @@ impl Client {
             self.begin_session(w);
         }
         let now_ns = w.site.now_ns();
-        let is_assigned = self.assigns && self.connections == 0;
         // Without CONNACK nobody would know whose will it is, nor when its session ends.
         let will = if is_assigned {
             None
@@ -125,6 +127,7 @@ impl Client {
             will,
             sent,
             first: VecDeque::new(),
+            again: VecDeque::new(),
             acks: VecDeque::new(),
             open: 0,
             aliases: Vec::new(),
@@ -261,6 +264,9 @@ impl Client {
         }
         conn.is_accepted = true;
         conn.since = w.tick;
+        if conn.expiry_s == u32::MAX {
+            w.report.note(Feature::SessionForEver);
+        }
         let limits = &w.plan.limits;
         conn.server_receive_maximum = match self.version {
             Version::V5 => connack.properties().receive_maximum().unwrap_or(u16::MAX),
@@ -284,6 +290,10 @@ impl Client {
             self.resend(w);
         } else {
             self.begin_session(w);
+            // Until now the old ones may have held.
+            for past in &mut self.past {
+                past.ended.get_or_insert(w.tick);
+            }
         }
         Ok(())
     }
@@ -323,7 +333,7 @@ impl Client {
         self.requests.clear();
         self.incoming.clear();
         self.completed.clear();
-        self.subscriptions.clear();
+        self.past.append(&mut self.subscriptions);
         self.owed.clear();
         self.early.clear();
         self.got.clear();
@@ -348,16 +358,11 @@ impl Client {
         if resets {
             conn.peer.reset();
         }
-        self.forget(w.site.now_ns(), conn, false);
+        self.forget(conn, false);
     }
 
-    fn forget(&mut self, now_ns: u64, conn: Conn, is_clean_end: bool) {
+    fn forget(&mut self, conn: Conn, is_clean_end: bool) {
         if !conn.is_accepted {
-            // The session may have ended before this connection, and a new one been made by it:
-            // the next CONNACK could not tell the client which of the two it is.
-            if matches!(conn.expected, Expected::PresentUntil(until_ns) if now_ns >= until_ns) {
-                self.belief.must_clean = true;
-            }
             // A session that did not exist may have been made, and lives as long as it may.
             if self.belief.exists == Exists::No && conn.expiry_s > 0 {
                 self.belief.exists = Exists::May;
@@ -375,6 +380,10 @@ impl Client {
             will: conn.will,
             is_clean_end,
             was_accepted: conn.is_accepted,
+            present_until_ns: match conn.expected {
+                Expected::PresentUntil(until_ns) if !conn.is_accepted => until_ns,
+                _ => u64::MAX,
+            },
         });
     }
 
@@ -393,6 +402,9 @@ impl Client {
             }
             if is_gone {
                 gone.push((old.will, old.is_clean_end));
+                // The session may have ended before the CONNECT was read, and a new one been made
+                // by it: the next CONNACK could not tell the client which of the two it is.
+                self.belief.must_clean |= now_ns >= old.present_until_ns;
             }
             !is_gone
         });
@@ -470,7 +482,22 @@ impl Client {
             w.report.note(Feature::ExpiryAtDisconnect);
             self.belief.must_clean = true;
         }
-        self.forget(w.site.now_ns(), conn, !keeps_will);
+        self.forget(conn, !keeps_will);
+    }
+
+    /// Ends a session that would stay for ever, where it is connected.
+    pub(in crate::sim) fn say_good_bye(&mut self, w: &World) {
+        let Some(conn) = self.conn.as_mut().filter(|conn| conn.expiry_s == u32::MAX) else {
+            return;
+        };
+        let packet = Disconnect {
+            session_expiry_interval: Some(0),
+            ..Disconnect::default()
+        };
+        w.say(self.me, || format!("sends {packet:?}"));
+        let bytes = packet.encode_to_vec(self.version);
+        let sent = conn.peer.send(&bytes);
+        debug_assert_eq!(sent.ok(), Some(bytes.len()), "nothing else is under way");
     }
 
     pub(super) fn on_disconnect(&mut self, w: &mut World, reason: ReasonCode) -> Check {

@@ -1,5 +1,6 @@
 //! A client that keeps to the protocol, keeps its own session, and takes nothing on trust.
 
+mod account;
 mod connect;
 mod publish;
 mod receive;
@@ -15,10 +16,8 @@ use self::connect::{Belief, Expected};
 use self::publish::Outgoing;
 pub(super) use self::publish::number;
 use self::subscribe::{Owed, Request, Subscription};
-use super::ledger::Message;
-use super::plan::{ACTS, Act, FILTERS};
+use super::plan::{ACTS, Act};
 use super::report::Feature;
-use super::verdict::Owing;
 use super::{Check, World};
 
 /// A message that came at QoS 1 or 2 and is not settled.
@@ -27,8 +26,10 @@ struct Incoming {
     message: Option<u32>,
     connection: u64,
     qos: u8,
-    /// QoS 1: PUBACK is out. QoS 2: PUBREL has come.
-    is_late: bool,
+    /// PUBACK is out, or a PUBREC that refuses: the id may be used anew.
+    is_settled: bool,
+    /// PUBREL has come.
+    is_released: bool,
 }
 
 /// Something sent that is answered in its turn.
@@ -57,6 +58,8 @@ struct Conn {
     sent: VecDeque<(Sent, u64)>,
     /// Ids of first transmissions, in order: acknowledgements come in that order.
     first: VecDeque<u16>,
+    /// The same of what was sent again at QoS 1.
+    again: VecDeque<u16>,
     acks: VecDeque<(PacketType, u16)>,
     /// Deliveries that are not acknowledged.
     open: u16,
@@ -78,6 +81,8 @@ struct Old {
     is_clean_end: bool,
     /// CONNACK had come. A CONNECT that is still on its way could take over a later one.
     was_accepted: bool,
+    /// If not: until when its CONNECT surely found the session.
+    present_until_ns: u64,
 }
 
 pub(super) struct Client {
@@ -101,6 +106,11 @@ pub(super) struct Client {
     incoming: BTreeMap<u16, Incoming>,
     completed: BTreeSet<u16>,
     subscriptions: Vec<Subscription>,
+    /// Those of earlier sessions.
+    past: Vec<Subscription>,
+    /// Deliveries from the store, and of empty messages.
+    replayed: u64,
+    emptied: u64,
     owed: Vec<Owed>,
     /// What came while a SUBACK was due, and when: the broker need not wait with stored messages
     /// until it has sent that.
@@ -137,7 +147,7 @@ impl Client {
             name: format!("c{me}"),
             version,
             assigns: is_v5 && r.one_in(8),
-            expiry_s: r.pick(&[0, 2, 1_000_000, 1_000_000, 1_000_000]),
+            expiry_s: r.pick(&[0, 2, 1_000_000, 1_000_000, u32::MAX]),
             keep_alive_s,
             packet_bytes_max: if is_v5 {
                 r.pick(&[0, 0, 200, 1_000])
@@ -160,6 +170,9 @@ impl Client {
             incoming: BTreeMap::new(),
             completed: BTreeSet::new(),
             subscriptions: Vec::new(),
+            past: Vec::new(),
+            replayed: 0,
+            emptied: 0,
             owed: Vec::new(),
             early: BTreeMap::new(),
             got: BTreeSet::new(),
@@ -232,7 +245,12 @@ impl Client {
             self.act_in_peace(w);
             return;
         }
-        match ACTS[w.random.weighted(&w.plan.acts)] {
+        let act = ACTS[w.random.weighted(&w.plan.acts)];
+        if !w.plan.allows(act, w.tick) {
+            self.keep_alive(w);
+            return;
+        }
+        match act {
             Act::Publish => self.publish_something(w),
             Act::Burst => self.burst(w),
             Act::PublishRetained => self.publish_retained(w),
@@ -264,7 +282,11 @@ impl Client {
     fn act_in_peace(&mut self, w: &mut World) {
         if self.probes > 0 && self.outgoing.is_empty() {
             self.probes -= 1;
-            self.publish_something(w);
+            if self.probes == 0 {
+                self.ask_for_all_retained(w);
+            } else {
+                self.publish_something(w);
+            }
         } else {
             self.keep_alive(w);
         }
@@ -391,80 +413,6 @@ impl Client {
     /// So many messages more, once the network is whole.
     pub(super) fn wish(&mut self, probes: u32) {
         self.probes = probes;
-    }
-
-    /// Which deliveries had to happen: the subscription surely held from the sending of the message
-    /// to the moment when it was known to be routed.
-    pub(super) fn owing(&self, w: &World) -> Owing {
-        let mut owing = Owing::default();
-        let since = self.conn.as_ref().map_or(u64::MAX, |conn| conn.since);
-        for (at, message) in w.ledger.messages.iter().enumerate() {
-            let Some(routed) = message.routed else {
-                continue;
-            };
-            let at = at as u32;
-            let may_expire = message.expiry_s.is_some_and(|s| s < 1_000_000);
-            if may_expire || self.is_too_large(w, at) || self.is_dealt(w, message.topic) {
-                continue;
-            }
-            let sure = self.subscriptions.iter().filter(|subscription| {
-                let is_mine = subscription.no_local && message.publisher == self.me;
-                // Nothing says when all shards have routed a will or a QoS 0 message.
-                let to = if message.qos == 0 || message.will.is_some() {
-                    u64::MAX
-                } else {
-                    routed
-                };
-                w.ledger.matches[subscription.filter][message.topic]
-                    && !is_mine
-                    && subscription.holds(message.sent, to)
-            });
-            let Some(qos) = sure.map(|subscription| subscription.qos).max() else {
-                continue;
-            };
-            let has_come = self.got.contains(&at);
-            if qos.min(message.qos) > 0 {
-                owing.kept += u64::from(has_come);
-                owing.missing += u64::from(!has_come);
-                if !has_come {
-                    owing.first.get_or_insert(at);
-                }
-            } else if since < message.sent && !self.may_get_acknowledged(w, message) {
-                owing.kept_once += u64::from(has_come);
-                owing.missing_once += u64::from(!has_come);
-                if !has_come {
-                    owing.first_once.get_or_insert(at);
-                }
-            }
-        }
-        owing
-    }
-
-    /// Whether it is surely a member of a group all the time.
-    pub(super) fn is_member(&self, group: usize, from: u64, to: u64) -> bool {
-        self.subscriptions.iter().any(|subscription| {
-            subscription.filter == FILTERS.len() + group && subscription.holds(from, to)
-        })
-    }
-
-    /// Whether it gets a topic as a member of groups only.
-    pub(super) fn is_dealt(&self, w: &World, topic: usize) -> bool {
-        self.shares && w.ledger.is_shared_topic(topic)
-    }
-
-    pub(super) fn has_had(&self, at: u32) -> bool {
-        self.live.contains_key(&at)
-    }
-
-    /// Whether a subscription may have held that asks for an acknowledgement: then the message may
-    /// have been dropped as one that is acknowledged.
-    fn may_get_acknowledged(&self, w: &World, message: &Message) -> bool {
-        message.qos > 0
-            && self.subscriptions.iter().any(|subscription| {
-                w.ledger.matches[subscription.filter][message.topic]
-                    && subscription.qos > 0
-                    && subscription.may_hold_since(message.sent)
-            })
     }
 
     /// Nothing is under way, as far as the client knows.

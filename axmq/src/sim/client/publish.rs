@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use mqtt_codec::{AckPacket, PacketType, PublishHead, QoS, ReasonCode, Version};
 
 use super::{Client, Sent, packet_id};
-use crate::sim::ledger::{Ledger, Message, user_property};
+use crate::sim::ledger::{Ledger, Message, Sending, user_property};
 use crate::sim::plan::{TOPICS_PLAIN, TOPICS_SHARED};
 use crate::sim::report::Feature;
 use crate::sim::{Check, World};
@@ -130,7 +130,7 @@ impl Client {
 
     /// Puts a message on the wire.
     fn transmit(&mut self, w: &mut World, at: u32, id: u16, dup: bool) {
-        let store = w.ledger.transmit(at);
+        let store = w.ledger.transmit(at, self.connections, w.tick);
         let message = w.ledger.message(at).clone();
         let payload = payload(at, message.payload_len);
         let (topic, alias) = self.alias(w, message.topic, dup);
@@ -201,7 +201,7 @@ impl Client {
                 is_released: false,
             });
         }
-        let place = w.ledger.clear(topic);
+        let place = w.ledger.clear(topic, self.sending(w, qos, false));
         self.transmit_clear(w, topic, place, qos, id, false);
     }
 
@@ -247,19 +247,40 @@ impl Client {
             match outgoing.message {
                 Some(at) => self.transmit(w, at, outgoing.id, true),
                 None => {
-                    let place = w.ledger.clear(outgoing.topic);
-                    if let Some(stores) = w.ledger.stores.get_mut(&outgoing.topic) {
-                        stores[place].is_repeated = true;
-                    }
                     let Outgoing { id, topic, qos, .. } = outgoing;
+                    let place = w.ledger.clear(topic, self.sending(w, qos, true));
                     self.transmit_clear(w, topic, place, qos, id, true);
                 }
+            }
+            if outgoing.qos == 1
+                && let Some(conn) = &mut self.conn
+            {
+                conn.again.push_back(outgoing.id);
             }
         }
     }
 
+    fn sending(&self, w: &World, qos: u8, is_repeated: bool) -> Sending {
+        Sending {
+            qos,
+            connection: self.connections,
+            tick: w.tick,
+            is_repeated,
+        }
+    }
+
     pub(super) fn send_ack(&mut self, w: &World, packet_type: PacketType, id: u16) {
-        let packet = AckPacket::new(packet_type, packet_id(id), ReasonCode::Success);
+        self.send_ack_with(w, packet_type, id, ReasonCode::Success);
+    }
+
+    pub(super) fn send_ack_with(
+        &mut self,
+        w: &World,
+        packet_type: PacketType,
+        id: u16,
+        reason: ReasonCode,
+    ) {
+        let packet = AckPacket::new(packet_type, packet_id(id), reason);
         let bytes = packet.encode_to_vec(self.version);
         self.send(w, &bytes, None);
     }
@@ -281,14 +302,17 @@ impl Client {
         if qos == 1 {
             self.outgoing.remove(at);
         }
-        if let Some(conn) = &mut self.conn
-            && let Some(at) = conn.first.iter().position(|first| *first == id)
-        {
-            check!(
-                at == 0,
-                "the acknowledgement of {id} has overtaken an older one"
-            );
-            conn.first.pop_front();
+        if let Some(conn) = &mut self.conn {
+            for sent in [&mut conn.first, &mut conn.again] {
+                let Some(at) = sent.iter().position(|sent| *sent == id) else {
+                    continue;
+                };
+                check!(
+                    at == 0,
+                    "the acknowledgement of {id} has overtaken an older one"
+                );
+                sent.pop_front();
+            }
         }
         w.routed(message, None);
         let is_it = |sent: &Sent| matches!(sent, Sent::Publish(_, _, sent) if *sent == id);

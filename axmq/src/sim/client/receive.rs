@@ -1,6 +1,6 @@
 //! A delivery: is it allowed, is it in order, is it what was published?
 
-use mqtt_codec::{PacketType, Publish, Version};
+use mqtt_codec::{PacketType, Publish, ReasonCode, Version};
 
 use super::{Client, Incoming, publish};
 use crate::sim::ledger::{NS_PER_S, user_property};
@@ -30,6 +30,7 @@ impl Client {
         );
         let is_new = self.take_id(w, packet, message)?;
         let Some(at) = message else {
+            self.emptied += u64::from(is_new);
             return Ok(());
         };
         check!(
@@ -93,13 +94,12 @@ impl Client {
         if let Some(known) = self.incoming.get(&id) {
             let is_same = known.message == message && known.qos == qos;
             let is_again = is_same && packet.dup() && known.connection != number;
-            let is_open = known.qos == 2 || !known.is_late;
             check!(
-                is_again || !is_open,
+                is_again || known.is_settled,
                 "packet id {id} comes again although it is in use"
             );
             check!(
-                !(is_again && qos == 2 && known.is_late),
+                !(is_again && known.is_released),
                 "packet id {id} comes again after its PUBREL"
             );
             is_new = !is_again;
@@ -111,7 +111,8 @@ impl Client {
                 message,
                 connection: number,
                 qos,
-                is_late: false,
+                is_settled: false,
+                is_released: false,
             },
         );
         Ok(is_new)
@@ -123,12 +124,13 @@ impl Client {
         };
         match self.incoming.get_mut(&id).filter(|known| known.qos == 2) {
             Some(known) => {
+                check!(!known.is_settled, "PUBREL {id} releases what was refused");
                 if known.connection != conn.number {
                     // It counts against the receive maximum again.
                     known.connection = conn.number;
                     conn.open += 1;
                 }
-                known.is_late = true;
+                known.is_released = true;
             }
             None => {
                 check!(self.completed.contains(&id), "PUBREL {id} releases nothing");
@@ -151,24 +153,36 @@ impl Client {
             else {
                 return;
             };
-            let is_over = packet_type != PacketType::PubRec;
-            match packet_type {
-                PacketType::PubAck => {
-                    if let Some(known) = self.incoming.get_mut(&id) {
-                        known.is_late = true;
-                    }
-                }
-                PacketType::PubComp => {
-                    self.incoming.remove(&id);
-                    self.completed.insert(id);
-                }
-                _ => {}
+            let refusal = self.refusal(w, packet_type);
+            if packet_type == PacketType::PubComp {
+                self.incoming.remove(&id);
+                self.completed.insert(id);
+            } else if (packet_type == PacketType::PubAck || refusal.is_some())
+                && let Some(known) = self.incoming.get_mut(&id)
+            {
+                known.is_settled = true;
             }
+            let is_over = packet_type != PacketType::PubRec || refusal.is_some();
             if is_over && let Some(conn) = &mut self.conn {
                 conn.open = conn.open.saturating_sub(1);
             }
-            self.send_ack(w, packet_type, id);
+            self.send_ack_with(w, packet_type, id, refusal.unwrap_or(ReasonCode::Success));
         }
+    }
+
+    /// The reason that a client gives which does not want a message: nobody gets it in its place.
+    fn refusal(&self, w: &mut World, packet_type: PacketType) -> Option<ReasonCode> {
+        let can = self.version == Version::V5 && packet_type != PacketType::PubComp;
+        if !can || w.is_healing || w.random.below(100) >= w.plan.refusals as usize {
+            return None;
+        }
+        w.report.note(Feature::RefusedByClient);
+        Some(w.random.pick(&[
+            ReasonCode::UnspecifiedError,
+            ReasonCode::ImplementationSpecificError,
+            ReasonCode::NotAuthorized,
+            ReasonCode::QuotaExceeded,
+        ]))
     }
 
     fn check_content(&self, w: &mut World, packet: &Publish<'_>, at: u32) -> Check {
@@ -248,6 +262,7 @@ impl Client {
         let (topic, publisher) = (message.topic, message.publisher);
         if retain {
             w.report.note(Feature::RetainedReceived);
+            self.replayed += 1;
             self.check_stored(w, delivery)?;
         } else {
             let is_dealt = self.is_dealt(w, topic);
@@ -306,7 +321,11 @@ impl Client {
             .subscriptions
             .iter()
             .filter(|subscription| {
-                w.ledger.matches[subscription.filter][topic] && subscription.may_hold_since(sent)
+                // What is not acknowledged comes in the order in which it was put out, so that the
+                // answer that ends a subscription comes behind all that it has brought.
+                w.ledger.matches[subscription.filter][topic]
+                    && subscription.may_hold_since(sent)
+                    && (delivery.qos > 0 || subscription.ended.is_none())
             })
             .collect();
         check!(!asked.is_empty(), "nobody has asked for it");

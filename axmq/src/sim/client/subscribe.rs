@@ -20,6 +20,8 @@ pub(super) struct Subscription {
     pub(super) retain_as_published: bool,
     pub(super) identifier: u32,
     replays: bool,
+    /// It may bring stored messages, as far as the client can tell.
+    pub(super) may_replay: bool,
     pub(super) asked: u64,
     pub(super) granted: Option<u64>,
     ending: Option<u64>,
@@ -30,6 +32,11 @@ impl Subscription {
     /// Whether it may have held at some time from `tick` on.
     pub(super) fn may_hold_since(&self, tick: u64) -> bool {
         self.ended.is_none_or(|ended| ended >= tick)
+    }
+
+    /// Whether it may have held at some time from one tick to another.
+    pub(super) fn may_hold_between(&self, from: u64, to: u64) -> bool {
+        self.may_hold_since(from) && self.asked <= to
     }
 
     /// Whether it surely held all the time.
@@ -48,26 +55,37 @@ pub(super) enum Request {
 
 /// A retained message that a subscription has to bring.
 #[derive(Clone, Debug)]
-pub(super) struct Owed {
-    pub(super) message: u32,
-    pub(super) topic: usize,
+pub(in crate::sim) struct Owed {
+    pub(in crate::sim) message: u32,
+    topic: usize,
+    filter: usize,
     /// Transmissions to the topic when it was found out: another one voids it.
     stores: usize,
-    qos: u8,
+    pub(in crate::sim) qos: u8,
 }
 
 impl Client {
     pub(super) fn subscribe(&mut self, w: &mut World) {
+        let count = 1 + w.random.below(2);
+        let filters: Vec<_> = (0..count).map(|_| self.choose_filter(w)).collect();
+        self.subscribe_to(w, &filters);
+    }
+
+    /// The whole store has to come.
+    pub(super) fn ask_for_all_retained(&mut self, w: &mut World) {
+        let all = FILTERS.iter().position(|filter| *filter == "r/#");
+        self.subscribe_to(w, &[all.expect("it is one of them")]);
+    }
+
+    fn subscribe_to(&mut self, w: &mut World, chosen: &[usize]) {
         if self.requests.len() > 3 {
             return;
         }
         let is_v5 = self.version == Version::V5;
-        let count = 1 + w.random.below(2);
         let identifier = if is_v5 { w.random.below(4) as u32 } else { 0 };
         let mut places = Vec::new();
         let mut filters = Vec::new();
-        for _ in 0..count {
-            let filter = self.choose_filter(w);
+        for &filter in chosen {
             let is_shared = filter >= FILTERS.len();
             // A member of a group gets its topics as such only: else nobody could tell its copies.
             let is_of_group = |topic| w.ledger.is_shared_topic(topic);
@@ -81,13 +99,17 @@ impl Client {
             if is_pending {
                 continue;
             }
-            let handling = w.random.below(3);
+            let handling = if w.is_healing { 0 } else { w.random.below(3) };
             let is_known = self
                 .subscriptions
                 .iter()
                 .any(|other| other.filter == filter && other.ended.is_none());
+            if is_known && w.plan.calm_from > 0 {
+                continue;
+            }
             let subscription = Subscription {
                 filter,
+                may_replay: !is_shared && (!is_v5 || handling < 2),
                 qos: if is_shared {
                     1 + w.random.below(2) as u8
                 } else {
@@ -148,6 +170,8 @@ impl Client {
 
     /// From now on an earlier subscription with the same filter may be over.
     fn end_others(&mut self, filter: usize, tick: u64) {
+        // Nor does it bring any more what it has not brought.
+        self.owed.retain(|owed| owed.filter != filter);
         for other in &mut self.subscriptions {
             if other.filter == filter {
                 other.ending.get_or_insert(tick);
@@ -248,7 +272,9 @@ impl Client {
         if live.is_empty() || is_pending {
             return;
         }
-        let filter = w.random.pick(&live);
+        // Also the last one, while its stored messages are still coming.
+        let last = live.last().copied().filter(|_| w.random.one_in(2));
+        let filter = last.unwrap_or_else(|| w.random.pick(&live));
         self.end_others(filter, w.tick);
         let id = self.fresh_id();
         let packet = Unsubscribe {
@@ -317,6 +343,7 @@ impl Client {
                 self.owed.push(Owed {
                     message: at,
                     topic,
+                    filter: subscription.filter,
                     stores: stores.len(),
                     qos,
                 });
@@ -337,13 +364,10 @@ impl Client {
     }
 
     /// Retained messages that have not come although they had to.
-    pub(in crate::sim) fn owed_still(&self, w: &World) -> impl Iterator<Item = u32> {
-        self.owed
-            .iter()
-            .filter(|owed| {
-                let stores = w.ledger.stores.get(&owed.topic);
-                stores.is_some_and(|stores| stores.len() == owed.stores)
-            })
-            .map(|owed| owed.message)
+    pub(in crate::sim) fn owed_still(&self, w: &World) -> impl Iterator<Item = &Owed> {
+        self.owed.iter().filter(|owed| {
+            let stores = w.ledger.stores.get(&owed.topic);
+            stores.is_some_and(|stores| stores.len() == owed.stores)
+        })
     }
 }
