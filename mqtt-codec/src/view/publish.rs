@@ -86,12 +86,13 @@ impl<'a> Publish<'a> {
             QoS::AtLeastOnce | QoS::ExactlyOnce => Some(reader.packet_id()?),
         };
         let properties = match version {
-            Version::V5 => {
+            // Most have none; the rest is out of the way.
+            Version::V5 if !reader.skip([0]) => {
                 let properties;
                 (properties, reader) = read_properties(reader, role)?;
                 properties
             }
-            Version::V31 | Version::V311 => Properties::default(),
+            Version::V31 | Version::V311 | Version::V5 => Properties::default(),
         };
         if topic.is_empty() && !properties.has(PropertyId::TopicAlias) {
             let (kind, at) = (ErrorKind::TopicEmpty, frame.header_len);
