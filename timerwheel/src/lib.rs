@@ -51,6 +51,44 @@
 //! [`next_deadline`](TimerWheel::next_deadline); read the clock; [`expire`](TimerWheel::expire), or
 //! [`advance`](TimerWheel::advance) if nothing is due; work. Round the clock down to ticks and
 //! deadlines up, and no timer is early by the clock either.
+//!
+//! # Contract
+//!
+//! ## Time
+//!
+//! No timer is handed out before its deadline, and none later than its [`Policy`] says, added to
+//! the time between two calls of [`expire`](TimerWheel::expire). Time does not run backwards: an
+//! earlier tick than the latest one told counts as that. Every tick up to `u64::MAX` may be a
+//! deadline.
+//!
+//! ## Draining
+//!
+//! [`expire`](TimerWheel::expire) looks at no more timers than its budget, and says whether there
+//! is more to do. What is due and was not handed out stays due, [`next_deadline`](TimerWheel::next_deadline)
+//! is then a tick that has passed, and the next call goes on, at that tick or a later one.
+//!
+//! ## Spurious deadlines
+//!
+//! [`next_deadline`](TimerWheel::next_deadline) may name a tick at which nothing expires, because a
+//! timer has to be looked at or moved there. It never names one that is too late.
+//!
+//! ## Stale keys
+//!
+//! A [`TimerKey`] is good until its timer has been handed out or cancelled. After that every method
+//! answers `None` or false, also if the place has been given to another timer: a generation tells
+//! them apart. A key of another wheel may name some other timer there; no key panics.
+//!
+//! ## Ordering
+//!
+//! Timers that come due in one call are handed out in no particular order; those of different calls
+//! in the order of the calls. Sort by [`Expired::deadline_tick`] if it
+//! matters.
+//!
+//! ## Drop
+//!
+//! A wheel that is dropped drops the payloads of its timers, unexpired. Dropping a key or a
+//! [`RemoteTimer`] does not cancel. What is sent to a [`WheelOwner`] that is gone is dropped with the
+//! last handle.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
