@@ -64,8 +64,9 @@
 //! ## Draining
 //!
 //! [`expire`](TimerWheel::expire) looks at no more timers than its budget, and says whether there
-//! is more to do. What is due and was not handed out stays due, [`next_deadline`](TimerWheel::next_deadline)
-//! is then a tick that has passed, and the next call goes on, at that tick or a later one.
+//! is more to do. What is due and was not handed out stays due,
+//! [`next_deadline`](TimerWheel::next_deadline) is then a tick that has passed, and the next call
+//! goes on, at that tick or a later one.
 //!
 //! ## Spurious deadlines
 //!
@@ -81,14 +82,13 @@
 //! ## Ordering
 //!
 //! Timers that come due in one call are handed out in no particular order; those of different calls
-//! in the order of the calls. Sort by [`Expired::deadline_tick`] if it
-//! matters.
+//! in the order of the calls. Sort by [`Expired::deadline_tick`] if it matters.
 //!
 //! ## Drop
 //!
 //! A wheel that is dropped drops the payloads of its timers, unexpired. Dropping a key or a
-//! [`RemoteTimer`] does not cancel. What is sent to a [`WheelOwner`] that is gone is dropped with the
-//! last handle.
+//! [`RemoteTimer`] does not cancel. What is sent to a [`WheelOwner`] that is gone is dropped with
+//! the last handle.
 #![deny(missing_docs)]
 #![deny(unsafe_code)]
 
