@@ -114,6 +114,8 @@ numbers! {
         pub(crate) clients_connected: u64,
         pub(crate) sessions: u64,
         pub(crate) subscriptions: u64,
+        /// Memberships of shared subscriptions.
+        pub(crate) shared_subscriptions: u64,
         /// Messages kept for sessions.
         pub(crate) messages: u64,
         /// Bytes of the buffers they lie in.

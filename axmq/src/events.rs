@@ -161,6 +161,8 @@ pub(crate) enum Event {
         peer: PeerAddr,
         cause: Cause,
     },
+    /// A table of the shard had no room for a client that the front had let in.
+    TurnedAway { client_id: Box<str>, peer: PeerAddr },
 }
 
 impl Event {
@@ -168,11 +170,14 @@ impl Event {
         match self {
             Self::Connected { .. } => "client.connected",
             Self::Disconnected { .. } => "client.disconnected",
+            Self::TurnedAway { .. } => "connection.refused",
         }
     }
 
     fn client_id(&self) -> &str {
-        let (Self::Connected { client_id, .. } | Self::Disconnected { client_id, .. }) = self;
+        let (Self::Connected { client_id, .. }
+        | Self::Disconnected { client_id, .. }
+        | Self::TurnedAway { client_id, .. }) = self;
         client_id
     }
 
@@ -192,6 +197,7 @@ impl Event {
         match self {
             Self::Connected { .. } => true,
             Self::Disconnected { cause, .. } => !cause.is_noteworthy(),
+            Self::TurnedAway { .. } => false,
         }
     }
 
@@ -209,6 +215,12 @@ impl Event {
                 %peer,
                 protocol = %ProtocolName(*version),
                 session_present
+            ),
+            Self::TurnedAway { client_id, peer } => tracing::warn!(
+                event = "connection.refused",
+                client = %client_id.escape_debug(),
+                %peer,
+                "the tables of its shard are full"
             ),
             Self::Disconnected {
                 client_id,

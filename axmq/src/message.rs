@@ -27,6 +27,8 @@ pub(crate) struct Will {
     /// The message expiry interval, which starts when the will is published; `None` is never.
     pub(crate) expiry_s: Option<u32>,
     pub(crate) delay_s: u32,
+    /// When its delay is over; set by the end of its connection.
+    pub(crate) due_at_ms: u64,
     /// Who wrote it, where a hook wants to know when it is published.
     pub(crate) author: Option<Box<Author>>,
 }

@@ -222,6 +222,7 @@ fn compute(
             gauges.message_bytes + globals.retained_bytes,
         ),
         ("subscriptions/count", gauges.subscriptions),
+        ("shared_subscriptions/count", gauges.shared_subscriptions),
         ("heap/current", heap),
         ("heap/maximum", state.heap_max),
     ] {

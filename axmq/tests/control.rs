@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::os::unix::process::CommandExt;
 
 use mqtt_codec::Version;
 use mqtt_codec::encode::Connect;
@@ -302,6 +303,25 @@ fn the_socket_is_private_and_goes_with_its_broker() {
         );
         assert!(err.contains(".local/state/axmq"), "{err}");
     }
+}
+
+#[test]
+fn another_user_is_told_that_it_has_no_permission() {
+    let broker = Broker::start("");
+    let mut command = program(&broker.home);
+    command.arg("status");
+    if rustix::process::geteuid().is_root() {
+        // Root may do everything; nobody may not.
+        command.uid(65_534);
+    } else {
+        let socket = broker.home.join(".local/state/axmq/control.sock");
+        fs::set_permissions(socket, fs::Permissions::from_mode(0o000)).expect("it is ours");
+    }
+    let (out, err, status) = Process::start(&mut command).end();
+    assert_eq!((out.as_str(), status.code()), ("", Some(1)));
+    assert!(err.starts_with("axmq: no permission for "), "{err}");
+    let ends = "control.sock: only the user that runs the broker, and root, may\n";
+    assert!(err.ends_with(ends), "{err}");
 }
 
 #[test]

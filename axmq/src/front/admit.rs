@@ -475,6 +475,7 @@ fn will(connect: &Connect<'_>, shared: &Shared, mount: &str) -> Result<Option<Bo
         publication: Publication::from_parts(parts, None),
         expiry_s: properties.message_expiry_interval(),
         delay_s: properties.delay_interval(),
+        due_at_ms: 0,
         author: None,
     })))
 }

@@ -31,6 +31,10 @@ impl Pending {
         matches!(self.turn, Turn::Pool)
     }
 
+    pub(super) fn client_id(&self) -> &str {
+        &self.connect.client_id
+    }
+
     /// What a client is told whose time is over.
     pub(super) fn too_late(&self) -> Refusal {
         let denied = if self.is_in_pool() {
@@ -261,7 +265,7 @@ impl<B: Backend> FrontServer<B> {
                 }
             }
             Err(Some(refusal)) => self.refuse(io, key, &refusal),
-            Err(None) => self.drop_greeting(key),
+            Err(None) => self.left(key, "the client disconnected"),
         }
         Some(Progress::More)
     }

@@ -109,6 +109,8 @@ pub(crate) struct FrontServer<B: Backend> {
     /// This front's share of the connection rate.
     pace: Pace,
     shortage: Shortage,
+    /// Something came in this turn; nothing else makes memory scarce.
+    has_acted: bool,
     /// Connections closed at once for want of a descriptor, since the last line about it.
     shed: u64,
     shed_said_ms: u64,
@@ -126,6 +128,7 @@ impl<B: Backend> FrontServer<B> {
             parts,
             pace,
             shortage: Shortage::None,
+            has_acted: false,
             greetings: Slab::new(),
             greeting_bytes: 0,
             timers: TimerWheel::new(Policy::Exact, now_ms),
@@ -254,13 +257,13 @@ impl<B: Backend> FrontServer<B> {
             }
             let read = match read(io, &greeting.stream, &mut self.buffer) {
                 Ok(0) => {
-                    self.drop_greeting(key);
+                    self.left(key, "the client closed the connection");
                     return Progress::Done;
                 }
                 Ok(n) => n,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Progress::Done,
-                Err(_) => {
-                    self.drop_greeting(key);
+                Err(error) => {
+                    self.left(key, &format!("the connection failed ({})", error.kind()));
                     return Progress::Done;
                 }
             };
@@ -429,10 +432,28 @@ impl<B: Backend> FrontServer<B> {
         Some(greeting)
     }
 
+    /// Lets go of a connection of which the log knows all there is to know.
     fn drop_greeting(&mut self, key: Key) {
         if self.take(key).is_some() {
             self.parts.shared.connection_closed();
         }
+    }
+
+    /// A client has closed its connection, or left, before CONNACK.
+    fn left(&mut self, key: Key, how: &str) {
+        if let Some(greeting) = self.greetings.get(key)
+            && greeting.discard_left.is_none()
+        {
+            let pending = greeting.pending.as_deref();
+            tracing::debug!(
+                event = "connection.closed",
+                peer = %greeting.peer,
+                client = %pending.map_or("", Pending::client_id).escape_debug(),
+                bytes = greeting.bytes.len(),
+                "{how} before CONNACK"
+            );
+        }
+        self.drop_greeting(key);
     }
 
     fn time_out(&mut self, io: &mut Io<'_, B>, key: Key) {
@@ -480,6 +501,7 @@ impl<B: Backend> Server<B> for FrontServer<B> {
         _readiness: Readiness,
         _budget: &Budget,
     ) -> Progress {
+        self.has_acted = true;
         match Key::from_bits(token.0) {
             Some(key) => self.read(io, key),
             // Slab keys have a generation above the lowest 32 bits; listeners have none.
@@ -490,6 +512,7 @@ impl<B: Backend> Server<B> for FrontServer<B> {
     fn on_messages(&mut self, io: &mut Io<'_, B>) {
         let mut mail = std::mem::take(&mut self.mail);
         self.parts.receiver.drain_into(&mut mail);
+        self.has_acted |= !mail.is_empty();
         for message in mail.drain(..) {
             match message {
                 ToFront::Reload(shared) => {
@@ -546,6 +569,8 @@ impl<B: Backend> Server<B> for FrontServer<B> {
         }
         self.push_waiting(io);
         self.report_shed();
-        self.parts.shared.memory.look(self.now_ms);
+        if std::mem::take(&mut self.has_acted) {
+            self.parts.shared.memory.look(self.now_ms);
+        }
     }
 }

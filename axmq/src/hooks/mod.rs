@@ -75,6 +75,9 @@ where
 }
 
 /// What a client wants to do.
+///
+/// Topics and filters are those of the broker, as every hook sees them: with the mount point of the
+/// client's listener before what the client wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Action<'a> {

@@ -49,7 +49,12 @@ impl<S> Core<S> {
         let mut clients = Vec::new();
         let mut at = from;
         while at < stop && clients.len() < most {
-            if let Some(session) = self.sessions.get_at(at) {
+            if let Some(session) = self.sessions.get_at(at)
+                && !self
+                    .sessions
+                    .key_at(at)
+                    .is_some_and(|key| self.is_local(key))
+            {
                 clients.push(self.client_line(session));
             }
             at += 1;
@@ -158,8 +163,9 @@ impl<S> Core<S> {
         self.counters.disconnect_records_replaced = self.disconnects.replaced();
         let gauges = Gauges {
             clients_connected: self.clients_connected,
-            sessions: self.sessions.len() as u64,
+            sessions: self.client_count() as u64,
             subscriptions: self.topics.subscription_count() as u64,
+            shared_subscriptions: self.memberships.len() as u64,
             messages: self.messages.len() as u64,
             message_bytes: self.message_bytes,
             disconnect_records: self.disconnects.len() as u64,

@@ -31,6 +31,7 @@ impl<S> Core<S> {
         // Asked before the session is touched: for want of room a client is turned away, and its
         // session stays as it was.
         if self.connections.vacant_entry().is_none() {
+            self.turned_away(connect.client_id, peer);
             return Err(stream);
         }
         let present = self.resume(&connect, peer);
@@ -38,7 +39,10 @@ impl<S> Core<S> {
             Some(key) => key,
             None => match self.open_session(&connect) {
                 Ok(key) => key,
-                Err(_) => return Err(stream),
+                Err(()) => {
+                    self.turned_away(connect.client_id, peer);
+                    return Err(stream);
+                }
             },
         };
         let mut connection = self.new_connection(stream, peer, session_key, &connect, surplus);
@@ -102,6 +106,10 @@ impl<S> Core<S> {
             self.come_back(session_key, window);
         }
         Ok(key)
+    }
+
+    fn turned_away(&mut self, client_id: Box<str>, peer: pollio::PeerAddr) {
+        self.events.push(Event::TurnedAway { client_id, peer });
     }
 
     /// The session that this CONNECT goes on with. An older connection of the same client id gets

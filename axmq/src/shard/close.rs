@@ -191,6 +191,9 @@ impl<S> Core<S> {
                 u32::MAX => u64::MAX,
                 expiry_s => self.now_ms + u64::from(expiry_s) * 1_000,
             };
+            if let Some(will) = &mut session.will {
+                will.due_at_ms = self.now_ms + u64::from(will.delay_s) * 1_000;
+            }
             session.funnel_ticket = self.funnel_done + self.funnel.len() as u64 + 1;
             if !session.filters.shared().is_empty() {
                 self.go_away(session_key);
@@ -294,7 +297,7 @@ impl<S> Core<S> {
         if let Some(will) = session.will.take_if(|will| publishes(will) || has_no_place) {
             self.publish_will(key, *will);
         } else if let Some(will) = &session.will {
-            wake_at_ms = wake_at_ms.min(self.now_ms + u64::from(will.delay_s) * 1_000);
+            wake_at_ms = wake_at_ms.min(will.due_at_ms);
         }
         if ends_now {
             self.end_session(key);

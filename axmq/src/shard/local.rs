@@ -112,6 +112,11 @@ impl<S> Core<S> {
         !self.local.outlets.is_empty() && self.local.outlets.contains_key(&session.to_bits())
     }
 
+    /// Sessions of clients: those that are not the program's.
+    pub(super) fn client_count(&self) -> usize {
+        self.sessions.len() - self.local.outlets.len()
+    }
+
     /// Delivers at QoS 0 to a session that has no connection: a subscription of the program's, or a
     /// client that is away.
     pub(super) fn deliver_local(&mut self, session: Key, view: &View<'_>, wanted: &Wanted<'_>) {

@@ -175,6 +175,8 @@ pub(crate) struct Core<S> {
     paused: Vec<Key>,
     /// Connections whose queues press on publishers.
     pressing: usize,
+    /// The timers for that, also of connections that press no more.
+    watched: BTreeMap<Key, TimerKey>,
     /// The publication being routed met such a queue.
     felt_pressure: bool,
     shortage: Shortage,
@@ -246,6 +248,7 @@ impl<S> Core<S> {
             ready: Vec::new(),
             paused: Vec::new(),
             pressing: 0,
+            watched: BTreeMap::new(),
             felt_pressure: false,
             shortage: Shortage::None,
             shed_to: usize::MAX,

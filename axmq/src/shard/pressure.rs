@@ -24,16 +24,16 @@ impl<S> Core<S> {
         self.felt_pressure = true;
         if !connection.has(flag::PRESSED) {
             connection.set(flag::PRESSED);
-            connection.clear(flag::PROGRESS);
             self.pressing += 1;
-            self.timers
-                .insert(self.now_ms + PROGRESS_MS, Timer::Stall(key));
+            connection.clear(flag::PROGRESS);
+            self.watch(key);
         }
     }
 
     /// Looks whether a subscriber with a long queue takes anything; one that does not stops
     /// pressing, and its QoS 0 messages are dropped and counted.
     pub(super) fn check_progress(&mut self, key: Key) {
+        self.watched.remove(&key);
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -42,12 +42,22 @@ impl<S> Core<S> {
         }
         if connection.has(flag::PROGRESS) {
             connection.clear(flag::PROGRESS);
-            self.timers
-                .insert(self.now_ms + PROGRESS_MS, Timer::Stall(key));
+            self.watch(key);
             return;
         }
         connection.set(flag::STALLED);
         self.stop_pressing(key);
+    }
+
+    /// Has a connection's progress looked at in a while, by one timer, however often its queue is
+    /// short and long again.
+    fn watch(&mut self, key: Key) {
+        let timer = self
+            .timers
+            .insert(self.now_ms + PROGRESS_MS, Timer::Stall(key));
+        if let Some(old) = self.watched.insert(key, timer) {
+            self.timers.cancel(old);
+        }
     }
 
     /// Something was written: the queue may be short enough again.

@@ -84,6 +84,8 @@ pub(crate) struct ShardServer<B: Backend, A> {
     traces: Vec<TraceSink>,
     log: LogBudget,
     shortage: Shortage,
+    /// Something came in this turn; nothing else makes memory scarce.
+    has_acted: bool,
     stop_at_ns: Option<u64>,
     is_done: bool,
 }
@@ -120,6 +122,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             traces: Vec::new(),
             log: LogBudget::default(),
             shortage: Shortage::None,
+            has_acted: false,
             stop_at_ns: None,
             is_done: false,
         }
@@ -324,6 +327,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         readiness: Readiness,
         budget: &Budget,
     ) -> Progress {
+        self.has_acted = true;
         // The timerfd says nothing but that it is time, and `on_timers` looks every turn. A stale
         // token resolves to no connection.
         let Some(key) = Key::from_bits(token.0) else {
@@ -364,6 +368,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
     fn on_messages(&mut self, io: &mut Io<'_, B>) {
         let mut mail = std::mem::take(&mut self.mail);
         self.receiver.drain_into(&mut mail);
+        self.has_acted |= !mail.is_empty();
         for message in mail.drain(..) {
             match message {
                 ToShard::Handover(handover) => self.open(io, *handover),
@@ -449,7 +454,9 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
             self.send_traced();
         }
         self.core.store_figures();
-        self.shared.memory.look(io.now_ns() / NS_PER_MS);
+        if std::mem::take(&mut self.has_acted) || self.shortage != Shortage::None {
+            self.shared.memory.look(io.now_ns() / NS_PER_MS);
+        }
         self.log
             .write(self.core.drain_events(), io.now_ns() / NS_PER_MS);
         self.check_stop(io.now_ns());

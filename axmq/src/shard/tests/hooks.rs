@@ -7,7 +7,7 @@ use mqtt_codec::{PacketType, QoS, ReasonCode, Version};
 
 use super::world::{World, ack, connect, packet, publish, will};
 use super::{V5, clause, client_on, subscriber_on};
-use crate::config::Limits;
+use crate::config::{Limits, ListenerRules};
 use crate::hooks::{
     Action, Authorize, Client, Decision, Draft, EndedBy, Ending, Grant, Hooks, OnConnection,
     Verdict,
@@ -469,4 +469,77 @@ fn slow_calls_are_counted() {
         }
         assert_eq!(world.shared.hooks.counters().slow, expected);
     }
+}
+
+/// Writes down what is asked, and allows it.
+struct Writes(Log);
+
+impl Authorize for Writes {
+    fn authorize(&self, _: &Client<'_>, action: &Action<'_>) -> Decision {
+        let line = match action {
+            Action::Publish { topic, is_will, .. } => format!("publish {topic} {is_will}"),
+            Action::Subscribe { filter, group, .. } => format!("subscribe {filter} {group:?}"),
+            Action::Receive { topic, .. } => format!("receive {topic}"),
+        };
+        self.0.lock().expect("no test panics with it").push(line);
+        Decision::Allow
+    }
+
+    fn asks_for_deliveries(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn hooks_see_topics_and_filters_under_the_mount_point() {
+    let log = Log::default();
+    let mut hooks = authorizing(Writes(Arc::clone(&log)));
+    hooks.set_on_publish(Arc::new(|_: &Client<'_>, draft: &mut Draft<'_>| {
+        if draft.topic() == "site/wrong" {
+            draft.set_topic("site/right").expect("a topic");
+        }
+        Verdict::Pass
+    }));
+    let mut world = World::with_hooks(1, Limits::default(), hooks);
+    let rules = ListenerRules {
+        mount_point: "site/".to_owned(),
+        ..ListenerRules::default()
+    };
+    let client = world.attach(ConnectInfo {
+        // As the front has put it together.
+        will: will("site/will", "gone", 0),
+        rules: Some(Arc::new(rules)),
+        ..connect("mounted")
+    });
+    let outside = subscriber_on(&mut world, 0, "#", 0);
+    lines(&log);
+    world.subscribe(client, "a/+", 0);
+    world.subscribe(client, "$share/g/b", 0);
+    world.settle();
+    assert_eq!(
+        lines(&log),
+        ["subscribe site/a/+ None", "subscribe site/b Some(\"g\")"]
+    );
+    for topic in ["a/1", "wrong"] {
+        world.send(client, &publish(V5, topic, "x", 0, 0));
+    }
+    assert_eq!(
+        world.read(client),
+        ["connack 0", "suback", "suback", "a/1=x q0"],
+        "the client sees its own names"
+    );
+    assert_eq!(world.read(outside), ["site/a/1=x q0", "site/right=x q0"]);
+    world.cut(client);
+    world.settle();
+    assert_eq!(world.read(outside), ["site/will=gone q0"]);
+    let mut seen = lines(&log);
+    seen.retain(|line| !line.starts_with("receive"));
+    assert_eq!(
+        seen,
+        [
+            "publish site/a/1 false",
+            "publish site/wrong false",
+            "publish site/will true"
+        ]
+    );
 }

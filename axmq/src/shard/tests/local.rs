@@ -11,7 +11,7 @@ use super::world::{World, packet, publish};
 use super::{V5, client_on, subscriber_on};
 use crate::config::Limits;
 use crate::local::{Outlet, Received};
-use crate::message::{Local, LocalSubscribe};
+use crate::message::{Answer, Local, LocalSubscribe, Query};
 use crate::publication::{Parts, Publication};
 
 struct Program {
@@ -191,6 +191,28 @@ fn no_client_takes_over_a_subscription_of_the_program() {
     assert_eq!(world.read(client), ["connack 0"]);
     world.send(client, &publish(V5, "t", "1", 0, 0));
     assert_eq!(program.read(&mut world), ["t=1 q0"]);
+    program.unsubscribe(&mut world);
+    world.cut(client);
+    world.settle();
+    world.pass(2_000_000);
+    world.assert_empty();
+}
+
+#[test]
+fn the_programs_own_subscriptions_are_no_clients() {
+    let mut world = World::new(1, Limits::default());
+    let program = Program::subscribe(&mut world, 0, "t", 8);
+    let client = subscriber_on(&mut world, 0, "t", 0);
+    let Answer::Clients(page) = world.cores[0].answer(Query::Clients { from: 0, most: 10 }) else {
+        panic!("it is a page");
+    };
+    let ids: Vec<_> = page.clients.iter().map(|line| &line.id).collect();
+    assert_eq!(ids, ["sub0"]);
+    world.subscribe(client, "$SYS/broker/clients/total", 0);
+    assert_eq!(
+        world.read(client),
+        ["suback", "$SYS/broker/clients/total=1 q0 retain"]
+    );
     program.unsubscribe(&mut world);
     world.cut(client);
     world.settle();

@@ -299,6 +299,55 @@ fn a_subscriber_that_takes_nothing_slows_its_publisher_and_then_loses_qos_0() {
 }
 
 #[test]
+fn a_queue_that_is_long_again_has_one_timer_and_its_whole_time() {
+    let limits = Limits {
+        out_queue_soft_bytes: 2_000,
+        out_queue_bytes: 4_000,
+        ..Limits::default()
+    };
+    let mut world = World::new(1, limits);
+    let slow = subscriber_on(&mut world, 0, "t", 0);
+    let publisher = client_on(&mut world, 0, "pub");
+    let message = publish(V5, "t", &"x".repeat(500), 0, 0);
+    for _ in 0..100 {
+        while world.try_send(publisher, &message) == message.len() {}
+        world.read(slow);
+        world.pass(1);
+    }
+    assert_eq!(world.cores[0].timers.len(), 1);
+    // The last time, 100 ms after the timer was armed.
+    while world.try_send(publisher, &message) == message.len() {}
+    world.pass(199);
+    assert_eq!(
+        world.try_send(publisher, &message),
+        0,
+        "it may take something"
+    );
+    world.pass(300);
+    world.send(publisher, &message);
+    assert_eq!(world.cores[0].counters().dropped_stalled, 1);
+}
+
+#[test]
+fn a_will_s_delay_counts_from_the_end_of_its_connection() {
+    let mut world = World::new(1, Limits::default());
+    let watcher = subscriber_on(&mut world, 0, "will", 0);
+    let client = world.attach(ConnectInfo {
+        will: will("will", "x", 5),
+        ..connect("one")
+    });
+    world.cut(client);
+    // The funnel is long, and its turn comes late.
+    world.now_ms += 3_000;
+    world.cores[0].set_now(world.now_ms);
+    world.settle();
+    world.pass(1_999);
+    assert!(world.read(watcher).is_empty(), "never early");
+    world.pass(1);
+    assert_eq!(world.read(watcher), ["will=x q0"]);
+}
+
+#[test]
 fn pressure_crosses_shards_as_credit() {
     let limits = Limits {
         out_queue_soft_bytes: 2_000,

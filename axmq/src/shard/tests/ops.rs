@@ -299,6 +299,27 @@ fn a_subscriber_of_sys_gets_the_values_at_once_as_if_retained() {
 }
 
 #[test]
+fn sys_counts_members_of_shared_subscriptions_by_themselves() {
+    let mut world = World::new(2, Limits::default());
+    for (shard, filter) in [(0, "$share/g/t"), (1, "$share/g/t"), (1, "t")] {
+        let client = client_on(&mut world, shard, filter);
+        world.subscribe(client, filter, 0);
+        world.settle();
+    }
+    for core in &mut world.cores {
+        core.store_figures();
+    }
+    let subscriber = client_on(&mut world, 0, "watcher");
+    world.subscribe(subscriber, "$SYS/broker/+/count", 0);
+    let lines = world.read(subscriber);
+    assert_eq!(
+        value(&lines, "shared_subscriptions/count"),
+        Some("2 q0 retain")
+    );
+    assert_eq!(value(&lines, "subscriptions/count"), Some("2 q0 retain"));
+}
+
+#[test]
 fn sys_ticks_only_while_a_subscriber_is_connected() {
     let mut world = World::new(1, Limits::default());
     let subscriber = client_on(&mut world, 0, "sub");

@@ -84,6 +84,7 @@ pub(super) fn will(topic: &str, payload: &str, delay_s: u32) -> Option<Box<Will>
         publication: Publication::from_parts(parts, None),
         expiry_s: None,
         delay_s,
+        due_at_ms: 0,
         author: None,
     }))
 }
