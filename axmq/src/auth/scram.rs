@@ -161,6 +161,12 @@ impl Scram {
         })
     }
 
+    /// Begins with a nonce that a test has chosen.
+    #[cfg(test)]
+    pub(crate) fn begin_with_nonce(&self, nonce: String) -> Box<dyn Exchange> {
+        Box::new(self.begin_with(nonce))
+    }
+
     fn begin_with(&self, nonce: String) -> Conversation {
         Conversation {
             store: Arc::clone(&self.store),

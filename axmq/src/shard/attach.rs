@@ -84,6 +84,10 @@ impl<S> Core<S> {
             self.trace_connect(key, &connect);
         }
         self.connack(key, &connect, present.is_some());
+        if present.is_some() {
+            // Before anything new, and this session may be the first to hear of its own return.
+            self.resend(session_key);
+        }
         self.sys_attached(session_key);
         if self.shared.sys.is_watched() {
             self.sys_connected(&connect, peer, present.is_some());
@@ -98,7 +102,6 @@ impl<S> Core<S> {
         }
         self.tell_connected(key, present.is_some());
         if present.is_some() {
-            self.resend(session_key);
             let window = self
                 .connections
                 .get(key)

@@ -85,6 +85,10 @@ impl<S> Core<S> {
         })
     }
 
+    pub(crate) fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// What a shard that does not come to rest is waiting for.
     pub(crate) fn describe(&self) -> String {
         let mut text = format!(
@@ -101,6 +105,16 @@ impl<S> Core<S> {
                 "  unanswered {}, cost {}, held {}, has answer {}",
                 outbox.unanswered, outbox.cost, outbox.held_cost, outbox.has_answer
             );
+        }
+        for (_, session) in self.sessions.iter() {
+            if session.connection.is_none() {
+                let (ends_at_ms, timer) = (session.ends_at_ms, session.timer);
+                let (id, ticket) = (&session.client_id, session.funnel_ticket);
+                let _ = writeln!(
+                    text,
+                    "  {id:?} is away, ends at {ends_at_ms} ms, timer {timer:?}, ticket {ticket}"
+                );
+            }
         }
         for (key, connection) in self.connections.iter() {
             let session = self.sessions.get(connection.session);

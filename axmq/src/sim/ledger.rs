@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::Check;
-use super::plan::{FILTERS, GROUPS, Plan, TOPICS_PLAIN, TOPICS_SHARED};
+use super::plan::{FILTERS, GROUPS, Plan, SYS, TOPICS_PLAIN, TOPICS_SHARED};
 use super::report::{Feature, Report};
 
 pub(super) const NS_PER_S: u64 = 1_000_000_000;
@@ -31,6 +31,35 @@ pub(super) struct WillState {
     pub(super) is_accepted: bool,
 }
 
+/// What the hooks of the broker make of a message, which its topic says.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) enum Path {
+    Plain,
+    /// It goes on under another topic.
+    Edited,
+    Denied,
+    Discarded,
+    Refused,
+}
+
+impl Path {
+    /// What stands before the topic that the message is to have.
+    pub(super) fn prefix(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Edited => "edit/",
+            Self::Denied => "deny/",
+            Self::Discarded => "void/",
+            Self::Refused => "refuse/",
+        }
+    }
+
+    /// Whether it goes nowhere.
+    pub(super) fn is_void(self) -> bool {
+        !matches!(self, Self::Plain | Self::Edited)
+    }
+}
+
 /// A message, however often it was sent.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
@@ -41,6 +70,7 @@ pub(super) struct Message {
     pub(super) expiry_s: Option<u32>,
     pub(super) payload_len: usize,
     pub(super) has_properties: bool,
+    pub(super) path: Path,
     pub(super) sent: u64,
     pub(super) sent_ns: u64,
     /// When it was known that the broker has routed it.
@@ -128,7 +158,7 @@ pub(super) struct Ledger {
 }
 
 /// MQTT 4.7, in the plainest way: the broker's own matching is not to be trusted here.
-fn matches(filter: &str, topic: &str) -> bool {
+pub(super) fn matches(filter: &str, topic: &str) -> bool {
     let (mut filters, mut levels) = (filter.split('/'), topic.split('/'));
     loop {
         match (filters.next(), levels.next()) {
@@ -156,6 +186,7 @@ impl Ledger {
             .iter()
             .copied()
             .chain(GROUPS.iter().map(|(_, filter)| *filter))
+            .chain(SYS)
             .map(|filter| topics.iter().map(|topic| matches(filter, topic)).collect())
             .collect();
         Self {
@@ -236,6 +267,15 @@ impl Ledger {
             }
         }
         all
+    }
+
+    /// Any connection may end now.
+    pub(super) fn wills_may_come(&mut self, now_ns: u64) {
+        for message in &mut self.messages {
+            if let Some(will) = &mut message.will {
+                will.cut_ns.get_or_insert(now_ns);
+            }
+        }
     }
 
     /// A will has come to a subscriber: is it time?

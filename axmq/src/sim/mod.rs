@@ -17,6 +17,7 @@ macro_rules! check {
 }
 
 mod client;
+mod hooks;
 mod ledger;
 mod network;
 mod plan;
@@ -34,6 +35,7 @@ use self::network::Site;
 use self::plan::Plan;
 use self::random::Random;
 use self::report::{Feature, Report};
+use crate::memory::Shortage;
 
 /// `Err` says what does not hold.
 type Check = Result<(), String>;
@@ -139,6 +141,26 @@ impl World {
 
     /// One event that is not a client's.
     fn event(&mut self) -> Check {
+        if self.plan.hooks.is_some() && self.random.one_in(6) {
+            self.site.authenticate_one();
+            return Ok(());
+        }
+        if self.random.below(10_000) < self.plan.shortages as usize {
+            self.report.note(Feature::Shortage);
+            let levels = [
+                Shortage::None,
+                Shortage::None,
+                Shortage::FewConnections,
+                Shortage::NoPublishers,
+                Shortage::ShedMessages,
+                Shortage::ShedClients,
+            ];
+            let level = self.random.pick(&levels);
+            self.site.tell(level);
+            if level == Shortage::ShedClients {
+                self.ledger.wills_may_come(self.site.now_ns());
+            }
+        }
         let dice = self.random.below(1_000) as u64;
         if dice < self.plan.ticks {
             self.site.net.advance(self.random.next() % 20_000_000);
@@ -206,6 +228,7 @@ fn heal(w: &mut World, clients: &mut [Client]) -> Check {
             client.step(w)?;
             is_at_rest &= client.is_at_rest();
         }
+        while w.site.authenticate_one() {}
         for at in 0..w.site.loops() {
             w.tick += 1;
             w.turn(at, false)?;

@@ -4,14 +4,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pollio::sim::{Faults, SimBackend, SimNet, SimPeer};
-use pollio::{Backend, Progress, Reactor, ReactorOptions, Server, mailbox};
+use pollio::sim::{Faults, SimBackend, SimNet, SimPeer, SimStream};
+use pollio::{Backend, Progress, Reactor, ReactorOptions, Sender, Server, mailbox};
 
 use super::Check;
+use super::hooks::{Visits, hooks};
 use super::plan::Plan;
 use super::random::Random;
 use crate::front::{FrontParts, FrontServer};
 use crate::keyed_hash::KeyedHash;
+use crate::memory::Shortage;
+use crate::message::{ToFront, ToShard};
 use crate::shard::{Alarm, Audit, ShardServer, Shared};
 
 /// The reactor's own deadline: the simulated clock has no timerfd.
@@ -42,6 +45,10 @@ pub(super) struct Site {
     pub(super) shared: Arc<Shared>,
     front: (Reactor<SimBackend>, FrontServer<SimBackend>),
     pub(super) shards: Vec<ShardLoop>,
+    to_front: Sender<ToFront>,
+    to_shards: Vec<Sender<ToShard<SimStream>>>,
+    /// What a hook has heard, where there are hooks.
+    pub(super) visits: Option<Arc<Visits>>,
     address: SocketAddr,
     /// What one turn may put into a queue beyond its limit.
     slack_bytes: u64,
@@ -65,11 +72,15 @@ impl Site {
         let net = SimNet::new(random.next());
         net.set_buffer_bytes(plan.buffer_bytes);
         let hasher = KeyedHash::with_keys([random.next(), random.next()]);
-        let shared = Arc::new(Shared::with_hasher(
-            plan.limits.clone(),
-            plan.shards,
-            hasher,
-        ));
+        let mut shared = Shared::with_hasher(plan.limits.clone(), plan.shards, hasher);
+        shared.sys.set_interval_s(plan.sys_interval_s.unwrap_or(0));
+        let mut visits = None;
+        if let Some(wanted) = &plan.hooks {
+            let (hooks, seen) = hooks(wanted, plan.clients);
+            shared = shared.with_hooks(hooks);
+            visits = Some(seen);
+        }
+        let shared = Arc::new(shared);
         let address = "192.0.2.1:1883".parse().expect("an address");
         let mut receivers = Vec::new();
         let mut senders = Vec::new();
@@ -100,14 +111,14 @@ impl Site {
             })
             .collect();
         let mut backend = net.backend();
-        let (_, receiver) = mailbox(4, backend.waker());
+        let (to_front, receiver) = mailbox(4, backend.waker());
         let parts = FrontParts {
             shared: Arc::clone(&shared),
             fronts: 1,
             configured: vec![0],
             listeners: vec![net.listen(address).expect("it is free")],
             receiver,
-            shards: senders,
+            shards: senders.clone(),
             accepts_per_turn: 4,
             connections_max: plan.connections_max,
             pre_connect_bytes_max: 20_000,
@@ -120,6 +131,9 @@ impl Site {
             shared,
             front,
             shards,
+            to_front,
+            to_shards: senders,
+            visits,
             address,
             slack_bytes: plan.slack_bytes(),
         }
@@ -156,6 +170,19 @@ impl Site {
         Ok(Some(worked))
     }
 
+    /// Does a job of the auth pool; `false` where there is none.
+    pub(super) fn authenticate_one(&self) -> bool {
+        self.shared.hooks.pool.run_one(&self.shared.hooks)
+    }
+
+    /// Memory is so short from now on.
+    pub(super) fn tell(&self, shortage: Shortage) {
+        self.to_front.push_unbounded(ToFront::Memory(shortage));
+        for shard in &self.to_shards {
+            shard.push_unbounded(ToShard::Memory(shortage));
+        }
+    }
+
     /// Loops, the front among them.
     pub(super) fn loops(&self) -> usize {
         self.shards.len() + 1
@@ -163,6 +190,7 @@ impl Site {
 
     pub(super) fn heal(&mut self) {
         self.net.set_faults(Faults::NONE);
+        self.tell(Shortage::None);
         for shard in &mut self.shards {
             shard.server.core_mut().unlimit_tables();
         }
@@ -171,7 +199,13 @@ impl Site {
     /// Nothing is left of anybody.
     pub(super) fn check_empty(&self) -> Check {
         for shard in &self.shards {
-            shard.server.core().assert_empty();
+            let core = shard.server.core();
+            check!(
+                core.session_count() == 0,
+                "sessions are left: {}",
+                core.describe()
+            );
+            core.assert_empty();
         }
         let streams = self.net.streams_open();
         check!(streams == 0, "{streams} streams are still open");

@@ -3,6 +3,7 @@
 use pollio::ReactorOptions;
 use pollio::sim::{Fault, Faults};
 
+use super::hooks::HookPlan;
 use super::random::Random;
 use crate::config::Limits;
 
@@ -20,10 +21,11 @@ pub(super) enum Act {
     Reset,
     FallSilent,
     TakeOver,
+    AuthenticateAnew,
     Nothing,
 }
 
-pub(super) const ACTS: [Act; 11] = [
+pub(super) const ACTS: [Act; 12] = [
     Act::Publish,
     Act::Burst,
     Act::PublishRetained,
@@ -34,15 +36,34 @@ pub(super) const ACTS: [Act; 11] = [
     Act::Reset,
     Act::FallSilent,
     Act::TakeOver,
+    Act::AuthenticateAnew,
     Act::Nothing,
 ];
 
 pub(super) const TOPICS_PLAIN: [&str; 6] = ["t/0", "t/1", "t/2", "t/a/b", "t/a/c", "u"];
 
-pub(super) const FILTERS: [&str; 16] = [
-    "t/+", "t/0", "t/1", "t/#", "#", "+/0", "t/a/+", "u", "+", "+/a/b", "r/#", "r/+/0", "r/0/#",
-    "r/1/+", "w/#", "w/+",
+pub(super) const FILTERS: [&str; 17] = [
+    "t/+",
+    "t/0",
+    "t/1",
+    "t/#",
+    "#",
+    "+/0",
+    "t/a/+",
+    "u",
+    "+",
+    "+/a/b",
+    "r/#",
+    "r/+/0",
+    "r/0/#",
+    "r/1/+",
+    "w/#",
+    "w/+",
+    FILTER_DENIED,
 ];
+
+/// Hooks let nobody subscribe to this. It matches nothing.
+pub(super) const FILTER_DENIED: &str = "no/#";
 
 /// Topics that clients with shared subscriptions get as members of groups only.
 pub(super) const TOPICS_SHARED: [&str; 2] = ["s/0", "s/1"];
@@ -55,12 +76,26 @@ pub(super) const GROUPS: [(&str, &str); 3] = [
     ("$share/g/s/0", "s/0"),
 ];
 
+/// What the broker says of itself. Their numbers go on from those of `GROUPS`.
+pub(super) const SYS: [&str; 3] = [
+    "$SYS/#",
+    "$SYS/broker/clients/+/connected",
+    "$SYS/broker/messages/+",
+];
+
 /// What a subscription with this number asks for.
 pub(super) fn filter_text(filter: usize) -> &'static str {
     match filter.checked_sub(FILTERS.len()) {
-        Some(group) => GROUPS[group].0,
+        Some(group) => GROUPS
+            .get(group)
+            .map_or_else(|| SYS[group - GROUPS.len()], |(text, _)| text),
         None => FILTERS[filter],
     }
+}
+
+/// Whether the subscription with this number is a shared one.
+pub(super) fn is_shared(filter: usize) -> bool {
+    (FILTERS.len()..FILTERS.len() + GROUPS.len()).contains(&filter)
 }
 
 #[derive(Clone, Debug)]
@@ -96,6 +131,11 @@ pub(super) struct Plan {
     pub(super) groups: usize,
     /// Of 100 events, those that are a client's.
     pub(super) client_share: u64,
+    /// Of 10,000 events, those that change how short memory is.
+    pub(super) shortages: u64,
+    /// Whether some clients subscribe to `$SYS/`, and how often it tells of changes.
+    pub(super) sys_interval_s: Option<u32>,
+    pub(super) hooks: Option<HookPlan>,
     /// Of 100 deliveries at QoS 1 and 2 to a 5.0 client, those that it refuses.
     pub(super) refusals: u64,
     /// A loop that has one in ten of the turns that the others have; there may be no such loop.
@@ -122,6 +162,7 @@ fn limits(random: &mut Random) -> Limits {
         inflight: size(random, 1, 20) as u32,
         receive_maximum: size(random, 2, 20) as u32,
         topic_aliases: random.pick(&[0, 1, 4]),
+        topic_aliases_out: random.pick(&[0, 0, 2, 10]),
         connects_per_s: random.pick(&[0, 0, 0, 0, 3, 20]),
         cleanup_funnel: random.pick(&[1, 2, 1_000]),
         ..wide
@@ -186,6 +227,7 @@ impl Plan {
             r.pick(&[0, 1, 4]),
             r.pick(&[0, 1, 3]),
             r.pick(&[0, 1, 4]),
+            r.pick(&[0, 2]),
             r.between(5, 60) as u32,
         ];
         let mut plan = Self {
@@ -227,6 +269,12 @@ impl Plan {
             client_share: r.between(30, 60),
             refusals: r.pick(&[0, 0, 5, 30]),
             lazy_loop: r.below(12),
+            shortages: r.pick(&[0, 0, 0, 20]),
+            sys_interval_s: r.pick(&[None, None, None, Some(0), Some(1), Some(10)]),
+            hooks: r.one_in(3).then(|| HookPlan {
+                jobs_max: r.pick(&[2, 100]),
+                sees_deliveries: r.one_in(3),
+            }),
             calm_from: 0,
         };
         if is_calm {
@@ -253,6 +301,8 @@ impl Plan {
         self.expiries = 0;
         self.wills = 0;
         self.groups = 0;
+        self.hooks = None;
+        self.sys_interval_s = None;
         self.payload_max = 16;
         self.calm_from = self.events / 5;
     }

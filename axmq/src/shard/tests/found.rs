@@ -232,3 +232,27 @@ fn a_message_that_finds_no_place_in_the_table_is_not_counted_in_it() {
     world.send(client, &ack(PacketType::PubAck, 1));
     assert_eq!(world.cores[0].message_bytes, 0);
 }
+
+#[test]
+fn a_client_hears_of_its_own_return_behind_what_is_sent_again() {
+    let mut world = World::new(1, Limits::default());
+    let client = subscriber_on(&mut world, 0, "$SYS/broker/clients/+/connected", 1);
+    let publisher = client_on(&mut world, 0, "pub");
+    let told = world.read(client);
+    assert_eq!(told.len(), 1, "the publisher: {told:?}");
+    world.cut(client);
+    world.cut(publisher);
+    world.settle();
+    let name = world.name("sub", 0);
+    let client = world.attach(connect(&name));
+    world.settle();
+    let got = world.read(client);
+    let who = |line: &str, name: &str| line.contains(&format!("clients/{name}/connected"));
+    assert_eq!(got[0], "connack 1");
+    assert_eq!(got.len(), 3, "{got:?}");
+    assert!(
+        who(&got[1], &world.name("pub", 0)) && got[1].contains(" dup"),
+        "{got:?}"
+    );
+    assert!(who(&got[2], &name) && !got[2].contains(" dup"), "{got:?}");
+}

@@ -4,6 +4,7 @@
 use super::Client;
 use super::subscribe::Subscription;
 use crate::sim::World;
+use crate::sim::hooks::denies;
 use crate::sim::ledger::{Ledger, Message};
 use crate::sim::plan::FILTERS;
 use crate::sim::verdict::Owing;
@@ -20,7 +21,12 @@ impl Client {
             };
             let at = at as u32;
             let may_expire = message.expiry_s.is_some_and(|s| s < 1_000_000);
-            if may_expire || self.is_too_large(w, at) || self.is_dealt(w, message.topic) {
+            let goes_nowhere = message.path.is_void() || self.is_denied(w, message.topic);
+            if may_expire
+                || goes_nowhere
+                || self.is_too_large(w, at)
+                || self.is_dealt(w, message.topic)
+            {
                 continue;
             }
             let sure = self.subscriptions.iter().filter(|subscription| {
@@ -63,6 +69,13 @@ impl Client {
         })
     }
 
+    /// Whether a hook keeps a topic from it.
+    pub(super) fn is_denied(&self, w: &World, topic: usize) -> bool {
+        let hooks = w.plan.hooks.as_ref();
+        hooks.is_some_and(|hooks| hooks.sees_deliveries)
+            && denies(&self.name, &w.ledger.topics[topic])
+    }
+
     /// Whether it gets a topic as a member of groups only.
     pub(in crate::sim) fn is_dealt(&self, w: &World, topic: usize) -> bool {
         self.shares && w.ledger.is_shared_topic(topic)
@@ -90,7 +103,7 @@ impl Client {
         let mut most = 0;
         let mut come = self.replayed + self.emptied;
         for (at, message) in w.ledger.messages.iter().enumerate() {
-            if self.is_dealt(w, message.topic) {
+            if self.is_dealt(w, message.topic) || message.path.is_void() {
                 continue;
             }
             come += u64::from(self.live.get(&(at as u32)).copied().unwrap_or(0));

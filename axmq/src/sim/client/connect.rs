@@ -5,8 +5,9 @@ use std::collections::VecDeque;
 use mqtt_codec::encode::{Connect, ConnectProperties, Disconnect, Will, WillProperties};
 use mqtt_codec::{ConnAck, QoS, ReasonCode, Version};
 
-use super::{Client, Conn, Old, Sent};
-use crate::sim::ledger::{Ledger, Message, NS_PER_S, WillState};
+use super::{Client, Conn, Old, Sent, Talk};
+use crate::auth::scram;
+use crate::sim::ledger::{Ledger, Message, NS_PER_S, Path, WillState};
 use crate::sim::report::Feature;
 use crate::sim::{Check, World};
 
@@ -65,7 +66,12 @@ impl Client {
             self.make_will(w, expiry_s)
         };
         let will_bytes = will.map(|at| will_of(&w.ledger, at));
+        let first_message = self.first_message();
+        let (username, password, is_right) = self.credentials(w);
         let properties = ConnectProperties {
+            topic_alias_maximum: (self.alias_maximum > 0).then_some(self.alias_maximum),
+            authentication_method: first_message.is_some().then_some(scram::NAME),
+            authentication_data: first_message.as_deref().map(str::as_bytes),
             session_expiry_interval: (expiry_s > 0).then_some(expiry_s),
             receive_maximum: (self.receive_maximum < u16::MAX).then_some(self.receive_maximum),
             maximum_packet_size: (self.packet_bytes_max > 0).then_some(self.packet_bytes_max),
@@ -74,6 +80,8 @@ impl Client {
         let packet = Connect {
             client_id: if is_assigned { "" } else { &self.name },
             clean_start: is_clean,
+            username: username.as_deref(),
+            password: password.map(str::as_bytes),
             keep_alive: self.keep_alive_s,
             will: will_bytes
                 .as_ref()
@@ -88,7 +96,6 @@ impl Client {
                     },
                 }),
             properties,
-            ..Connect::default()
         };
         let unsent = packet.encode_to_vec(self.version);
         if is_clean {
@@ -131,6 +138,8 @@ impl Client {
             acks: VecDeque::new(),
             open: 0,
             aliases: Vec::new(),
+            aliases_in: vec![None; usize::from(self.alias_maximum)],
+            is_right,
             server_receive_maximum: 0,
             begun_ns: now_ns,
             pushed_ns: now_ns,
@@ -189,6 +198,7 @@ impl Client {
             expiry_s: None,
             payload_len: 12,
             has_properties: false,
+            path: Path::Plain,
             sent: w.tick,
             sent_ns: now_ns,
             routed: None,
@@ -225,7 +235,13 @@ impl Client {
     }
 
     pub(super) fn on_connack(&mut self, w: &mut World, connack: &ConnAck<'_>) -> Check {
+        let alive_ns = self.belief.alive_ns;
         self.answered(w, |sent| matches!(sent, Sent::Connect), "CONNACK")?;
+        if connack.reason() != ReasonCode::Success {
+            // This has made no session live longer.
+            self.belief.alive_ns = alive_ns;
+            return self.denied(w, connack.reason());
+        }
         let now_ns = w.site.now_ns();
         let Some(conn) = &mut self.conn else {
             return Ok(());
@@ -235,11 +251,6 @@ impl Client {
             _ => connack.session_present(),
         };
         check!(!conn.is_accepted, "a second CONNACK");
-        let reason = connack.reason();
-        check!(
-            reason == ReasonCode::Success,
-            "CONNACK refuses with {reason:?}"
-        );
         match conn.expected {
             Expected::Any => {}
             Expected::Absent => check!(!is_present, "CONNACK knows a session that has ended"),
@@ -258,6 +269,10 @@ impl Client {
             Version::V311 => Feature::ConnectV311,
             _ => Feature::ConnectV31,
         });
+        self.check_login(w, connack.properties().authentication_data())?;
+        let Some(conn) = &mut self.conn else {
+            return Ok(());
+        };
         if let Some(name) = connack.properties().assigned_client_id() {
             name.clone_into(&mut self.name);
             w.report.note(Feature::AssignedId);
@@ -295,6 +310,17 @@ impl Client {
                 past.ended.get_or_insert(w.tick);
             }
         }
+        Ok(())
+    }
+
+    /// CONNACK does not let the client in. The session, if there is one, stays as it is.
+    fn denied(&mut self, w: &mut World, reason: ReasonCode) -> Check {
+        check!(
+            self.may_be_denied(w, reason),
+            "CONNACK refuses with {reason:?}"
+        );
+        w.report.note(Feature::LoginDenied);
+        self.leave(w, true);
         Ok(())
     }
 
@@ -354,6 +380,7 @@ impl Client {
         let Some(conn) = self.conn.take() else {
             return;
         };
+        self.talk = Talk::default();
         w.say(self.me, || format!("leaves, with a reset: {resets}"));
         if resets {
             conn.peer.reset();
@@ -473,6 +500,7 @@ impl Client {
         let Some(conn) = self.conn.take() else {
             return;
         };
+        self.talk = Talk::default();
         if w.random.one_in(2) {
             conn.peer.shutdown_write();
         } else {
@@ -501,6 +529,16 @@ impl Client {
     }
 
     pub(super) fn on_disconnect(&mut self, w: &mut World, reason: ReasonCode) -> Check {
+        if reason == ReasonCode::QuotaExceeded && w.plan.shortages > 0 && !w.is_healing {
+            w.report.note(Feature::ClientShed);
+            self.leave(w, true);
+            return Ok(());
+        }
+        if reason != ReasonCode::KeepAliveTimeout && self.may_be_denied(w, reason) {
+            w.report.note(Feature::AuthAnewDenied);
+            self.leave(w, true);
+            return Ok(());
+        }
         check!(
             reason == ReasonCode::KeepAliveTimeout,
             "the broker disconnects with {reason:?}"

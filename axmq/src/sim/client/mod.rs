@@ -2,9 +2,11 @@
 
 mod account;
 mod connect;
+mod login;
 mod publish;
 mod receive;
 mod subscribe;
+mod sys;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -13,6 +15,7 @@ use mqtt_codec::{Packet, PacketId, PacketType, Role, Scan, Version};
 use pollio::sim::SimPeer;
 
 use self::connect::{Belief, Expected};
+use self::login::{Login, Talk};
 use self::publish::Outgoing;
 pub(super) use self::publish::number;
 use self::subscribe::{Owed, Request, Subscription};
@@ -64,6 +67,10 @@ struct Conn {
     /// Deliveries that are not acknowledged.
     open: u16,
     aliases: Vec<Option<usize>>,
+    /// Those that the broker has set.
+    aliases_in: Vec<Option<String>>,
+    /// The password, where one was shown, is right.
+    is_right: bool,
     server_receive_maximum: u16,
     begun_ns: u64,
     pushed_ns: u64,
@@ -94,6 +101,14 @@ pub(super) struct Client {
     keep_alive_s: u16,
     packet_bytes_max: u32,
     receive_maximum: u16,
+    alias_maximum: u16,
+    login: Login,
+    talk: Talk,
+    /// Exchanges that it has begun.
+    talks: u64,
+    /// It subscribes to `$SYS/`.
+    watches: bool,
+    sys_values: BTreeMap<String, u64>,
     /// Bytes that it reads in one step.
     pace: usize,
     conn: Option<Conn>,
@@ -142,8 +157,19 @@ impl Client {
         } else {
             usize::MAX
         };
+        let login = match &w.plan.hooks {
+            None => Login::None,
+            Some(_) if is_v5 && r.one_in(2) => Login::Scram,
+            Some(_) => Login::Password,
+        };
         Self {
             me,
+            login,
+            talk: Talk::default(),
+            talks: 0,
+            watches: w.plan.sys_interval_s.is_some() && r.one_in(3),
+            sys_values: BTreeMap::new(),
+            alias_maximum: if is_v5 { r.pick(&[0, 1, 5]) } else { 0 },
             name: format!("c{me}"),
             version,
             assigns: is_v5 && r.one_in(8),
@@ -269,6 +295,7 @@ impl Client {
                 }
                 self.will_may_come(w);
             }
+            Act::AuthenticateAnew => self.authenticate_anew(w),
             Act::TakeOver if w.random.one_in(4) => {
                 w.report.note(Feature::TakeOver);
                 self.leave(w, false);
@@ -370,8 +397,9 @@ impl Client {
         match packet {
             Packet::ConnAck(connack) => self.on_connack(w, connack),
             Packet::Publish(publish) => self.on_publish(w, publish),
-            Packet::PubAck(ack) => self.on_ack(w, 1, ack.packet_id().get()),
-            Packet::PubRec(ack) => self.on_ack(w, 2, ack.packet_id().get()),
+            Packet::PubAck(ack) => self.on_ack(w, 1, ack.packet_id().get(), ack.reason()),
+            Packet::PubRec(ack) => self.on_ack(w, 2, ack.packet_id().get(), ack.reason()),
+            Packet::Auth(auth) => self.on_auth(w, auth),
             Packet::PubComp(ack) => self.on_pubcomp(ack.packet_id().get()),
             Packet::PubRel(ack) => self.on_pubrel(ack.packet_id().get()),
             Packet::SubAck(ack) => self.on_suback(w, ack),

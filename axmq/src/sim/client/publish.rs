@@ -5,13 +5,23 @@ use std::num::NonZeroU16;
 use mqtt_codec::{AckPacket, PacketType, PublishHead, QoS, ReasonCode, Version};
 
 use super::{Client, Sent, packet_id};
-use crate::sim::ledger::{Ledger, Message, Sending, user_property};
+use crate::sim::ledger::{Ledger, Message, Path, Sending, user_property};
 use crate::sim::plan::{TOPICS_PLAIN, TOPICS_SHARED};
 use crate::sim::report::Feature;
 use crate::sim::{Check, World};
 
 /// Publishes of a client that are not acknowledged, at most.
 const WINDOW: usize = 12;
+
+/// What hooks may do to a message; only the first two to one that is to be stored, so that the
+/// books know the store.
+const PATHS: [Path; 5] = [
+    Path::Plain,
+    Path::Edited,
+    Path::Denied,
+    Path::Discarded,
+    Path::Refused,
+];
 
 /// A QoS 1 or 2 message on its way to the broker.
 #[derive(Clone, Debug)]
@@ -89,6 +99,14 @@ impl Client {
             r.below(16)
         };
         let has_properties = is_v5 && r.one_in(4);
+        let path = if w.plan.hooks.is_some() && r.one_in(6) {
+            r.pick(if retain { &PATHS[..2] } else { &PATHS })
+        } else {
+            Path::Plain
+        };
+        w.report
+            .add(Feature::EditedByHook, u64::from(path == Path::Edited));
+        w.report.add(Feature::VoidByHook, u64::from(path.is_void()));
         w.report.note(match qos {
             0 => Feature::Qos0,
             1 => Feature::Qos1,
@@ -105,6 +123,7 @@ impl Client {
             expiry_s,
             payload_len,
             has_properties,
+            path,
             sent: w.tick,
             sent_ns: w.site.now_ns(),
             routed: None,
@@ -133,7 +152,14 @@ impl Client {
         let store = w.ledger.transmit(at, self.connections, w.tick);
         let message = w.ledger.message(at).clone();
         let payload = payload(at, message.payload_len);
-        let (topic, alias) = self.alias(w, message.topic, dup);
+        let (topic, alias) = if message.path == Path::Plain {
+            self.alias(w, message.topic, dup)
+        } else {
+            (
+                message.path.prefix().to_owned() + &w.ledger.topics[message.topic],
+                None,
+            )
+        };
         let mut properties = Vec::new();
         if message.has_properties {
             let value = user_property(at);
@@ -286,7 +312,7 @@ impl Client {
     }
 
     /// PUBACK or PUBREC.
-    pub(super) fn on_ack(&mut self, w: &mut World, qos: u8, id: u16) -> Check {
+    pub(super) fn on_ack(&mut self, w: &mut World, qos: u8, id: u16, reason: ReasonCode) -> Check {
         let Some(at) = self.outgoing.iter().position(|outgoing| outgoing.id == id) else {
             return Err(format!(
                 "an acknowledgement of {id}, which nothing waits for"
@@ -299,7 +325,19 @@ impl Client {
         );
         outgoing.is_released = true;
         let message = outgoing.message;
-        if qos == 1 {
+        let path = message.map_or(Path::Plain, |at| w.ledger.message(at).path);
+        let expected = match path {
+            Path::Denied if self.version == Version::V5 => ReasonCode::NotAuthorized,
+            Path::Refused if self.version == Version::V5 => ReasonCode::QuotaExceeded,
+            _ => ReasonCode::Success,
+        };
+        check!(
+            reason == expected,
+            "the acknowledgement of {id} says {reason:?}, not {expected:?}"
+        );
+        // A PUBREC that refuses ends the exchange.
+        let is_over = qos == 1 || reason.is_error();
+        if is_over {
             self.outgoing.remove(at);
         }
         if let Some(conn) = &mut self.conn {
@@ -324,7 +362,7 @@ impl Client {
             // Else a later packet has been answered before: this one waited for other shards.
             self.answered(w, is_it, "an acknowledgement")?;
         }
-        if qos == 2 {
+        if !is_over {
             self.send_ack(w, PacketType::PubRel, id);
         }
         Ok(())

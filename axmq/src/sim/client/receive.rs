@@ -19,10 +19,10 @@ struct Delivery<'a> {
 impl Client {
     pub(super) fn on_publish(&mut self, w: &mut World, packet: &Publish<'_>) -> Check {
         let properties = packet.properties();
-        check!(
-            properties.topic_alias().is_none(),
-            "a topic alias that nobody asked for"
-        );
+        let topic = self.topic_of(w, packet)?;
+        if topic.starts_with("$SYS/") {
+            return self.on_sys(w, packet, &topic);
+        }
         let message = publish::number(packet.payload());
         check!(
             message.is_some() || packet.payload().is_empty(),
@@ -37,7 +37,7 @@ impl Client {
             (at as usize) < w.ledger.messages.len(),
             "message {at} does not exist"
         );
-        self.check_content(w, packet, at)
+        self.check_content(w, packet, &topic, at)
             .map_err(|text| format!("message {at}: {text}"))?;
         if !is_new {
             w.report.note(Feature::Redelivered);
@@ -52,15 +52,35 @@ impl Client {
         };
         self.delivered(w, &delivery).map_err(|text| {
             let (qos, retain, dup) = (packet.qos() as u8, packet.retain(), packet.dup());
-            format!(
-                "message {at} on {} (q{qos}, retain {retain}, dup {dup}): {text}",
-                packet.topic()
-            )
+            format!("message {at} on {topic} (q{qos}, retain {retain}, dup {dup}): {text}")
         })
     }
 
+    /// The topic, or what its alias stands for.
+    fn topic_of(&mut self, w: &mut World, packet: &Publish<'_>) -> Result<String, String> {
+        let topic = packet.topic();
+        let Some(alias) = packet.properties().topic_alias() else {
+            check!(!topic.is_empty(), "no topic, and no alias for one");
+            return Ok(topic.to_owned());
+        };
+        let aliases = self.conn.as_mut().map(|conn| &mut conn.aliases_in);
+        let at = usize::from(alias.get() - 1);
+        let Some(slot) = aliases.and_then(|aliases| aliases.get_mut(at)) else {
+            return Err(format!("topic alias {alias} is above the client's maximum"));
+        };
+        if topic.is_empty() {
+            w.report.note(Feature::AliasReceived);
+            return slot
+                .clone()
+                .ok_or_else(|| format!("topic alias {alias} stands for nothing"));
+        }
+        w.report.note(Feature::AliasIntroduced);
+        *slot = Some(topic.to_owned());
+        Ok(topic.to_owned())
+    }
+
     /// What holds for its packet id; whether it is not a repetition.
-    fn take_id(
+    pub(super) fn take_id(
         &mut self,
         w: &mut World,
         packet: &Publish<'_>,
@@ -185,14 +205,18 @@ impl Client {
         ]))
     }
 
-    fn check_content(&self, w: &mut World, packet: &Publish<'_>, at: u32) -> Check {
+    fn check_content(&self, w: &mut World, packet: &Publish<'_>, topic: &str, at: u32) -> Check {
         let message = &w.ledger.messages[at as usize];
         let properties = packet.properties();
-        let topic = &w.ledger.topics[message.topic];
+        let expected = &w.ledger.topics[message.topic];
+        check!(topic == expected, "it came on {topic}, not {expected}");
         check!(
-            packet.topic() == topic,
-            "it came on {}, not {topic}",
-            packet.topic()
+            !message.path.is_void(),
+            "it came although a hook has had none of it"
+        );
+        check!(
+            !self.is_denied(w, message.topic),
+            "it came although a hook does not let this client have it"
         );
         check!(
             packet.payload() == publish::payload(at, message.payload_len),

@@ -6,7 +6,7 @@ use mqtt_codec::encode::{Subscribe, Unsubscribe};
 use mqtt_codec::{QoS, ReasonCode, RetainHandling, SubAck, SubscribeFilter, UnsubAck, Version};
 
 use super::{Client, Sent, packet_id};
-use crate::sim::plan::{FILTERS, filter_text};
+use crate::sim::plan::{FILTER_DENIED, FILTERS, GROUPS, SYS, filter_text, is_shared};
 use crate::sim::report::Feature;
 use crate::sim::{Check, World};
 
@@ -86,7 +86,7 @@ impl Client {
         let mut places = Vec::new();
         let mut filters = Vec::new();
         for &filter in chosen {
-            let is_shared = filter >= FILTERS.len();
+            let is_shared = is_shared(filter);
             // A member of a group gets its topics as such only: else nobody could tell its copies.
             let is_of_group = |topic| w.ledger.is_shared_topic(topic);
             let mut topics = w.ledger.matches[filter].iter().enumerate();
@@ -160,7 +160,9 @@ impl Client {
     }
 
     fn choose_filter(&self, w: &mut World) -> usize {
-        if self.shares && w.plan.groups > 0 && w.random.one_in(3) {
+        if self.watches && w.random.one_in(4) {
+            FILTERS.len() + GROUPS.len() + w.random.below(SYS.len())
+        } else if self.shares && w.plan.groups > 0 && w.random.one_in(3) {
             w.report.note(Feature::Shared);
             FILTERS.len() + w.random.below(w.plan.groups)
         } else {
@@ -203,6 +205,10 @@ impl Client {
             }
             let subscription = &mut self.subscriptions[place];
             check!(code as u8 == subscription.qos, "SUBACK grants {code:?}");
+            check!(
+                w.plan.hooks.is_none() || filter_text(subscription.filter) != FILTER_DENIED,
+                "SUBACK grants what a hook denies"
+            );
             subscription.granted = Some(tick);
             let filter = subscription.filter;
             w.report.note(Feature::Subscribe);
@@ -242,11 +248,18 @@ impl Client {
             .filter(|(at, other)| *at != place && other.ended.is_none())
             .count();
         let limit = w.plan.limits.subscriptions_per_client as usize;
+        let is_denied = w.plan.hooks.is_some()
+            && filter_text(filter) == FILTER_DENIED
+            && (self.version != Version::V5 || code == ReasonCode::NotAuthorized);
         check!(
-            others >= limit,
+            others >= limit || is_denied,
             "a subscription was refused with {code:?} below the limit"
         );
-        w.report.note(Feature::SubscribeRefused);
+        w.report.note(if is_denied {
+            Feature::SubscribeDenied
+        } else {
+            Feature::SubscribeRefused
+        });
         self.subscriptions[place].ended = Some(asked);
         self.subscriptions[place].ending = Some(asked);
         // It has not replaced anything.
