@@ -13,6 +13,7 @@ mod shared;
 mod model;
 
 mod configuration;
+mod storage;
 mod structured;
 mod topics;
 
@@ -63,6 +64,11 @@ pub mod exercise {
     /// Operations on a `TopicStore`.
     pub fn topic_store(data: &[u8]) {
         crate::topics::store(data);
+    }
+
+    /// A record of the store.
+    pub fn store_record(data: &[u8]) {
+        crate::storage::record(data);
     }
 
     /// The broker's configuration file.

@@ -15,6 +15,7 @@ const TARGETS: &[Target] = &[
     ("topic_map", fuzz::exercise::topic_map),
     ("topic_store", fuzz::exercise::topic_store),
     ("configuration", fuzz::exercise::configuration),
+    ("store_record", fuzz::exercise::store_record),
 ];
 
 #[test]
