@@ -3,45 +3,32 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use pollio::net::{KeepAlive, ListenOptions, Listener, Stream};
-use pollio::{
-    Backend, Epoll, Interest, Mode, Reactor, ReactorOptions, Receiver, Sender, affinity, mailbox,
-};
-use timerwheel::driver::TimerFd;
+use pollio::net::Stream;
+use pollio::{Backend, Epoll, Reactor, ReactorOptions, Sender, affinity, mailbox};
 
+use crate::bind::{Bound, bind};
 use crate::builder::Builder;
 use crate::config::{Budgets, Config};
 use crate::control::{Control, ControlServer};
 use crate::data_dir::DataDir;
+use crate::data_plane::DataPlane;
 use crate::error::{RunError, StartError};
 use crate::front::{FrontParts, FrontServer};
 use crate::hooks::{HookCounters, Hooks};
-use crate::local::{Handle, this_thread_is_a_shard};
+use crate::local::Handle;
 use crate::memory;
 use crate::message::{ToFront, ToShard};
-use crate::shard::{ShardServer, Shared, TIMER};
+use crate::shard::Shared;
 
-/// Connections on their way to one shard; beyond it the fronts stop accepting.
-const HANDOVERS: usize = 16 * 1_024;
 /// Time for the shards to publish the wills that an orderly stop publishes.
 const WILLS_MS: u64 = 1_000;
 /// Time for the threads of the auth pool to end; one that sits in a look-up is left behind.
 const AUTH_MS: u64 = 1_000;
-/// The kernel asks a silent peer whether it is there; MQTT's own keep-alive may be off.
-const KEEP_ALIVE: KeepAlive = KeepAlive {
-    idle_s: 300,
-    interval_s: 30,
-    probes: 4,
-};
-/// A peer that acknowledges nothing for so long is dead; the kernel notices.
-const USER_TIMEOUT_MS: u32 = 60_000;
-
 /// The broker, before it runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Broker;
@@ -51,15 +38,13 @@ pub struct Broker;
 pub struct Running {
     // Before the directory's lock: the socket in it is removed while the lock is held.
     control_server: Option<ControlServer>,
+    data_plane: DataPlane,
     _data_dir: Option<DataDir>,
     control: Control,
     addresses: Vec<SocketAddr>,
     connections_max: u64,
     stopper: Stopper,
-    shared: Arc<Shared>,
-    shards: Vec<Sender<ToShard<Stream>>>,
     fronts: Vec<Sender<ToFront>>,
-    shard_threads: Vec<JoinHandle<()>>,
     front_threads: Vec<JoinHandle<()>>,
 }
 
@@ -124,11 +109,6 @@ impl Broker {
             .map(DataDir::open)
             .transpose()?;
         let front_count = config.broker.front_count();
-        let Bound {
-            sets: listeners,
-            addresses,
-            configured,
-        } = bind(&config, front_count)?;
         let shard_count = u16::try_from(config.broker.shard_count()).unwrap_or(1);
         let connections_max = config.limits.connections;
         let auth_threads = if hooks.authenticates() {
@@ -144,22 +124,45 @@ impl Broker {
             .with_memory(memory_bytes, memory::resident_bytes)
             .with_listeners(&config.listeners);
         shared.sys.set_interval_s(config.broker.sys_interval_s);
-        let shared = Arc::new(shared);
+        let data_path = data_dir.as_ref().map(DataDir::path);
+        let backends = backends(front_count).map_err(StartError::Thread)?;
+        let (fronts, receivers): (Vec<_>, Vec<_>) = backends
+            .iter()
+            .map(|backend| mailbox(16, backend.waker()))
+            .unzip();
+        let told_fronts = fronts.clone();
+        let before = |shared: &Shared, shards: &[Sender<ToShard<Stream>>]| {
+            let shards = shards.to_vec();
+            let tell = move |shortage| {
+                for shard in &shards {
+                    shard.push_unbounded(ToShard::Memory(shortage));
+                }
+                for front in &told_fronts {
+                    front.push_unbounded(ToFront::Memory(shortage));
+                }
+            };
+            shared.memory.tell_by(tell, memory::release);
+        };
+        let mut data_plane = DataPlane::start(&config, shared, data_path, &stopper, before)?;
+        let shared = Arc::clone(&data_plane.shared);
+        let shards = data_plane.shards.clone();
 
-        // Everything that can fail is made before the first thread runs.
-        let mut shards = Vec::new();
-        let mut shard_parts = Vec::new();
-        for _ in 0..shard_count {
-            let parts = ShardParts::new().map_err(StartError::Thread)?;
-            shards.push(parts.sender());
-            shard_parts.push(parts);
-        }
-        let mut fronts = Vec::new();
+        // What was kept is in its place: clients may come.
+        let bound = match bind(&config, front_count) {
+            Ok(bound) => bound,
+            Err(error) => {
+                stopper.stop();
+                data_plane.abort();
+                return Err(error);
+            }
+        };
+        let Bound {
+            sets: listeners,
+            addresses,
+            configured,
+        } = bound;
         let mut front_parts = Vec::new();
-        for listeners in listeners {
-            let backend = Epoll::new().map_err(StartError::Thread)?;
-            let (sender, receiver) = mailbox(16, backend.waker());
-            fronts.push(sender);
+        for ((listeners, backend), receiver) in listeners.into_iter().zip(backends).zip(receivers) {
             let parts = FrontParts {
                 shared: Arc::clone(&shared),
                 listeners,
@@ -174,18 +177,8 @@ impl Broker {
             front_parts.push((backend, parts));
         }
 
-        let told = (shards.clone(), fronts.clone());
-        let tell = move |shortage| {
-            for shard in &told.0 {
-                shard.push_unbounded(ToShard::Memory(shortage));
-            }
-            for front in &told.1 {
-                front.push_unbounded(ToFront::Memory(shortage));
-            }
-        };
-        shared.memory.tell_by(tell, memory::release);
         let control = Control::new(
-            shards.clone(),
+            shards,
             fronts.clone(),
             addresses.clone(),
             Arc::clone(&shared),
@@ -193,29 +186,15 @@ impl Broker {
         );
         let mut running = Running {
             control_server: None,
+            data_plane,
             _data_dir: data_dir,
             control,
             addresses,
             connections_max,
             stopper: stopper.clone(),
-            shared: Arc::clone(&shared),
-            shards: shards.clone(),
             fronts,
-            shard_threads: Vec::new(),
             front_threads: Vec::new(),
         };
-        for (me, parts) in shard_parts.into_iter().enumerate() {
-            let me = u16::try_from(me).unwrap_or(0);
-            let (shared, shards) = (Arc::clone(&shared), shards.clone());
-            let options = reactor_options(&budgets);
-            let thread = spawn(format!("shard-{me}"), &stopper, move || {
-                run_shard(me, options, parts, shared, shards)
-            });
-            match thread {
-                Ok(thread) => running.shard_threads.push(thread),
-                Err(error) => return Err(running.abort(error)),
-            }
-        }
         for at in 0..auth_threads {
             let shared = Arc::clone(&shared);
             let thread = spawn(format!("auth-{at}"), &stopper, move || {
@@ -253,7 +232,7 @@ impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
             .field("addresses", &self.addresses)
-            .field("shards", &self.shards.len())
+            .field("shards", &self.shards())
             .field("fronts", &self.fronts.len())
             .finish_non_exhaustive()
     }
@@ -269,7 +248,7 @@ impl Running {
     /// The number of shards.
     #[must_use]
     pub fn shards(&self) -> usize {
-        self.shards.len()
+        self.data_plane.shards.len()
     }
 
     /// The most connections at a time.
@@ -281,13 +260,14 @@ impl Running {
     /// Publishes and subscribes from within this program.
     #[must_use]
     pub fn handle(&self) -> Handle {
-        Handle::new(Arc::clone(&self.shared), self.shards.clone())
+        let plane = &self.data_plane;
+        Handle::new(Arc::clone(&plane.shared), plane.shards.clone())
     }
 
     /// What calls of hooks have come to.
     #[must_use]
     pub fn hook_counters(&self) -> HookCounters {
-        self.shared.hooks.counters()
+        self.data_plane.shared.hooks.counters()
     }
 
     /// A handle for questions and changes, such as the list of clients or a reload.
@@ -334,13 +314,13 @@ impl Running {
         }
         let fronts = join(&mut self.front_threads);
         let (done, all_done) = mpsc::channel();
-        for shard in &self.shards {
+        for shard in &self.data_plane.shards {
             shard.push_unbounded(ToShard::PublishWills(done.clone()));
         }
         drop(done);
         // A shard that has died drops its end of the channel or never answers; either is waited
         // for no longer than this.
-        for _ in &self.shards {
+        for _ in &self.data_plane.shards {
             if all_done
                 .recv_timeout(Duration::from_millis(WILLS_MS))
                 .is_err()
@@ -348,11 +328,15 @@ impl Running {
                 break;
             }
         }
-        for shard in &self.shards {
+        for shard in &self.data_plane.shards {
             shard.push_unbounded(ToShard::Stop);
         }
-        let shards = join(&mut self.shard_threads);
-        self.shared.hooks.pool.close(Duration::from_millis(AUTH_MS));
+        let shards = self.data_plane.join();
+        self.data_plane
+            .shared
+            .hooks
+            .pool
+            .close(Duration::from_millis(AUTH_MS));
         fronts.and(shards)
     }
 
@@ -362,18 +346,19 @@ impl Running {
         for front in &self.fronts {
             front.push_unbounded(ToFront::Stop);
         }
-        for shard in &self.shards {
-            shard.push_unbounded(ToShard::Abort);
-        }
         // They were idle; how they ended adds nothing to what is reported.
         let _ = join(&mut self.front_threads);
-        let _ = join(&mut self.shard_threads);
-        self.shared.hooks.pool.close(Duration::from_millis(AUTH_MS));
+        self.data_plane.abort();
+        self.data_plane
+            .shared
+            .hooks
+            .pool
+            .close(Duration::from_millis(AUTH_MS));
         StartError::Thread(error)
     }
 }
 
-fn join(threads: &mut Vec<JoinHandle<()>>) -> Result<(), RunError> {
+pub(crate) fn join(threads: &mut Vec<JoinHandle<()>>) -> Result<(), RunError> {
     let mut result = Ok(());
     for thread in threads.drain(..) {
         let name = thread.thread().name().unwrap_or("unnamed").to_owned();
@@ -401,7 +386,7 @@ impl Drop for Watch {
     }
 }
 
-fn spawn(
+pub(crate) fn spawn(
     name: String,
     stopper: &Stopper,
     run: impl FnOnce() -> io::Result<()> + Send + 'static,
@@ -421,7 +406,7 @@ fn spawn(
     })
 }
 
-fn reactor_options(budgets: &Budgets) -> ReactorOptions {
+pub(crate) fn reactor_options(budgets: &Budgets) -> ReactorOptions {
     ReactorOptions {
         events_max: budgets.events_per_turn as usize,
         read_bytes_max: budgets.read_bytes as usize,
@@ -431,71 +416,8 @@ fn reactor_options(budgets: &Budgets) -> ReactorOptions {
     }
 }
 
-/// What a shard is made of before its thread runs.
-struct ShardParts {
-    backend: Epoll,
-    receiver: Receiver<ToShard<Stream>>,
-    timer: TimerFd,
-}
-
-impl ShardParts {
-    fn new() -> io::Result<Self> {
-        let mut backend = Epoll::new()?;
-        let (_, receiver) = mailbox(HANDOVERS, backend.waker());
-        let timer = TimerFd::new()?;
-        // Registered once, edge-triggered, and never read (DECISIONS 5).
-        backend.add_source(timer.as_fd(), TIMER, Interest::READABLE, Mode::Edge)?;
-        Ok(Self {
-            backend,
-            receiver,
-            timer,
-        })
-    }
-
-    fn sender(&self) -> Sender<ToShard<Stream>> {
-        self.receiver.sender()
-    }
-}
-
-fn run_shard(
-    me: u16,
-    options: ReactorOptions,
-    parts: ShardParts,
-    shared: Arc<Shared>,
-    shards: Vec<Sender<ToShard<Stream>>>,
-) -> io::Result<()> {
-    this_thread_is_a_shard();
-    let _closing = CloseGate(Arc::clone(&shared), me);
-    let ShardParts {
-        mut backend,
-        receiver,
-        timer,
-    } = parts;
-    let now_ns = backend.now_ns();
-    let mut reactor = Reactor::new(backend, options);
-    let mut server = ShardServer::<Epoll, _>::new(me, shared, receiver, shards, timer, now_ns);
-    reactor.run(&mut server, |server| server.is_done())?;
-    let counters = server.counters();
-    tracing::debug!(
-        event = "shard.stopped",
-        shard = me,
-        published = counters.publishes_received,
-        delivered = counters.publishes_sent,
-        dropped = counters.dropped(),
-        ?counters
-    );
-    Ok(())
-}
-
-/// Turns away the program's publishers when a shard has ended, also by a panic.
-struct CloseGate(Arc<Shared>, u16);
-
-impl Drop for CloseGate {
-    fn drop(&mut self) {
-        if let Some(gate) = self.0.gates.get(usize::from(self.1)) {
-            gate.close();
-        }
-    }
+fn backends(count: usize) -> io::Result<Vec<Epoll>> {
+    (0..count).map(|_| Epoll::new()).collect()
 }
 
 fn run_front(
@@ -511,71 +433,4 @@ fn run_front(
     server.start(&mut backend)?;
     let mut reactor = Reactor::new(backend, options);
     reactor.run(&mut server, |server| server.is_done())
-}
-
-/// What is listened on.
-struct Bound {
-    /// One set of listeners a front.
-    sets: Vec<Vec<Listener>>,
-    /// Their addresses with real ports.
-    addresses: Vec<SocketAddr>,
-    /// Which of the configured listeners each is: optional ones may be absent.
-    configured: Vec<usize>,
-}
-
-fn bind(config: &Config, fronts: usize) -> Result<Bound, StartError> {
-    let mut sets: Vec<Vec<Listener>> = (0..fronts).map(|_| Vec::new()).collect();
-    let mut addresses = Vec::new();
-    let mut configured = Vec::new();
-    for (at, wanted) in config.listeners.iter().enumerate() {
-        let addr = wanted.address;
-        match bind_one(addr, fronts) {
-            Ok((listeners, real)) => {
-                addresses.push(real);
-                configured.push(at);
-                for (set, listener) in sets.iter_mut().zip(listeners) {
-                    set.push(listener);
-                }
-            }
-            Err(error) if wanted.optional && is_absent(&error) => {
-                tracing::warn!(address = %addr, %error, "not listening: the address is not there");
-            }
-            Err(source) => return Err(StartError::Bind { addr, source }),
-        }
-    }
-    Ok(Bound {
-        sets,
-        addresses,
-        configured,
-    })
-}
-
-/// The machine has no such address, or no such protocol.
-fn is_absent(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
-}
-
-fn bind_one(addr: SocketAddr, fronts: usize) -> io::Result<(Vec<Listener>, SocketAddr)> {
-    let options = ListenOptions {
-        keepalive: Some(KEEP_ALIVE),
-        user_timeout_ms: Some(USER_TIMEOUT_MS),
-        ..ListenOptions::default()
-    };
-    // Without SO_REUSEPORT first: another program that holds the port is found out this way, while
-    // a socket that shares would silently take half of its connections.
-    let first = Listener::bind(&addr, &options)?;
-    let real = first.local_addr()?;
-    if fronts == 1 {
-        return Ok((vec![first], real));
-    }
-    drop(first);
-    let options = ListenOptions {
-        reuse_port: true,
-        ..options
-    };
-    let listeners = (0..fronts)
-        .map(|_| Listener::bind(&real, &options))
-        .collect::<io::Result<Vec<_>>>()?;
-    Ok((listeners, real))
 }

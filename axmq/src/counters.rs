@@ -103,6 +103,13 @@ numbers! {
         pub(crate) publishes_refused: u64,
         /// A table was at its limit.
         pub(crate) dropped_no_memory: u64,
+        /// A publisher was made to wait: the store had not caught up.
+        pub(crate) store_held: u64,
+        /// Publishes that were refused because the store has failed. Not among the drops: their
+        /// publishers know.
+        pub(crate) refused_store_failed: u64,
+        /// Sessions and messages of an earlier run that found no room.
+        pub(crate) not_restored: u64,
         /// Records of last disconnects that made room for others.
         pub(crate) disconnect_records_replaced: u64,
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use crate::config::Violation;
 use crate::data_dir::DataDirError;
@@ -24,6 +25,13 @@ pub enum StartError {
     Config(Vec<Violation>),
     /// The data directory cannot be used.
     DataDir(DataDirError),
+    /// What is kept on disk cannot be used.
+    Store {
+        /// Where it is.
+        path: PathBuf,
+        /// What is in the way.
+        why: String,
+    },
     /// A thread, or what it waits on, could not be made.
     Thread(io::Error),
 }
@@ -58,6 +66,9 @@ impl fmt::Display for StartError {
                     .try_for_each(|violation| write!(f, "\n{}", violation.message))
             }
             Self::DataDir(error) => error.fmt(f),
+            Self::Store { path, why } => {
+                write!(f, "cannot use the store in {}: {why}", path.display())
+            }
             Self::Thread(source) => write!(f, "cannot start a thread: {source}"),
         }
     }
@@ -68,7 +79,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Bind { source, .. } | Self::Thread(source) => Some(source),
             Self::DataDir(error) => Some(error),
-            Self::Config(_) => None,
+            Self::Config(_) | Self::Store { .. } => None,
         }
     }
 }

@@ -17,11 +17,14 @@ pub mod fd_limit;
 pub mod hooks;
 pub mod logging;
 pub mod notify;
+pub mod store;
 
+mod bind;
 mod broker;
 mod builder;
 mod connack;
 mod counters;
+mod data_plane;
 mod disconnects;
 mod error;
 mod events;

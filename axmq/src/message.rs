@@ -19,6 +19,8 @@ use crate::local::Outlet;
 use crate::memory::Shortage;
 use crate::publication::Publication;
 use crate::shard::Shared;
+use crate::store::Restored;
+use crate::store::op::Stored;
 
 /// A will as it was given in CONNECT.
 #[derive(Debug)]
@@ -81,6 +83,11 @@ pub(crate) struct Handover<S> {
 pub(crate) struct AcceptTag {
     pub(crate) session: Key,
     pub(crate) sequence: u32,
+    /// The number of the message, where what the shards write for it waits until all have accepted
+    /// it (DECISIONS 25); else 0.
+    pub(crate) commit: u64,
+    /// In an answer: it was not kept where it should have been.
+    pub(crate) is_refused: bool,
 }
 
 /// A publication on its way to another shard.
@@ -206,6 +213,10 @@ pub(crate) enum ToShard<S> {
     Memory(Shortage),
     Group(GroupMail),
     Local(Local),
+    /// The store's answer to batches of ops.
+    Stored(Stored),
+    /// Sessions that the store has kept, at start. Dropping the sender says that they are in place.
+    Restore(Vec<Restored>, std::sync::mpsc::Sender<()>),
     /// The auth pool's answer for a client that authenticates anew.
     Authenticated(Key, Box<auth::Answer>),
     /// Publish the wills that an orderly stop publishes, and say so.

@@ -10,6 +10,8 @@ use mqtt_codec::{Publish, QoS, Version};
 use sharedbuf::{ReadBlock, SharedBuf, SharedSlice};
 use slabmem::Key;
 
+use crate::config::Durability;
+
 /// A session anywhere in the process.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct SessionRef {
@@ -30,8 +32,12 @@ pub(crate) struct Layout {
     image: Option<Version>,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
+    /// What its publisher's acknowledgement stands for.
+    pub(crate) durability: Durability,
     /// In the shard's milliseconds; 0 is never.
     expires_at_ms: u64,
+    /// Its number in the store, the same on all shards; 0 where it has none.
+    number: u64,
 }
 
 /// A publication that owns a share of its bytes. Crosses threads.
@@ -72,7 +78,9 @@ impl Layout {
             image: None,
             qos: QoS::AtMostOnce,
             retain: false,
+            durability: Durability::None,
             expires_at_ms: 0,
+            number: 0,
         }
     }
 }
@@ -125,6 +133,15 @@ impl Publication {
         self.layout.expires_at_ms = at_ms.max(1);
     }
 
+    /// Its number in the store; 0 where it has none.
+    pub(crate) fn number(&self) -> u64 {
+        self.layout.number
+    }
+
+    pub(crate) fn set_number(&mut self, number: u64) {
+        self.layout.number = number;
+    }
+
     /// Bytes charged for it in credits and limits.
     pub(crate) fn cost(&self) -> usize {
         self.bytes.len() + size_of::<Self>()
@@ -161,7 +178,9 @@ impl<'a> View<'a> {
             }),
             qos: publish.qos(),
             retain: publish.retain(),
+            durability: Durability::None,
             expires_at_ms: 0,
+            number: 0,
         };
         Self {
             bytes: Bytes::Block(block, range.start, range.end),
@@ -212,6 +231,27 @@ impl<'a> View<'a> {
         self.bytes()
             .get(self.layout.payload_at as usize..)
             .unwrap_or_default()
+    }
+
+    /// Its number in the store; 0 where it has none.
+    pub(crate) fn number(&self) -> u64 {
+        self.layout.number
+    }
+
+    /// The same under a number in the store, and with what its acknowledgement stands for.
+    pub(crate) fn kept_as(&self, number: u64, durability: Durability) -> Self {
+        Self {
+            layout: Layout {
+                number,
+                durability,
+                ..self.layout
+            },
+            ..*self
+        }
+    }
+
+    pub(crate) fn durability(&self) -> Durability {
+        self.layout.durability
     }
 
     /// Bytes it is made of.

@@ -23,6 +23,8 @@ pub(crate) struct Retained {
     bytes: AtomicU64,
     messages_max: AtomicU64,
     bytes_max: AtomicU64,
+    /// Changes so far: which of two was last is decided under the lock of their stripe.
+    version: AtomicU64,
 }
 
 /// How far a replay has come.
@@ -32,9 +34,10 @@ pub(crate) struct Position {
     cursor: Option<Cursor>,
 }
 
-/// The store is at its limit; the message was not kept.
+/// The store is at its limit; the message was not kept, and what was there is gone. The version of
+/// this change.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(crate) struct RetainedFull;
+pub(crate) struct RetainedFull(pub(crate) u64);
 
 fn cost(topic: &str, publication: &Publication) -> u64 {
     (topic.len() + publication.cost()) as u64
@@ -60,6 +63,7 @@ impl Retained {
             bytes: AtomicU64::new(0),
             messages_max: AtomicU64::new(messages_max),
             bytes_max: AtomicU64::new(bytes_max),
+            version: AtomicU64::new(0),
         }
     }
 
@@ -75,7 +79,8 @@ impl Retained {
     }
 
     /// Keeps the message, or removes the one kept where its payload is empty [MQTT-3.3.1-5, -6].
-    /// Ends with the fence that the caller's look at the interest mask needs.
+    /// Ends with the fence that the caller's look at the interest mask needs. Returns the version
+    /// of this change: that of a later change of the same topic is higher.
     ///
     /// # Errors
     ///
@@ -85,19 +90,22 @@ impl Retained {
         &self,
         topic: &Topic<'_>,
         publication: Publication,
-    ) -> Result<(), RetainedFull> {
+    ) -> Result<u64, RetainedFull> {
         let Some(stripe) = self.stripes.get(Self::stripe_of(topic.hash())) else {
-            return Ok(());
+            return Ok(0);
         };
         let result = {
             let mut store = lock(stripe);
+            let version = self.version.fetch_add(1, Ordering::Relaxed);
             if publication.payload_is_empty() {
                 if let Some(old) = store.remove(topic) {
                     self.uncount(cost(topic.as_str(), &old));
                 }
-                Ok(())
+                Ok(version)
+            } else if self.replace(&mut store, topic, publication) {
+                Ok(version)
             } else {
-                self.replace(&mut store, topic, publication)
+                Err(RetainedFull(version))
             }
         };
         fence(Ordering::SeqCst);
@@ -109,7 +117,7 @@ impl Retained {
         store: &mut TopicStore<Publication>,
         topic: &Topic<'_>,
         publication: Publication,
-    ) -> Result<(), RetainedFull> {
+    ) -> bool {
         let new = cost(topic.as_str(), &publication);
         let old = store.get(topic).map(|old| cost(topic.as_str(), old));
         let messages = self.messages.load(Ordering::Relaxed) + u64::from(old.is_none());
@@ -124,14 +132,14 @@ impl Retained {
             {
                 self.uncount(cost(topic.as_str(), &stale));
             }
-            return Err(RetainedFull);
+            return false;
         }
         if let Some(replaced) = store.insert(topic, publication) {
             self.uncount(cost(topic.as_str(), &replaced));
         }
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(new, Ordering::Relaxed);
-        Ok(())
+        true
     }
 
     fn uncount(&self, cost: u64) {

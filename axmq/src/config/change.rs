@@ -49,6 +49,10 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("budgets", "accepts_per_turn"),
     ("budgets", "background_us"),
     ("log", "format"),
+    // The store is opened once, and what is written is decided when a session begins.
+    ("store", "durability"),
+    ("store", "interval_ms"),
+    ("store", "reserve_bytes"),
     // Groups that are there keep the strategy that they began with.
     ("protocol", "shared_strategy"),
     // What is stored and subscribed under the old limit has to stay legal.

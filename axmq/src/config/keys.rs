@@ -3,7 +3,9 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::{BrokerSettings, Budgets, Config, Limits, LogSettings, ProtocolSettings};
+use super::{
+    BrokerSettings, Budgets, Config, Limits, LogSettings, ProtocolSettings, StoreSettings,
+};
 
 /// One key of the configuration, but for the listeners, which are a list of their own.
 #[derive(Debug, Clone, Copy)]
@@ -186,12 +188,13 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         .iter()
         .chain(LogSettings::KEYS)
         .chain(ProtocolSettings::KEYS)
+        .chain(StoreSettings::KEYS)
         .chain(Limits::KEYS)
         .chain(Budgets::KEYS)
 }
 
 /// The sections in the order in which they are shown.
-pub(super) const SECTIONS: &[&str] = &["broker", "log", "protocol", "limits", "budgets"];
+pub(super) const SECTIONS: &[&str] = &["broker", "log", "protocol", "store", "limits", "budgets"];
 
 /// The key that is called `section.name`.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {

@@ -233,6 +233,11 @@ numbers! {
         /// up. With many shards less is used, so that all of them together cannot fill an
         /// out-queue from its soft mark to its limit.
         mailbox_bytes: u64 = 262_144 in 65_536..=1_099_511_627_776, "bytes";
+        /// Bytes that one shard has handed to the store and that are not on disk.
+        ///
+        /// At the limit, publishers that make it write wait until the store has caught up, and
+        /// are counted (`store_held`).
+        store_queue_bytes: u64 = 16_777_216 in 65_536..=1_099_511_627_776, "bytes";
     }
 }
 

@@ -14,6 +14,7 @@ mod listener;
 mod load;
 mod protocol;
 mod show;
+mod store;
 mod toml_file;
 
 use std::fmt;
@@ -30,6 +31,7 @@ pub use limits::{Budgets, Limits};
 pub use listener::{Listener, ListenerRules};
 pub use load::{CommandLine, Loaded, Origin, Sources, load, load_text};
 pub use protocol::{ProtocolSettings, Redirect};
+pub use store::{Durability, StoreSettings};
 
 /// The port that IANA gave to MQTT without TLS.
 pub const MQTT_PORT: u16 = 1883;
@@ -48,6 +50,8 @@ pub struct Config {
     pub log: LogSettings,
     /// Where the protocol leaves the server a choice: `[protocol]`.
     pub protocol: ProtocolSettings,
+    /// What is kept on disk: `[store]`.
+    pub store: StoreSettings,
     /// What may grow, and how far: `[limits]`.
     pub limits: Limits,
     /// How much a thread does at a time: `[budgets]`.
@@ -286,6 +290,7 @@ impl Default for Config {
             broker: BrokerSettings::default(),
             log: LogSettings::default(),
             protocol: ProtocolSettings::default(),
+            store: StoreSettings::default(),
             limits: Limits::default(),
             budgets: Budgets::default(),
         }

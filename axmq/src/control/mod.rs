@@ -24,7 +24,7 @@ pub use self::client::{CommandError, Format, run_command};
 pub(crate) use self::server::ControlServer;
 pub use self::server::SOCKET;
 pub use self::types::{
-    ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine, Reloaded, Status,
+    ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine, Reloaded, Status, StoreStatus,
     SubscriptionLine, TraceLine,
 };
 use crate::config::Config;
@@ -200,6 +200,19 @@ impl Control {
             memory_bytes: shared.memory.used_bytes(),
             memory_bytes_max: shared.memory.limit_bytes(),
             memory_shortage: shared.memory.shortage().name().to_owned(),
+            store: shared.has_store.then(|| StoreStatus {
+                node: shared
+                    .node
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect(),
+                durability: shared.durability.name().to_owned(),
+                health: shared.store.health().name().to_owned(),
+                bytes: shared.store.bytes(),
+                syncs: shared.store.syncs(),
+                writes: shared.store.writes(),
+                quarantined: shared.store.quarantined(),
+            }),
             counters: named
                 .map(|(name, value)| (*name, value))
                 .chain([

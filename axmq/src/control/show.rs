@@ -45,6 +45,20 @@ pub(super) fn status(status: &Status) -> String {
         status.memory_bytes_max,
         status.memory_shortage
     );
+    if let Some(store) = &status.store {
+        line!(
+            text,
+            "store                {}, {}, {} bytes, {} syncs; node {}",
+            store.health,
+            store.durability,
+            store.bytes,
+            store.syncs,
+            store.node
+        );
+        if store.quarantined > 0 {
+            line!(text, "store quarantine     {} records", store.quarantined);
+        }
+    }
     line!(text, "since the start, over {} shards:", status.shards);
     for (name, value) in &status.counters {
         line!(text, "  {name:<28} {value}");

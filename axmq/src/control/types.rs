@@ -107,8 +107,32 @@ pub struct Status {
     /// What gives way because memory is short: `none`, `few-connections`, `no-publishers`,
     /// `shed-messages` or `shed-clients`, each with those before it.
     pub memory_shortage: String,
+    /// What is kept on disk; `None` where nothing is.
+    #[serde(default)]
+    pub store: Option<StoreStatus>,
     /// Counters over all shards, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// The store.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StoreStatus {
+    /// The id that this node has had since its store was made, in hexadecimal digits.
+    pub node: String,
+    /// What an acknowledgement stands for: `interval` or `always`.
+    pub durability: String,
+    /// `well`; `waits` while the disk takes nothing, such as a full one; `failed` after a sync that
+    /// failed, until the broker is started anew.
+    pub health: String,
+    /// Bytes on disk, about.
+    pub bytes: u64,
+    /// Group commits since the start.
+    pub syncs: u64,
+    /// Atomic writes since the start.
+    pub writes: u64,
+    /// Records in quarantine: they made no sense. Anything but 0 wants to be looked at.
+    pub quarantined: u64,
 }
 
 /// A line of the list of clients.

@@ -157,12 +157,36 @@ impl Incoming {
         });
     }
 
-    /// One shard has accepted the message with this sequence number.
-    pub(crate) fn accepted(&mut self, sequence: u32) {
+    /// One shard has accepted the message with this sequence number, or has not been able to keep
+    /// it. Returns its packet id where only one more is waited for.
+    pub(crate) fn accepted(&mut self, sequence: u32, is_refused: bool) -> Option<PacketId> {
+        let at = sequence.wrapping_sub(self.base) as usize;
+        let ack = self.ring.get_mut(at)?;
+        ack.shards_left = ack.shards_left.saturating_sub(1);
+        if is_refused {
+            ack.reason = ReasonCode::QuotaExceeded;
+            if ack.kind == AckKind::PubRec
+                && let Ok(at) = self.received.binary_search(&ack.packet_id.get())
+            {
+                // The exchange ends with it [MQTT-4.3.3-9].
+                self.received.remove(at);
+            }
+        }
+        (ack.shards_left == 1).then_some(ack.packet_id)
+    }
+
+    /// The message with this sequence number has something more to wait for.
+    pub(crate) fn wait_for_one_more(&mut self, sequence: u32) {
         let at = sequence.wrapping_sub(self.base) as usize;
         if let Some(ack) = self.ring.get_mut(at) {
-            ack.shards_left = ack.shards_left.saturating_sub(1);
+            ack.shards_left = ack.shards_left.saturating_add(1);
         }
+    }
+
+    /// Packet ids that had come before the broker was started anew.
+    pub(crate) fn restore(&mut self, mut received: Vec<u16>) {
+        received.sort_unstable();
+        self.received = received;
     }
 
     /// The next acknowledgement that may leave.
@@ -222,11 +246,11 @@ mod tests {
         let mut incoming = Incoming::default();
         let first = incoming.begin(QoS::AtLeastOnce, id(7), 2);
         let second = incoming.begin(QoS::ExactlyOnce, id(3), 1);
-        incoming.accepted(second);
+        incoming.accepted(second, false);
         assert_eq!(incoming.pop_ready(), None, "the first is still due");
-        incoming.accepted(first);
+        incoming.accepted(first, false);
         assert_eq!(incoming.pop_ready(), None, "one shard of two");
-        incoming.accepted(first);
+        incoming.accepted(first, false);
         assert_eq!(
             incoming.pop_ready(),
             Some((AckKind::PubAck, id(7), ReasonCode::Success))
@@ -238,7 +262,7 @@ mod tests {
         assert_eq!(incoming.pop_ready(), None);
         let third = incoming.begin(QoS::AtLeastOnce, id(7), 0);
         assert_eq!(third, second.wrapping_add(1));
-        incoming.accepted(first);
+        incoming.accepted(first, false);
         assert_eq!(
             incoming.pop_ready(),
             Some((AckKind::PubAck, id(7), ReasonCode::Success)),
@@ -286,8 +310,8 @@ mod tests {
             incoming.arrive(QoS::ExactlyOnce, id(2), true, 10),
             Arrival::Joins
         );
-        incoming.accepted(first);
-        incoming.accepted(second);
+        incoming.accepted(first, false);
+        incoming.accepted(second, false);
         assert_eq!(
             incoming.pop_ready(),
             Some((AckKind::PubRec, id(2), ReasonCode::Success)),
@@ -308,7 +332,7 @@ mod tests {
             incoming.begin(QoS::AtLeastOnce, packet_id, 1);
         }
         incoming.begin_connection();
-        incoming.accepted(0);
+        incoming.accepted(0, false);
         assert_eq!(
             incoming.pop_ready(),
             None,
@@ -328,8 +352,8 @@ mod tests {
             Arrival::Joins,
             "its repetition"
         );
-        incoming.accepted(1);
-        incoming.accepted(2);
+        incoming.accepted(1, false);
+        incoming.accepted(2, false);
         let acks = std::iter::from_fn(|| incoming.pop_ready()).map(|(_, packet_id, _)| packet_id);
         assert_eq!(acks.collect::<Vec<_>>(), [first, second]);
     }
@@ -391,7 +415,7 @@ mod tests {
             Arrival::OverLimit,
             "until it is told, the client may count it"
         );
-        incoming.accepted(first);
+        incoming.accepted(first, false);
         assert!(incoming.pop_ready().is_some());
         let refusal = (AckKind::PubRec, id(2), ReasonCode::NotAuthorized);
         assert_eq!(incoming.pop_ready(), Some(refusal));

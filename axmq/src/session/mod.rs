@@ -5,6 +5,7 @@
 
 mod incoming;
 mod outgoing;
+mod tail;
 
 use slabmem::Key;
 use timerwheel::TimerKey;
@@ -12,6 +13,7 @@ use topicmap::FilterId;
 
 pub(crate) use self::incoming::{AckKind, Arrival, Incoming};
 pub(crate) use self::outgoing::{Outgoing, Queued, Resend, UnknownId};
+pub(crate) use self::tail::Tail;
 use crate::message::Will;
 
 /// The filters a session subscribes to. Most devices have none or one, which cost no heap.
@@ -147,6 +149,8 @@ pub(crate) struct Session {
     pub(crate) timer: Option<TimerKey>,
     /// Milliseconds at which it ends, once its connection has; 0 while connected.
     pub(crate) ends_at_ms: u64,
+    /// Its number in the store; 0 where it is not kept.
+    pub(crate) holder: u64,
     /// Place in the cleanup funnel plus one, 0 where it isn't in it.
     pub(crate) funnel_ticket: u64,
     /// Seconds it outlives its connection; `u32::MAX` is for ever.
@@ -172,6 +176,7 @@ impl Session {
             will: None,
             timer: None,
             ends_at_ms: 0,
+            holder: 0,
             funnel_ticket: 0,
             expiry_s,
             is_replaying: false,

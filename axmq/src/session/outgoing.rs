@@ -1,25 +1,49 @@
-//! What a session still has to get at QoS 1 and 2: in flight, and waiting for room.
+//! What a session still has to get at QoS 1 and 2: in flight, waiting for room, and on disk.
 //!
-//! Packet ids are handed out in sequence, so that the message of an id is found by subtraction and
-//! the order of sending is the order of the ring. An entry that is settled before its elders stays
-//! as a tombstone until they go.
+//! Messages are numbered, those of a kept session as they are queued, and a packet id follows from
+//! the number, so that what is on disk needs no record of the ids under which it was sent. The
+//! order of sending is that of
+//! the numbers. An entry that is settled before its elders stays as a tombstone until they go.
 
 use std::collections::VecDeque;
 
 use mqtt_codec::{PacketId, QoS};
 use slabmem::Key;
 
-/// Packet ids there are: 1 to 65,535 [MQTT-2.2.1-2].
-const IDS: u16 = u16::MAX;
+use super::tail::Tail;
+
+/// Packet ids there are: 1 to 65,535 [MQTT-2.2.1-1].
+const IDS: u64 = u16::MAX as u64;
+
+/// The number of a message that has none yet.
+const UNNUMBERED: u64 = u64::MAX;
+
+/// The packet id under which the message with this number goes out.
+fn packet_id(number: u64) -> PacketId {
+    let index = u16::try_from(number % IDS).unwrap_or(0);
+    PacketId::new(index + 1).unwrap_or(PacketId::MIN)
+}
+
+mod flag {
+    pub(super) const RETAIN: u8 = 1;
+    /// It may have been sent before the broker was started anew.
+    pub(super) const MAY_BE_KNOWN: u8 = 1 << 1;
+    /// It waits until it is durable.
+    pub(super) const HELD: u8 = 1 << 2;
+    /// The store has it.
+    pub(super) const STORED: u8 = 1 << 3;
+}
 
 /// A message for one session; the message itself is in the shard's table (DECISIONS 24).
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
-    pub(crate) message: Key,
+    /// `None` where PUBREC has come before the broker was started anew: only PUBREL is to be sent.
+    pub(crate) message: Option<Key>,
     extra: Option<Box<Extra>>,
+    number: u64,
     pub(crate) cost: u32,
     pub(crate) qos: QoS,
-    pub(crate) retain: bool,
+    flags: u8,
 }
 
 /// What few messages have.
@@ -29,16 +53,29 @@ struct Extra {
     member: Option<Key>,
 }
 
-const _: () = assert!(size_of::<Queued>() <= 24);
+const _: () = assert!(size_of::<Queued>() <= 32);
 
 impl Queued {
     pub(crate) fn new(message: Key, cost: usize, qos: QoS, retain: bool) -> Self {
         Self {
-            message,
+            message: Some(message),
             extra: None,
+            number: UNNUMBERED,
             cost: u32::try_from(cost).unwrap_or(u32::MAX),
             qos,
-            retain,
+            flags: if retain { flag::RETAIN } else { 0 },
+        }
+    }
+
+    /// A message of which only PUBREL is to be sent.
+    pub(crate) fn released(number: u64) -> Self {
+        Self {
+            message: None,
+            extra: None,
+            number,
+            cost: 0,
+            qos: QoS::ExactlyOnce,
+            flags: flag::STORED,
         }
     }
 
@@ -53,6 +90,40 @@ impl Queued {
             }));
         }
         self
+    }
+
+    /// It comes from the store, where it has this number.
+    pub(crate) fn stored_as(mut self, number: u64, may_be_known: bool) -> Self {
+        self.number = number;
+        self.flags |= flag::STORED;
+        if may_be_known {
+            self.flags |= flag::MAY_BE_KNOWN;
+        }
+        self
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn retain(&self) -> bool {
+        self.flags & flag::RETAIN != 0
+    }
+
+    pub(crate) fn may_be_known(&self) -> bool {
+        self.flags & flag::MAY_BE_KNOWN != 0
+    }
+
+    pub(crate) fn is_stored(&self) -> bool {
+        self.flags & flag::STORED != 0
+    }
+
+    pub(crate) fn set_stored(&mut self) {
+        self.flags |= flag::STORED;
+    }
+
+    pub(crate) fn set_held(&mut self) {
+        self.flags |= flag::HELD;
     }
 
     pub(crate) fn identifiers(&self) -> &[u32] {
@@ -78,8 +149,17 @@ enum State {
     /// PUBLISH is out, PUBACK or PUBREC is due.
     Published(Queued),
     /// PUBREL is out, PUBCOMP is due.
-    Released,
-    Settled,
+    Released(u64),
+    Settled(u64),
+}
+
+impl State {
+    fn number(&self) -> u64 {
+        match self {
+            Self::Published(queued) => queued.number,
+            Self::Released(number) | Self::Settled(number) => *number,
+        }
+    }
 }
 
 /// What is sent again when a session gets a new connection [MQTT-4.4.0-1].
@@ -92,62 +172,111 @@ pub(crate) enum Resend {
 /// Outgoing state of a session.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
+    /// In the order of their numbers.
     in_flight: VecDeque<State>,
-    /// Id of the first entry in flight, counted from 0.
-    first: u16,
+    /// The number of the next message that comes.
+    next: u64,
     /// Entries in flight that are not settled.
     live: u16,
     /// Of those, the ones that the present connection has got.
     sent: u16,
     /// Entries from here on wait to be sent again on it.
     resend_at: usize,
+    /// In the order of their numbers, all above those in flight.
     waiting: VecDeque<Queued>,
     waiting_bytes: u64,
-}
-
-fn offset(first: u16, by: usize) -> u16 {
-    let sum = (usize::from(first) + by) % usize::from(IDS);
-    u16::try_from(sum).unwrap_or(0)
+    /// What waits behind them, on disk.
+    tail: Option<Box<Tail>>,
 }
 
 impl Outgoing {
+    /// That of a session whose messages are all on disk.
+    pub(crate) fn restored(tail: Tail, next: u64) -> Self {
+        Self {
+            next,
+            tail: (!tail.is_empty()).then(|| Box::new(tail)),
+            ..Self::default()
+        }
+    }
+
     /// Whether another message may go out under the client's receive maximum [MQTT-3.3.4-9], and
     /// none that is older has to go first.
     pub(crate) fn has_room(&self, receive_maximum: u16) -> bool {
+        let waits = self.waiting.front().map(Queued::number);
+        let next = waits.unwrap_or(self.next).min(self.next);
+        let oldest = self.in_flight.front().map_or(next, State::number);
         self.live < receive_maximum
-            && self.in_flight.len() < usize::from(IDS)
             && self.resend_at == self.in_flight.len()
+            // After a start of the broker numbers go on further up: only the id itself counts then.
+            && (next.saturating_sub(oldest) < IDS || self.find(packet_id(next)).is_none())
     }
 
-    /// Gives a message its packet id.
-    pub(crate) fn send(&mut self, queued: Queued) -> PacketId {
-        debug_assert!(self.has_room(u16::MAX), "the caller asks for room first");
-        let index = if planted!(PacketIdReusedEarly) {
-            offset(self.first, usize::from(self.live))
+    fn take_number(&mut self, queued: &mut Queued) {
+        if queued.number == UNNUMBERED {
+            queued.number = self.next;
+            self.next += 1;
+        }
+    }
+
+    /// Gives a message its number, before anything else becomes of it.
+    pub(crate) fn number(&mut self, queued: &mut Queued) -> u64 {
+        self.take_number(queued);
+        queued.number
+    }
+
+    /// Puts a message in flight; returns its packet id.
+    pub(crate) fn send(&mut self, mut queued: Queued) -> PacketId {
+        debug_assert!(self.resend_at == self.in_flight.len(), "room was asked for");
+        self.take_number(&mut queued);
+        if planted!(PacketIdReusedEarly)
+            && let Some(first) = self.in_flight.front()
+        {
+            queued.number = first.number() + u64::from(self.live);
+        }
+        let id = packet_id(queued.number);
+        debug_assert!(
+            planted!(PacketIdReusedEarly)
+                || self
+                    .in_flight
+                    .back()
+                    .is_none_or(|last| last.number() < queued.number),
+            "numbers go up"
+        );
+        self.in_flight.push_back(if queued.message.is_some() {
+            State::Published(queued)
         } else {
-            offset(self.first, self.in_flight.len())
-        };
-        self.in_flight.push_back(State::Published(queued));
+            State::Released(queued.number)
+        });
         self.resend_at = self.in_flight.len();
         self.live += 1;
         self.sent += 1;
-        PacketId::new(index + 1).unwrap_or(PacketId::MIN)
+        id
     }
 
-    fn distance(&self, packet_id: PacketId) -> usize {
-        let index = packet_id.get() - 1;
-        let distance = (u32::from(index) + u32::from(IDS) - u32::from(self.first)) % u32::from(IDS);
-        distance as usize
+    fn find(&self, packet_id: PacketId) -> Option<usize> {
+        let first = self.in_flight.front()?.number();
+        let last = self.in_flight.back()?.number();
+        let index = u64::from(packet_id.get() - 1);
+        let distance = (index + IDS - first % IDS) % IDS;
+        let mut number = first + distance;
+        // Where no number is missing in between, it is just there.
+        let at = usize::try_from(distance).ok()?;
+        if self.in_flight.get(at).map(State::number) == Some(number) {
+            return Some(at);
+        }
+        while number <= last {
+            let found = self.in_flight.binary_search_by_key(&number, State::number);
+            if let Ok(at) = found {
+                return Some(at);
+            }
+            number += IDS;
+        }
+        None
     }
 
-    fn at(&mut self, packet_id: PacketId) -> Option<&mut State> {
-        let distance = self.distance(packet_id);
-        self.in_flight.get_mut(distance)
-    }
-
-    fn settle(&mut self, packet_id: PacketId) {
+    fn settle(&mut self, at: usize) {
         self.live -= 1;
-        if self.distance(packet_id) < self.resend_at {
+        if at < self.resend_at {
             self.sent -= 1;
         }
         self.trim();
@@ -155,9 +284,8 @@ impl Outgoing {
 
     /// Lets go of what is settled and has no elder that is not.
     fn trim(&mut self) {
-        while matches!(self.in_flight.front(), Some(State::Settled)) {
+        while matches!(self.in_flight.front(), Some(State::Settled(_))) {
             self.in_flight.pop_front();
-            self.first = offset(self.first, 1);
             self.resend_at = self.resend_at.saturating_sub(1);
         }
     }
@@ -165,43 +293,47 @@ impl Outgoing {
     /// PUBACK, or a PUBREC that refuses: the message is settled. `None` for an id that waits for
     /// no such thing.
     pub(crate) fn acknowledge(&mut self, packet_id: PacketId, qos: QoS) -> Option<Queued> {
-        let state = self.at(packet_id)?;
+        let at = self.find(packet_id)?;
+        let state = self.in_flight.get_mut(at)?;
+        let settled = State::Settled(state.number());
         if !matches!(state, State::Published(queued) if queued.qos == qos) {
             return None;
         }
-        let State::Published(queued) = std::mem::replace(state, State::Settled) else {
+        let State::Published(queued) = std::mem::replace(state, settled) else {
             return None;
         };
-        self.settle(packet_id);
+        self.settle(at);
         Some(queued)
     }
 
     /// PUBREC: the message is the client's now, PUBREL goes out [MQTT-4.3.3-4]. `Ok(None)` where
     /// the PUBREL is only repeated.
     pub(crate) fn receive(&mut self, packet_id: PacketId) -> Result<Option<Queued>, UnknownId> {
-        let state = self.at(packet_id).ok_or(UnknownId)?;
+        let at = self.find(packet_id).ok_or(UnknownId)?;
+        let state = self.in_flight.get_mut(at).ok_or(UnknownId)?;
+        let number = state.number();
         match state {
-            State::Released => Ok(None),
+            State::Released(_) => Ok(None),
             State::Published(queued) if queued.qos == QoS::ExactlyOnce => {
-                match std::mem::replace(state, State::Released) {
+                match std::mem::replace(state, State::Released(number)) {
                     State::Published(queued) => Ok(Some(queued)),
-                    State::Released | State::Settled => Ok(None),
+                    State::Released(_) | State::Settled(_) => Ok(None),
                 }
             }
-            State::Published(_) | State::Settled => Err(UnknownId),
+            State::Published(_) | State::Settled(_) => Err(UnknownId),
         }
     }
 
-    /// PUBCOMP: whether the id was waiting for it.
-    pub(crate) fn complete(&mut self, packet_id: PacketId) -> bool {
-        match self.at(packet_id) {
-            Some(state @ State::Released) => {
-                *state = State::Settled;
-                self.settle(packet_id);
-                true
-            }
-            _ => false,
-        }
+    /// PUBCOMP: the number of the message, if its id was waiting for it.
+    pub(crate) fn complete(&mut self, packet_id: PacketId) -> Option<u64> {
+        let at = self.find(packet_id)?;
+        let state = self.in_flight.get_mut(at)?;
+        let State::Released(number) = *state else {
+            return None;
+        };
+        *state = State::Settled(number);
+        self.settle(at);
+        Some(number)
     }
 
     /// A new connection: everything in flight is sent again, in the order of its first sending
@@ -215,13 +347,13 @@ impl Outgoing {
     /// be smaller than that of the old one.
     pub(crate) fn next_resend(&mut self, receive_maximum: u16) -> Option<Resend> {
         while self.sent < receive_maximum {
-            let id = PacketId::new(offset(self.first, self.resend_at) + 1)?;
             let state = self.in_flight.get(self.resend_at)?;
             self.resend_at += 1;
+            let id = packet_id(state.number());
             let resend = match state {
                 State::Published(queued) => Resend::Publish(id, queued.clone()),
-                State::Released => Resend::Release(id),
-                State::Settled => continue,
+                State::Released(_) => Resend::Release(id),
+                State::Settled(_) => continue,
             };
             self.sent += 1;
             return Some(resend);
@@ -231,15 +363,23 @@ impl Outgoing {
 
     /// Packets that wait for room: new ones, and old ones that are to be sent again.
     pub(crate) fn pending(&self) -> usize {
-        self.waiting.len() + (self.in_flight.len() - self.resend_at)
+        self.waiting_count() + (self.in_flight.len() - self.resend_at)
     }
 
     pub(crate) fn wait(&mut self, queued: Queued) {
         self.waiting_bytes += u64::from(queued.cost);
-        self.waiting.push_back(queued);
+        match &mut self.tail {
+            // It must not pass what is on disk.
+            Some(tail) => tail.follow(queued),
+            None => self.waiting.push_back(queued),
+        }
     }
 
+    /// The next message that may go out for the first time.
     pub(crate) fn next_waiting(&mut self) -> Option<Queued> {
+        self.waiting
+            .front()
+            .filter(|queued| queued.flags & flag::HELD == 0)?;
         let queued = self.waiting.pop_front()?;
         self.waiting_bytes -= u64::from(queued.cost);
         if self.waiting.is_empty() {
@@ -249,17 +389,112 @@ impl Outgoing {
         Some(queued)
     }
 
-    /// Messages that the client has not acknowledged: in flight, and waiting.
-    pub(crate) fn unsettled(&self) -> usize {
-        usize::from(self.live) + self.waiting.len()
+    /// The message with this number, and those before it, are durable.
+    pub(crate) fn let_out(&mut self, number: u64) {
+        for queued in &mut self.waiting {
+            if queued.number > number {
+                break;
+            }
+            queued.flags &= !flag::HELD;
+        }
+        if let Some(tail) = &mut self.tail {
+            for queued in tail.followers() {
+                if queued.number <= number {
+                    queued.flags &= !flag::HELD;
+                }
+            }
+        }
     }
 
+    /// Messages that the client has not acknowledged: in flight, and waiting.
+    pub(crate) fn unsettled(&self) -> usize {
+        usize::from(self.live) + self.waiting_count()
+    }
+
+    /// Messages that wait, those on disk among them.
     pub(crate) fn waiting_count(&self) -> usize {
+        self.waiting.len() + self.tail.as_deref().map_or(0, Tail::len)
+    }
+
+    /// Messages that wait in memory.
+    pub(crate) fn waiting_in_memory(&self) -> usize {
         self.waiting.len()
     }
 
     pub(crate) fn waiting_bytes(&self) -> u64 {
-        self.waiting_bytes
+        self.waiting_bytes + self.tail.as_deref().map_or(0, Tail::bytes)
+    }
+
+    pub(crate) fn tail(&mut self) -> Option<&mut Tail> {
+        self.tail.as_deref_mut()
+    }
+
+    /// Where the next page of the tail begins, if one is to be read now.
+    pub(crate) fn ask(&mut self) -> Option<u64> {
+        let next = self.next;
+        self.tail.as_deref_mut()?.ask(next)
+    }
+
+    pub(crate) fn has_tail(&self) -> bool {
+        self.tail.is_some()
+    }
+
+    /// A message that the store has waits on disk, behind all others.
+    pub(crate) fn wait_on_disk(&mut self, number: u64, cost: u32) {
+        self.tail
+            .get_or_insert_with(|| Box::new(Tail::beginning_at(number)))
+            .add(cost);
+    }
+
+    /// Leaves no more than `most` messages waiting in memory, where the store has the others.
+    /// Returns those that are on disk only from now on.
+    pub(crate) fn spill(&mut self, most: usize) -> Vec<Queued> {
+        let mut spilled = Vec::new();
+        if self.tail.is_some() {
+            return spilled;
+        }
+        let fits = |queued: &Queued| queued.is_stored() && queued.flags & flag::HELD == 0;
+        while self.waiting.len() > most
+            && self.waiting.back().is_some_and(fits)
+            && let Some(queued) = self.waiting.pop_back()
+        {
+            self.waiting_bytes -= u64::from(queued.cost);
+            spilled.push(queued);
+        }
+        if let Some(first) = spilled.last() {
+            let mut tail = Tail::beginning_at(first.number);
+            spilled.iter().for_each(|queued| tail.add(queued.cost));
+            self.tail = Some(Box::new(tail));
+        }
+        spilled
+    }
+
+    /// A page of the tail has been read: it waits in memory now. `is_last` where the store has no
+    /// more.
+    pub(crate) fn turn_page(&mut self, page: Vec<Queued>, is_last: bool) {
+        let Some(mut tail) = self.tail.take() else {
+            return;
+        };
+        for queued in page {
+            for own in tail.take_followers(queued.number) {
+                self.waiting.push_back(own);
+            }
+            tail.turn(queued.number, queued.cost);
+            self.waiting_bytes += u64::from(queued.cost);
+            self.waiting.push_back(queued);
+        }
+        if tail.is_over(is_last, self.next) {
+            self.waiting.extend(tail.take_followers(u64::MAX));
+        } else {
+            self.tail = Some(tail);
+        }
+    }
+
+    /// Messages with a lower number may have been sent.
+    pub(crate) fn sent_below(&self) -> u64 {
+        let on_disk = self.tail.as_deref().map(Tail::first);
+        let waiting = self.waiting.front().map(Queued::number);
+        waiting.or(on_disk).unwrap_or(self.next)
     }
 
     /// Takes out what the session got as a member of a group and another member may get instead:
@@ -277,7 +512,8 @@ impl Outgoing {
                 _ => None,
             };
             let Some(member) = member else { continue };
-            if let State::Published(queued) = std::mem::replace(state, State::Settled) {
+            let settled = State::Settled(state.number());
+            if let State::Published(queued) = std::mem::replace(state, settled) {
                 taken.push((member, queued));
             }
             self.live -= 1;
@@ -315,15 +551,29 @@ impl Outgoing {
                 None => self.waiting.push_back(queued),
             }
         }
+        let Some(tail) = &mut self.tail else { return };
+        for queued in tail.take_followers(u64::MAX) {
+            match queued.member().filter(|member| which(*member)) {
+                Some(member) => {
+                    self.waiting_bytes -= u64::from(queued.cost);
+                    into.push((member, queued));
+                }
+                None => tail.follow(queued),
+            }
+        }
     }
 
     /// Takes everything, for a session that ends.
     pub(crate) fn into_messages(self) -> impl Iterator<Item = Queued> {
         let in_flight = self.in_flight.into_iter().filter_map(|state| match state {
             State::Published(queued) => Some(queued),
-            State::Released | State::Settled => None,
+            State::Released(_) | State::Settled(_) => None,
         });
-        in_flight.chain(self.waiting)
+        let mut tail = self.tail;
+        let followers = tail
+            .as_deref_mut()
+            .map_or_else(VecDeque::new, |tail| tail.take_followers(u64::MAX));
+        in_flight.chain(self.waiting).chain(followers)
     }
 }
 
@@ -387,6 +637,29 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_are_far_apart_share_the_ids_without_a_clash() {
+        let mut outgoing = Outgoing::default();
+        let numbered = |number| queued(QoS::AtLeastOnce).stored_as(number, false);
+        for number in [0, 40_000, 80_000, 120_000] {
+            assert!(outgoing.has_room(9));
+            let index = u16::try_from(number % 65_535).expect("fits");
+            assert_eq!(outgoing.send(numbered(number)), id(index + 1));
+        }
+        outgoing.next = 2 * 65_535;
+        assert!(!outgoing.has_room(9), "id 1 is still in flight");
+        let settled = |outgoing: &mut Outgoing, n: u16| {
+            let found = outgoing.acknowledge(id(n), QoS::AtLeastOnce);
+            found.map(|queued| queued.number())
+        };
+        assert_eq!(settled(&mut outgoing, 14_466), Some(80_000));
+        assert_eq!(settled(&mut outgoing, 14_466), None);
+        assert_eq!(settled(&mut outgoing, 1), Some(0));
+        assert!(outgoing.has_room(9));
+        assert_eq!(settled(&mut outgoing, 54_466), Some(120_000));
+        assert_eq!(settled(&mut outgoing, 40_001), Some(40_000));
+    }
+
+    #[test]
     fn qos_2_goes_through_its_four_steps_and_repeats() {
         let mut outgoing = Outgoing::default();
         let one = outgoing.send(queued(QoS::ExactlyOnce));
@@ -394,13 +667,13 @@ mod tests {
             outgoing.acknowledge(one, QoS::AtLeastOnce).is_none(),
             "PUBACK is not for QoS 2"
         );
-        assert!(!outgoing.complete(one), "PUBCOMP before PUBREC");
+        assert!(outgoing.complete(one).is_none(), "PUBCOMP before PUBREC");
         assert!(matches!(outgoing.receive(one), Ok(Some(_))));
         assert!(matches!(outgoing.receive(one), Ok(None)));
         outgoing.begin_resend();
         assert!(matches!(outgoing.next_resend(9), Some(Resend::Release(again)) if again == one));
-        assert!(outgoing.complete(one));
-        assert!(!outgoing.complete(one));
+        assert!(outgoing.complete(one).is_some());
+        assert!(outgoing.complete(one).is_none());
         assert_eq!(outgoing.receive(one).unwrap_err(), UnknownId);
         outgoing.begin_resend();
         assert!(outgoing.next_resend(9).is_none());

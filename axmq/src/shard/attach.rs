@@ -78,6 +78,10 @@ impl<S> Core<S> {
         if let Some(timer) = timer {
             self.timers.cancel(timer);
         }
+        if present.is_none() {
+            self.begin_keeping(session_key);
+        }
+        self.note_session(session_key);
         self.clients_connected += 1;
         self.counters.connects += 1;
         if !self.tracers.is_empty() {
@@ -230,7 +234,8 @@ impl<S> Core<S> {
             flow.outgoing.begin_resend();
             flow.incoming.begin_connection();
         }
-        self.drain_later(session_key);
+        // What goes out again must be what the disk has.
+        self.drain_durably(session_key);
     }
 
     /// Publishes the wills that an orderly stop publishes: those of sessions that end with it
@@ -257,6 +262,7 @@ impl<S> Core<S> {
 
     /// Says good-bye to every client.
     pub(crate) fn stop(&mut self) {
+        self.is_stopping = true;
         let keys: Vec<Key> = self
             .connections
             .iter()
@@ -269,6 +275,7 @@ impl<S> Core<S> {
                 .get(key)
                 .map(|connection| connection.session)
                 && let Some(session) = self.sessions.get_mut(session)
+                && session.holder == 0
             {
                 // Kept with a persistent session, published before with the others.
                 session.will = None;

@@ -14,6 +14,7 @@ use super::{Core, Timer};
 use crate::events::{Cause, Event};
 use crate::message::Will;
 use crate::session::FilterSet;
+use crate::store::op::Op;
 
 /// A peer that is told why has this long to read it.
 const LINGER_MS: u64 = 1_000;
@@ -286,6 +287,10 @@ impl<S> Core<S> {
         if drops_will {
             session.will = None;
         }
+        if self.is_stopping && session.holder != 0 && !ends_now {
+            self.note_session(key);
+            return;
+        }
         let mut wake_at_ms = session.ends_at_ms;
         let publishes = |will: &Will| will.delay_s == 0 || ends_now || clean_start == Some(true);
         // One that waits for a take-over only does not wait.
@@ -301,8 +306,12 @@ impl<S> Core<S> {
         }
         if ends_now {
             self.end_session(key);
-        } else if clean_start.is_none() && wake_at_ms != u64::MAX {
-            self.arm_session(key, wake_at_ms);
+        } else if clean_start.is_none() {
+            self.note_session(key);
+            self.spill(key);
+            if wake_at_ms != u64::MAX {
+                self.arm_session(key, wake_at_ms);
+            }
         }
     }
 
@@ -333,8 +342,11 @@ impl<S> Core<S> {
         }
         if ends {
             self.end_session(key);
-        } else if ends_at_ms != u64::MAX {
-            self.arm_session(key, ends_at_ms);
+        } else {
+            self.note_session(key);
+            if ends_at_ms != u64::MAX {
+                self.arm_session(key, ends_at_ms);
+            }
         }
     }
 
@@ -356,7 +368,7 @@ impl<S> Core<S> {
             );
             return;
         };
-        let view = publication.view();
+        let view = self.for_store(&publication.view());
         if view.retain() {
             self.retain(&view, &topic);
         }
@@ -377,6 +389,11 @@ impl<S> Core<S> {
             return;
         };
         self.sys_unwatch(key);
+        if session.holder != 0 {
+            self.journal.push(Op::EndSession {
+                holder: session.holder,
+            });
+        }
         if let Some(timer) = session.timer.take() {
             self.timers.cancel(timer);
         }

@@ -169,6 +169,9 @@ impl<S> Core<S> {
         };
         let queued = Queued::new(message, view.len(), wanted.qos, wanted.retain)
             .with(wanted.identifiers, wanted.member);
+        if session.holder != 0 {
+            return self.deliver_kept(session_key, view, wanted, queued);
+        }
         let connection = session.connection;
         let outgoing = &mut session.flow().outgoing;
         let limits = &self.shared.limits;
@@ -197,7 +200,7 @@ impl<S> Core<S> {
             true
         } else {
             self.counters.dropped_session_queue_full += 1 + u64::from(planted!(DropCountedTwice));
-            self.done_with(&queued);
+            self.done_with(session_key, &queued);
             false
         }
     }
@@ -213,6 +216,7 @@ impl<S> Core<S> {
         let message = Kept {
             publication: view.to_kept(),
             sessions: 1,
+            said_in: 0,
         };
         let cost = message.publication.cost() as u64;
         *kept = self.messages.insert(message).ok();
@@ -221,7 +225,8 @@ impl<S> Core<S> {
     }
 
     /// One session needs the message no more.
-    pub(super) fn release(&mut self, message: Key) {
+    pub(super) fn release(&mut self, message: Option<Key>) {
+        let Some(message) = message else { return };
         let Some(kept) = self.messages.get_mut(message) else {
             return;
         };
@@ -234,18 +239,18 @@ impl<S> Core<S> {
     }
 
     /// A message that the client cannot take is as good as delivered [MQTT-3.1.2-25].
-    fn give_up(&mut self, session: Key, packet_id: PacketId, qos: QoS) {
-        let Some(session) = self.sessions.get_mut(session) else {
+    pub(super) fn give_up(&mut self, session_key: Key, packet_id: PacketId, qos: QoS) {
+        let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
         if let Some(queued) = session.flow().outgoing.acknowledge(packet_id, qos) {
-            self.done_with(&queued);
+            self.done_with(session_key, &queued);
         }
     }
 
     /// Queues the frame on a connection; `false` where the client cannot take so large a one, or a
     /// hook says that it may not have it.
-    fn push(&mut self, key: Key, view: &View<'_>, wanted: &Wanted<'_>) -> bool {
+    pub(super) fn push(&mut self, key: Key, view: &View<'_>, wanted: &Wanted<'_>) -> bool {
         if self.shared.hooks.sees_deliveries()
             && !self.may_deliver(key, view, wanted.qos, wanted.retain)
         {
@@ -349,26 +354,36 @@ impl<S> Core<S> {
                         return;
                     }
                     let Some(queued) = outgoing.next_waiting() else {
+                        self.read_ahead(session_key);
                         return;
                     };
-                    if is_expired(&self.messages, queued.message, self.now_ms) {
+                    let Some(message) = queued.message else {
+                        let id = outgoing.send(queued);
+                        self.ack(key, PacketType::PubRel, id, ReasonCode::Success);
+                        continue;
+                    };
+                    if is_expired(&self.messages, message, self.now_ms) {
                         self.counters.dropped_expired += 1;
-                        self.done_with(&queued);
+                        self.done_with(session_key, &queued);
                         self.drain_later(session_key);
                         continue;
                     }
-                    (outgoing.send(queued.clone()), queued, false)
+                    let dup = queued.may_be_known();
+                    (outgoing.send(queued.clone()), queued, dup)
                 }
+            };
+            let Some(message) = queued.message else {
+                continue;
             };
             let wanted = Wanted {
                 qos: queued.qos,
-                retain: queued.retain,
+                retain: queued.retain(),
                 dup,
                 packet_id: Some(id),
                 identifiers: queued.identifiers(),
                 member: queued.member(),
             };
-            if !self.send_kept(key, queued.message, &wanted) {
+            if !self.send_kept(key, message, &wanted) {
                 self.give_up(session_key, id, queued.qos);
                 // No acknowledgement will come for it, so none will let out what waits behind it.
                 self.drain_later(session_key);
@@ -426,10 +441,18 @@ impl<S> Core<S> {
             accept,
         } in batch.items.drain(..)
         {
+            self.journal.feel();
+            self.staging = match accept {
+                Some(AcceptTag { commit, .. }) if commit != 0 => commit,
+                _ => u64::MAX,
+            };
             self.deliver_forwarded(&publication);
-            if let (Some(accept), Some(outbox)) =
-                (accept, self.outboxes.get_mut(usize::from(batch.from)))
-            {
+            self.staging = u64::MAX;
+            let Some(mut accept) = accept else { continue };
+            accept.is_refused = self.journal.felt().writes && self.has_store_failed();
+            if accept.commit == 0 && !accept.is_refused && self.accept_waits() {
+                self.keep_back(batch.from, accept);
+            } else if let Some(outbox) = self.outboxes.get_mut(usize::from(batch.from)) {
                 outbox.accepted.push(accept);
             }
         }
@@ -468,13 +491,7 @@ impl<S> Core<S> {
         self.release_held();
         self.feed_starved();
         for tag in reply.accepted {
-            let Some(session) = self.sessions.get_mut(tag.session) else {
-                continue;
-            };
-            if let Some(flow) = session.flow.as_mut() {
-                flow.incoming.accepted(tag.sequence);
-            }
-            self.settle_incoming(tag.session);
+            self.accepted(tag);
         }
         self.resume_paused();
     }

@@ -142,19 +142,20 @@ impl<S> Core<S> {
             self.local.queue = VecDeque::new();
         }
         self.local.effects.returned += publication.cost() as u64;
-        let view = publication.view();
+        let view = self.for_store(&publication.view());
         let shared = Arc::clone(&self.shared);
         let Ok(topic) = Topic::parse(view.topic(), &shared.topic_limits) else {
             debug_assert!(false, "the handle has checked the topic");
             return true;
         };
         self.felt_pressure = false;
+        self.journal.feel();
         if view.retain() {
             self.retain(&view, &topic);
         }
         self.route(&view, &topic, None);
         self.end_run();
-        self.local.is_paused |= self.felt_pressure;
+        self.local.is_paused |= self.felt_pressure || self.accept_waits();
         true
     }
 

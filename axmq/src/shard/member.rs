@@ -17,6 +17,7 @@ use crate::group::{Call, Join, Place, Returned};
 use crate::publication::View;
 use crate::route::SubscriptionOptions;
 use crate::session::Queued;
+use crate::store::op::Op;
 
 /// A session's share of a group.
 #[derive(Debug)]
@@ -127,6 +128,7 @@ impl<S> Core<S> {
     pub(super) fn on_joined(&mut self, owner: u16, member: Key, group: Option<Key>, place: Place) {
         let code = if let (Some(membership), Some(_)) = (self.memberships.get_mut(member), group) {
             membership.group = group;
+            self.note_joined(member);
             None
         } else {
             if group.is_some() {
@@ -141,6 +143,44 @@ impl<S> Core<S> {
             Some(ReasonCode::QuotaExceeded)
         };
         self.suback_answered(place, code);
+    }
+
+    /// The subscription that a membership comes from.
+    pub(super) fn group_text(&self, member: Key) -> Option<Box<str>> {
+        let membership = self.memberships.get(member)?;
+        Some(format!("$share/{}/{}", membership.name, membership.filter).into())
+    }
+
+    /// The membership of a session that comes from a subscription.
+    pub(super) fn member_by_text(&self, session: Key, text: &str) -> Option<Key> {
+        match topicmap::parse_subscription(text, &self.shared.topic_limits) {
+            Ok(topicmap::Subscription::Shared(shared)) => {
+                self.membership(session, shared.group, shared.filter.as_str())
+            }
+            _ => None,
+        }
+    }
+
+    fn note_joined(&mut self, member: Key) {
+        let Some(membership) = self.memberships.get(member) else {
+            return;
+        };
+        let (holder, options) = (self.holder(membership.session), membership.options);
+        if let (true, Some(filter)) = (holder != 0, self.group_text(member)) {
+            // Said again for a membership of an earlier run, which does no harm.
+            self.journal.push(Op::Subscribe {
+                holder,
+                filter,
+                options,
+            });
+        }
+    }
+
+    fn note_left(&mut self, session: Key, member: Key) {
+        let holder = self.holder(session);
+        if let (true, Some(filter)) = (holder != 0, self.group_text(member)) {
+            self.journal.push(Op::Unsubscribe { holder, filter });
+        }
     }
 
     /// A message that the owner of a group has chosen a member of this shard for.
@@ -196,7 +236,13 @@ impl<S> Core<S> {
     }
 
     /// A session needs a message no more: it is acknowledged, refused or dropped.
-    pub(super) fn done_with(&mut self, queued: &Queued) {
+    pub(super) fn done_with(&mut self, session: Key, queued: &Queued) {
+        self.forget_queued(session, queued);
+        self.let_settled_go(queued);
+    }
+
+    /// The same, where the store knows already.
+    pub(super) fn let_settled_go(&mut self, queued: &Queued) {
         self.release(queued.message);
         if let Some(member) = queued.member() {
             self.settled(member);
@@ -249,15 +295,18 @@ impl<S> Core<S> {
             return;
         };
         let taken = flow.outgoing.take_shared();
+        for (_, queued) in &taken {
+            self.forget_queued(session, queued);
+        }
         self.send_back(taken);
     }
 
     fn send_back(&mut self, taken: Vec<(Key, Queued)>) {
         let mut bundles: Vec<(Key, Vec<Returned>)> = Vec::new();
         for (member, queued) in taken {
-            let publication = self
-                .messages
-                .get(queued.message)
+            let publication = queued
+                .message
+                .and_then(|key| self.messages.get(key))
                 .map(|kept| kept.publication.clone());
             self.release(queued.message);
             let Some(publication) = publication else {
@@ -302,6 +351,10 @@ impl<S> Core<S> {
                 taken = flow.outgoing.leave_shared(member);
             }
         }
+        for (_, queued) in &taken {
+            self.forget_queued(session_key, queued);
+        }
+        self.note_left(session_key, member);
         self.leave(member, taken);
         true
     }

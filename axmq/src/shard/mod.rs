@@ -17,6 +17,8 @@ mod groups;
 mod hooked;
 mod images;
 mod input;
+mod journal;
+mod keep;
 mod local;
 mod member;
 mod outbox;
@@ -25,6 +27,7 @@ mod publish;
 mod reauth;
 mod receive;
 mod replay;
+mod restore;
 mod rules;
 mod runs;
 mod server;
@@ -58,6 +61,7 @@ pub(crate) use self::connection::{Connection, Partial};
 use self::groups::Groups;
 use self::images::Images;
 pub(crate) use self::input::read;
+use self::journal::Journal;
 use self::local::LocalSide;
 use self::member::Membership;
 use self::outbox::Outbox;
@@ -110,6 +114,8 @@ const KEEP_ALIVE_SLACK_MS: u64 = 1_000;
 struct Kept {
     publication: Publication,
     sessions: u32,
+    /// The batch of ops that tells the store what it is.
+    said_in: u64,
 }
 
 /// See the module.
@@ -162,6 +168,15 @@ pub(crate) struct Core<S> {
     local: LocalSide,
     /// Work for the auth pool.
     auth_jobs: Vec<AuthJob>,
+    /// What the store is to know.
+    journal: Journal,
+    /// The message whose ops the store is not to write before its commit; `u64::MAX` where there is
+    /// none.
+    staging: u64,
+    /// What is put in place comes from the store.
+    is_restoring: bool,
+    /// An orderly stop: wills of kept sessions stay with them.
+    is_stopping: bool,
 
     dirty: Vec<Key>,
     /// Used boxes for incomplete packets, so that a busy publisher costs no allocation a turn.
@@ -205,6 +220,11 @@ impl<S> Core<S> {
         let disconnects_max = shared.disconnects_max();
         shared.sys.begin(now_ms);
         let strategy = shared.protocol.shared_strategy;
+        let journal = Journal::new(
+            shared.has_store,
+            shared.limits.store_queue_bytes,
+            Arc::clone(&shared.numbers),
+        );
         Self {
             me,
             shared,
@@ -243,6 +263,10 @@ impl<S> Core<S> {
             starved: Vec::new(),
             local: LocalSide::default(),
             auth_jobs: Vec::new(),
+            journal,
+            staging: u64::MAX,
+            is_restoring: false,
+            is_stopping: false,
             dirty: Vec::new(),
             partials: Vec::new(),
             ready: Vec::new(),
@@ -270,6 +294,8 @@ impl<S> Core<S> {
         self.shared = shared;
         self.reports_routine = reports_routine;
         self.credit = self.shared.credit();
+        self.journal
+            .set_credit(self.shared.limits.store_queue_bytes);
         self.disconnects.set_max(self.shared.disconnects_max());
     }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use mqtt_codec::{PacketType, PayloadFormat, Publish, ReasonCode, Version};
+use mqtt_codec::{PacketType, PayloadFormat, Publish, QoS, ReasonCode, Version};
 use sharedbuf::ReadBlock;
 use slabmem::Key;
 use topicmap::Topic;
@@ -11,11 +11,13 @@ use topicmap::Topic;
 use super::Core;
 use super::connection::flag;
 use super::hooked::Unacknowledged;
+use crate::config::Durability;
 use crate::events::Cause;
 use crate::message::AcceptTag;
 use crate::publication::{Parts, Publication, View};
 use crate::route::Route;
 use crate::session::Arrival;
+use crate::store::op::Op;
 use crate::sys_topics::is_sys;
 
 impl<S> Core<S> {
@@ -272,6 +274,19 @@ impl<S> Core<S> {
         waits: Option<Unacknowledged>,
     ) {
         self.felt_pressure = false;
+        self.journal.feel();
+        let kept;
+        let view = if self.is_told_to_store(view) {
+            kept = self.for_store(view);
+            &kept
+        } else {
+            view
+        };
+        if self.has_store_failed() && self.is_for_kept(view, topic) {
+            self.counters.refused_store_failed += 1;
+            self.refuse_unkept(key, waits);
+            return;
+        }
         if view.retain() {
             self.retain(view, topic);
         }
@@ -279,14 +294,19 @@ impl<S> Core<S> {
         if let Some(waits) = waits {
             self.settle_incoming(waits.session);
         }
+        self.hold_writer(key);
         if self.felt_pressure {
             self.pause(key);
         }
     }
 
     pub(super) fn retain(&mut self, view: &View<'_>, topic: &Topic<'_>) {
-        if self.shared.retained.store(topic, view.to_kept()).is_err() {
+        let stored = self.shared.retained.store(topic, view.to_kept());
+        if stored.is_err() {
             self.counters.retained_not_kept += 1;
+        }
+        if self.journal.is_on() {
+            self.note_retained(view, stored);
         }
     }
 
@@ -322,13 +342,37 @@ impl<S> Core<S> {
         let accept = waits.and_then(|waits| {
             let session = self.sessions.get_mut(waits.session)?;
             let shards = u8::try_from(others.count_ones()).unwrap_or(u8::MAX);
+            let holder = session.holder;
             let incoming = &mut session.flow().incoming;
-            Some(AcceptTag {
+            let mut tag = AcceptTag {
                 session: waits.session,
                 sequence: incoming.begin(waits.qos, waits.packet_id, shards),
-            })
+                commit: 0,
+                is_refused: false,
+            };
+            if holder != 0 && waits.qos == QoS::ExactlyOnce {
+                if others != 0 && view.durability() == Durability::Always {
+                    // With what the other shards write for it, when all have accepted it.
+                    tag.commit = view.number();
+                    self.staging = tag.commit;
+                    incoming.wait_for_one_more(tag.sequence);
+                } else {
+                    self.journal.push(Op::Receive {
+                        holder,
+                        packet_id: waits.packet_id,
+                    });
+                }
+            }
+            Some(tag)
         });
         self.deliver_route(view, &route);
+        self.staging = u64::MAX;
+        if let Some(tag) = accept
+            && tag.commit == 0
+            && self.accept_waits()
+        {
+            self.wait_for_store(tag);
+        }
         if others != 0 {
             self.forward(view, others, accept);
         }

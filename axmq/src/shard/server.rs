@@ -23,6 +23,7 @@ use crate::hooks::Denied;
 use crate::logging::now_ms;
 use crate::memory::Shortage;
 use crate::message::{Ask, ToShard, TraceSink};
+use crate::store::op::ToStore;
 
 /// The timerfd's token: no slab key has generation 0.
 pub(crate) const TIMER: Token = Token(0);
@@ -73,6 +74,7 @@ pub(crate) struct ShardServer<B: Backend, A> {
     shared: Arc<Shared>,
     receiver: Receiver<ToShard<B::Stream>>,
     shards: Vec<Sender<ToShard<B::Stream>>>,
+    store: Option<Sender<ToStore>>,
     alarm: A,
     pub(super) block: ReadBlock,
     mail: Vec<ToShard<B::Stream>>,
@@ -96,6 +98,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         shared: Arc<Shared>,
         receiver: Receiver<ToShard<B::Stream>>,
         shards: Vec<Sender<ToShard<B::Stream>>>,
+        store: Option<Sender<ToStore>>,
         alarm: A,
         now_ns: u64,
     ) -> Self {
@@ -112,6 +115,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             shared,
             receiver,
             shards,
+            store,
             alarm,
             block,
             mail: Vec::new(),
@@ -238,7 +242,17 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         }
     }
 
+    /// What the store has to know goes before what other shards may conclude from it. The credit
+    /// for it bounds what is under way, so the mailbox need not.
+    fn send_ops(&mut self) {
+        let Some(store) = &self.store else { return };
+        if let Some(batch) = self.core.take_op_batch(self.is_done) {
+            store.push_unbounded(ToStore::Batch(batch));
+        }
+    }
+
     fn send_batches(&mut self) {
+        self.send_ops();
         let me = self.me;
         for (outbox, shard) in self.core.outboxes().iter_mut().zip(&self.shards) {
             if let Some(reply) = outbox.take_reply(me) {
@@ -390,6 +404,12 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                 }
                 ToShard::Group(mail) => self.core.on_group_mail(mail),
                 ToShard::Local(message) => self.core.on_local(message),
+                ToShard::Stored(stored) => self.core.on_stored(stored),
+                ToShard::Restore(sessions, _done) => {
+                    for session in sessions {
+                        self.core.restore(session);
+                    }
+                }
                 ToShard::Authenticated(key, answer) => self.core.on_authenticated(key, *answer),
                 ToShard::PublishWills(done) => {
                     self.core.publish_wills_at_stop();
@@ -460,6 +480,9 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         self.log
             .write(self.core.drain_events(), io.now_ns() / NS_PER_MS);
         self.check_stop(io.now_ns());
+        if self.is_done {
+            self.send_ops();
+        }
         if (is_more_due || self.core.has_work()) && !planted!(LostWakeUp) {
             // Writes, timers and closes of this flush may have left work; the next turn does it.
             io.make_ready(TIMER);

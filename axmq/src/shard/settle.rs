@@ -5,6 +5,7 @@ use slabmem::Key;
 
 use super::Core;
 use crate::session::{Flow, UnknownId};
+use crate::store::op::Op;
 
 /// Waiting messages that one acknowledgement lets out: more than one, so that a queue drains.
 const SENT_AN_ACK: usize = 2;
@@ -22,7 +23,7 @@ impl<S> Core<S> {
         };
         // An id that waits for nothing is an acknowledgement of something settled: harmless.
         if let Some(queued) = flow.outgoing.acknowledge(ack.packet_id(), QoS::AtLeastOnce) {
-            self.done_with(&queued);
+            self.done_with(session, &queued);
             self.drain(session, SENT_AN_ACK);
         }
     }
@@ -41,7 +42,7 @@ impl<S> Core<S> {
         // 0x80 and above ends the exchange [MQTT-4.3.3-5].
         if ack.reason() as u8 >= 0x80 {
             if let Some(queued) = flow.outgoing.acknowledge(id, QoS::ExactlyOnce) {
-                self.done_with(&queued);
+                self.done_with(session, &queued);
                 self.drain(session, SENT_AN_ACK);
             }
             return;
@@ -49,9 +50,10 @@ impl<S> Core<S> {
         match flow.outgoing.receive(id) {
             Ok(queued) => {
                 if let Some(queued) = queued {
-                    self.done_with(&queued);
+                    self.note_received(session, &queued);
+                    self.let_settled_go(&queued);
                 }
-                self.ack(key, PacketType::PubRel, id, ReasonCode::Success);
+                self.ack_durably(key, session, PacketType::PubRel, id);
             }
             Err(UnknownId) => {
                 self.ack(
@@ -66,22 +68,30 @@ impl<S> Core<S> {
 
     pub(super) fn on_pub_rel(&mut self, key: Key, ack: &Ack<'_>) {
         let id = ack.packet_id();
-        let is_known = self
+        let session = self
             .flow_of(key)
-            .is_some_and(|(_, flow)| flow.incoming.release(id));
-        let reason = if is_known {
-            ReasonCode::Success
-        } else {
-            ReasonCode::PacketIdentifierNotFound
+            .and_then(|(session, flow)| flow.incoming.release(id).then_some(session));
+        let Some(session) = session else {
+            let reason = ReasonCode::PacketIdentifierNotFound;
+            self.ack(key, PacketType::PubComp, id, reason);
+            return;
         };
-        self.ack(key, PacketType::PubComp, id, reason);
+        let holder = self.holder(session);
+        if holder != 0 {
+            self.journal.push(Op::Forget {
+                holder,
+                packet_id: id,
+            });
+        }
+        self.ack_durably(key, session, PacketType::PubComp, id);
     }
 
     pub(super) fn on_pub_comp(&mut self, key: Key, ack: &Ack<'_>) {
         let Some((session, flow)) = self.flow_of(key) else {
             return;
         };
-        if flow.outgoing.complete(ack.packet_id()) {
+        if let Some(number) = flow.outgoing.complete(ack.packet_id()) {
+            self.note_completed(session, number);
             self.drain(session, SENT_AN_ACK);
         }
     }

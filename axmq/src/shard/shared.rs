@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use topicmap::{InterestMap, Stamps};
 
-use crate::config::{Limits, Listener, ProtocolSettings};
+use crate::config::{Durability, Limits, Listener, ProtocolSettings, StoreSettings};
 use crate::counters::Figures;
 use crate::hooks::Hooks;
 use crate::keyed_hash::KeyedHash;
@@ -14,6 +14,7 @@ use crate::listener::ListenerState;
 use crate::local::Gate;
 use crate::memory::Guard;
 use crate::retained::Retained;
+use crate::store::StoreFigures;
 use crate::sys_topics::SysTopics;
 
 /// What all threads of a broker share.
@@ -33,6 +34,16 @@ pub(crate) struct Shared {
     pub(crate) seed: u64,
     pub(crate) shards: u16,
     pub(crate) hooks: Arc<Hooks>,
+    /// Whether anything is kept on disk.
+    pub(crate) has_store: bool,
+    /// The id that the node has had since its store was made.
+    pub(crate) node: [u8; 16],
+    /// The numbers of the store.
+    pub(crate) store: Arc<StoreFigures>,
+    pub(crate) durability: Durability,
+    pub(crate) store_interval_ms: u32,
+    /// The series of numbers of what is kept.
+    pub(crate) numbers: Arc<AtomicU64>,
     connections: Arc<AtomicU64>,
     ids_assigned: Arc<AtomicU64>,
     groups: Arc<AtomicU64>,
@@ -78,6 +89,12 @@ impl Shared {
             shards,
             hooks: Arc::default(),
             gates,
+            has_store: false,
+            node: [0; 16],
+            store: Arc::default(),
+            durability: Durability::None,
+            store_interval_ms: 0,
+            numbers: Arc::new(AtomicU64::new(1)),
             connections: Arc::default(),
             listeners: Arc::default(),
             ids_assigned: Arc::default(),
@@ -98,6 +115,23 @@ impl Shared {
         Self {
             sys: Arc::new(SysTopics::new(memory)),
             memory: Arc::new(Guard::new(limit_bytes, memory)),
+            ..self
+        }
+    }
+
+    /// The same for a broker with a store, whose numbers begin with this one.
+    pub(crate) fn with_store(
+        self,
+        settings: &StoreSettings,
+        first_number: u64,
+        node: [u8; 16],
+    ) -> Self {
+        self.numbers.store(first_number, Ordering::Relaxed);
+        Self {
+            has_store: true,
+            node,
+            durability: settings.durability,
+            store_interval_ms: settings.interval_ms,
             ..self
         }
     }

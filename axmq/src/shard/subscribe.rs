@@ -11,6 +11,7 @@ use super::Core;
 use crate::group::Place;
 use crate::listener::mounted_filter;
 use crate::route::SubscriptionOptions;
+use crate::store::op::Op;
 
 /// A subscription that was granted, and whether it gets retained messages now.
 pub(super) struct Granted<'a> {
@@ -79,7 +80,7 @@ impl<S> Core<S> {
             codes.push(code.map_or_else(|reason| reason, |()| granted_code(wanted.qos)));
         }
         if joins.is_empty() {
-            self.suback(key, packet_id, &codes);
+            self.suback_durably(key, packet_id, codes, false);
         } else {
             self.join_all(key, packet_id, codes, joins);
         }
@@ -89,10 +90,28 @@ impl<S> Core<S> {
         }
     }
 
-    fn suback(&mut self, key: Key, packet_id: PacketId, codes: &[ReasonCode]) {
+    pub(super) fn send_suback(
+        &mut self,
+        key: Key,
+        packet_id: PacketId,
+        codes: &[ReasonCode],
+        is_unsuback: bool,
+    ) {
         let Some(version) = self.version(key) else {
             return;
         };
+        if is_unsuback {
+            let answer = UnsubAck {
+                packet_id,
+                codes,
+                reason_string: None,
+                user_properties: &[],
+            };
+            self.control(key, answer.encoded_len(version), |out| {
+                answer.encode(version, out);
+            });
+            return;
+        }
         let answer = SubAck {
             packet_id,
             codes,
@@ -148,7 +167,7 @@ impl<S> Core<S> {
         if due.left == 0
             && let Some(due) = self.due_subacks.remove(&key)
         {
-            self.suback(key, due.packet_id, &due.codes);
+            self.suback_durably(key, due.packet_id, due.codes, false);
             self.resume_reading(key);
         }
     }
@@ -183,6 +202,14 @@ impl<S> Core<S> {
         if is_new && let Some(session) = self.sessions.get_mut(session_key) {
             session.filters.insert(inserted.filter);
         }
+        let holder = self.holder(session_key);
+        if holder != 0 && !self.is_restoring {
+            self.journal.push(Op::Subscribe {
+                holder,
+                filter: filter.as_str().into(),
+                options,
+            });
+        }
         if inserted.first
             && let Ok(shard) = u8::try_from(self.me)
         {
@@ -213,7 +240,7 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
-        let (session, version) = (connection.session, connection.version);
+        let session = connection.session;
         let mount = self.mount_of(key);
         let limits = self.shared.topic_limits;
         let codes: Vec<_> = packet
@@ -226,15 +253,7 @@ impl<S> Core<S> {
                 None => self.unsubscribe(session, text),
             })
             .collect();
-        let answer = UnsubAck {
-            packet_id: packet.packet_id(),
-            codes: &codes,
-            reason_string: None,
-            user_properties: &[],
-        };
-        self.control(key, answer.encoded_len(version), |out| {
-            answer.encode(version, out);
-        });
+        self.suback_durably(key, packet.packet_id(), codes, true);
     }
 
     fn unsubscribe(&mut self, session_key: Key, text: &str) -> ReasonCode {
@@ -250,6 +269,13 @@ impl<S> Core<S> {
         };
         if let Some(session) = self.sessions.get_mut(session_key) {
             session.filters.remove(removed.filter);
+        }
+        let holder = self.holder(session_key);
+        if holder != 0 {
+            self.journal.push(Op::Unsubscribe {
+                holder,
+                filter: filter.as_str().into(),
+            });
         }
         if !planted!(ReplayAfterUnsubscribe) {
             self.end_replays(session_key, &filter);

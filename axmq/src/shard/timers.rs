@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     SysTopics,
     /// Time to read a little from publishers that are held for want of memory.
     Breath,
+    /// Time for the store to get what has been said.
+    Journal,
 }
 
 /// Expired timers that one turn handles; more wait for the next.
@@ -58,6 +60,7 @@ impl<S> Core<S> {
                 Timer::Stall(key) => self.check_progress(key),
                 Timer::SysTopics => self.sys_due(),
                 Timer::Breath => self.breathe(),
+                Timer::Journal => self.journal_due(),
             }
         }
         more_silent || more_due

@@ -96,7 +96,7 @@ impl Site {
                 let (shared, senders) = (Arc::clone(&shared), senders.clone());
                 let alarm = Deadline::default();
                 let mut server =
-                    ShardServer::new(me, shared, receiver, senders, alarm, net.now_ns());
+                    ShardServer::new(me, shared, receiver, senders, None, alarm, net.now_ns());
                 if let Some((sessions, connections, messages)) = plan.tables {
                     server
                         .core_mut()

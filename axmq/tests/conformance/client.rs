@@ -1,5 +1,7 @@
 //! A broker, and clients that say packets and hear them in words.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -9,27 +11,41 @@ use mqtt_codec::{
     Scan, SubscribeFilter, UserProperties, Version,
 };
 
+use rustix::process::Signal;
+
 use crate::support::{PATIENCE, Process, TempDir, program};
 
 pub(crate) struct Broker {
-    _process: Process,
+    process: Process,
     address: SocketAddr,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Broker {
     /// A broker with one shard, so that what one client does is over before another's next answer.
     pub(crate) fn start() -> Self {
-        let home = TempDir::new();
+        Self::at(TempDir::new(), 1, &[])
+    }
+
+    /// A broker at home in this folder, with so many shards, and settings by environment.
+    pub(crate) fn at(home: TempDir, shards: u16, settings: &[(&str, &str)]) -> Self {
         let mut command = program(&home);
-        command.args(["--listen", "127.0.0.1:0", "--shards", "1"]);
+        command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
+        command.envs(settings.iter().copied());
         let mut process = Process::start(&mut command);
         let address = process.listening();
         Self {
-            _process: process,
+            process,
             address,
-            _home: home,
+            home,
         }
+    }
+
+    /// Ends it in this way, and gives what it has left behind.
+    pub(crate) fn end(self, signal: Signal) -> TempDir {
+        self.process.signal(signal);
+        self.process.end();
+        self.home
     }
 
     pub(crate) fn open(&self, version: Version) -> Client {

@@ -3,7 +3,7 @@
 //!
 //! ```sh
 //! bench-store kill fjall DIR 200      # rounds of kill -9
-//! bench-store commits fjall DIR 1000  # group commits of 64 records of 256 bytes, one after the other
+//! bench-store commits fjall DIR 1000  # group commits of 64 records of 256 bytes
 //! bench-store idle fjall DIR 10       # stays open for so many seconds: for strace
 //! ```
 
@@ -168,6 +168,12 @@ impl Engine for Redb {
     }
 }
 
+/// Lets time pass.
+fn pass(time: Duration) {
+    let (_never_used, never) = std::sync::mpsc::channel::<()>();
+    let _ = never.recv_timeout(time);
+}
+
 fn open(engine: &str, path: &Path) -> Result<Box<dyn Engine>> {
     Ok(match engine {
         "fjall" => Box::new(Fjall::open(path)?),
@@ -193,7 +199,7 @@ fn write(engine: &str, path: &Path) -> Result<()> {
     }
 }
 
-/// Everything up to `durable` is there, whole, and of what came later each batch is whole or absent.
+/// Everything up to `durable` is there, and of what came later each batch is whole or absent.
 fn verify(engine: &str, path: &Path, durable: u64) -> Result<u64> {
     let mut engine = open(engine, path)?;
     let newest = engine.newest()?;
@@ -237,7 +243,7 @@ fn kill(engine: &str, path: &Path, rounds: u64) -> Result<()> {
         }
         let life = Duration::from_micros(state % 400_000);
         let killer = std::thread::spawn(move || {
-            std::thread::sleep(life);
+            pass(life);
             let _ = child.kill();
             let _ = child.wait();
         });
@@ -258,7 +264,8 @@ fn kill(engine: &str, path: &Path, rounds: u64) -> Result<()> {
         durable = newest;
         if round.is_multiple_of(20) {
             println!(
-                "round {round}: {newest} batches, opens in at most {longest_open:?}, first commit in at most {slowest_first:?}"
+                "round {round}: {newest} batches, opens in at most {longest_open:?}, \
+                 first commit in at most {slowest_first:?}"
             );
             std::io::stdout().flush()?;
         }
@@ -329,7 +336,8 @@ fn commits(engine: &str, path: &Path, count: u64) -> Result<()> {
     drop(store);
     let payload = count * RECORDS * 256;
     println!(
-        "{engine}: {:.0} commits/s of bare {:.0}; cpu {:.1} us/record; {:.2} bytes written a byte, {:.2} on disk; {threads} threads",
+        "{engine}: {:.0} commits/s of bare {:.0}; cpu {:.1} us/record; \
+         {:.2} bytes written a byte, {:.2} on disk; {threads} threads",
         count as f64 / took.as_secs_f64(),
         count as f64 / bare.as_secs_f64(),
         (cpu() - cpu_before) * 1e6 / (count * RECORDS) as f64,
@@ -357,7 +365,7 @@ fn main() -> Result<()> {
             let mut store = open(engine, Path::new(path))?;
             store.commit(1, &[7; 256])?;
             println!("{} threads", std::fs::read_dir("/proc/self/task")?.count());
-            std::thread::sleep(Duration::from_secs(seconds.parse()?));
+            pass(Duration::from_secs(seconds.parse()?));
             Ok(())
         }
         _ => Err("usage: bench-store kill|commits|idle ENGINE DIR COUNT".into()),

@@ -1,0 +1,339 @@
+//! What a shard has to say to the store, and what waits until that is on disk.
+//!
+//! Nothing here touches a disk: ops gather in a journal that leaves as a batch at the end of a
+//! turn,
+//! and the store answers by message. A message that is settled before its batch has left is never
+//! written at all.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mqtt_codec::{PacketId, PacketType, ReasonCode};
+use slabmem::Key;
+
+use crate::message::AcceptTag;
+use crate::store::op::{Health, Op, OpBatch, PlaceOp, QueueOp};
+
+/// Numbers that a shard takes from the common series at a time.
+const NUMBERS_A_TIME: u64 = 1_024;
+
+/// A batch that is as large as this leaves without waiting for more.
+const BATCH_BYTES: u64 = 256 * 1_024;
+
+/// Something that may happen only when a batch is durable.
+#[derive(Debug)]
+pub(super) enum Waiter {
+    /// A publish is accepted, as far as this shard is concerned: its publisher's shard, and which.
+    Accept(u16, AcceptTag),
+    SubAck {
+        connection: Key,
+        packet_id: PacketId,
+        codes: Vec<ReasonCode>,
+        is_unsuback: bool,
+    },
+    /// PUBREL or PUBCOMP.
+    Ack(Key, PacketType, PacketId),
+    /// A QoS 2 message may go out: its session, and its number there.
+    LetOut(Key, u64),
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(super) struct Journal {
+    is_on: bool,
+    ops: Vec<Op>,
+    cost: u64,
+    /// Where in `ops` a message was queued, by holder and number.
+    queued: HashMap<(u64, u64), usize>,
+    /// The number of the batch that is being filled, less one.
+    last: u64,
+    /// Somebody waits for it.
+    is_urgent: bool,
+    /// Its time has come.
+    is_due: bool,
+    /// A timer for that is under way.
+    pub(super) is_armed: bool,
+    waiters: VecDeque<(u64, Waiter)>,
+    /// Credit in use: bytes that are not on disk.
+    unanswered: u64,
+    credit: u64,
+    pub(super) health: Health,
+    series: Arc<AtomicU64>,
+    next_number: u64,
+    numbers_end: u64,
+    /// What the publish that is being handled has come to.
+    felt: Felt,
+}
+
+/// What a publish has written.
+#[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Felt {
+    /// Something.
+    pub(super) writes: bool,
+    /// Something that its acknowledgement has to wait for.
+    pub(super) waits: bool,
+}
+
+impl Journal {
+    pub(super) fn new(is_on: bool, credit: u64, series: Arc<AtomicU64>) -> Self {
+        Self {
+            is_on,
+            credit,
+            series,
+            ..Self::default()
+        }
+    }
+
+    /// Whether there is a store at all.
+    pub(super) fn is_on(&self) -> bool {
+        self.is_on
+    }
+
+    pub(super) fn set_credit(&mut self, credit: u64) {
+        self.credit = credit;
+    }
+
+    /// A number for a holder or a message, never given before.
+    pub(super) fn take_number(&mut self) -> u64 {
+        if self.next_number == self.numbers_end {
+            self.next_number = self.series.fetch_add(NUMBERS_A_TIME, Ordering::Relaxed);
+            self.numbers_end = self.next_number + NUMBERS_A_TIME;
+        }
+        self.next_number += 1;
+        self.next_number - 1
+    }
+
+    pub(super) fn push(&mut self, op: Op) {
+        self.cost += op.cost();
+        self.ops.push(op);
+    }
+
+    /// The number of the batch that is being filled.
+    pub(super) fn batch(&self) -> u64 {
+        self.last + 1
+    }
+
+    pub(super) fn queue(&mut self, op: QueueOp) {
+        self.queued.insert((op.holder, op.number), self.ops.len());
+        self.push(Op::Queue(op));
+    }
+
+    /// A message is settled: where that it was queued has not been said yet, neither has to be.
+    pub(super) fn dequeue(&mut self, place: PlaceOp) {
+        if !self.take_back(place) {
+            self.push(Op::Dequeue(place));
+        }
+    }
+
+    /// PUBREC has come.
+    pub(super) fn release(&mut self, mut place: PlaceOp) {
+        if self.take_back(place) {
+            place.message = 0;
+        }
+        self.push(Op::Release(place));
+    }
+
+    fn take_back(&mut self, place: PlaceOp) -> bool {
+        if self.queued.is_empty() {
+            return false;
+        }
+        let at = self.queued.remove(&(place.holder, place.number));
+        match at.and_then(|at| self.ops.get_mut(at)) {
+            Some(op) => {
+                *op = Op::Void;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Something is to happen when what has been said so far is durable.
+    pub(super) fn wait(&mut self, waiter: Waiter) {
+        self.is_urgent = true;
+        self.waiters.push_back((self.batch(), waiter));
+    }
+
+    /// What has been said is not to wait for its time.
+    pub(super) fn hurry(&mut self) {
+        self.is_urgent = true;
+    }
+
+    /// A publish begins.
+    pub(super) fn feel(&mut self) {
+        self.felt = Felt::default();
+    }
+
+    pub(super) fn note(&mut self, waits: bool) {
+        self.felt.writes = true;
+        self.felt.waits |= waits;
+    }
+
+    pub(super) fn felt(&self) -> Felt {
+        self.felt
+    }
+
+    /// The store has not taken what was said, up to the credit for it.
+    pub(super) fn is_full(&self) -> bool {
+        self.unanswered + self.cost >= self.credit
+    }
+
+    /// Whether a batch waits for its time, which a timer has to say.
+    pub(super) fn wants_timer(&self) -> bool {
+        !self.ops.is_empty() && !self.is_armed && !self.is_urgent
+    }
+
+    pub(super) fn set_due(&mut self) {
+        self.is_due = true;
+    }
+
+    /// The batch of this turn, if it is to leave.
+    pub(super) fn take_batch(&mut self, from: u16) -> Option<OpBatch> {
+        let leaves =
+            self.is_urgent || (!self.ops.is_empty() && (self.is_due || self.cost >= BATCH_BYTES));
+        self.is_due = false;
+        if !leaves {
+            return None;
+        }
+        self.last += 1;
+        self.queued.clear();
+        let cost = std::mem::take(&mut self.cost);
+        self.unanswered += cost;
+        Some(OpBatch {
+            from,
+            number: self.last,
+            cost,
+            is_urgent: std::mem::take(&mut self.is_urgent),
+            ops: std::mem::take(&mut self.ops),
+        })
+    }
+
+    /// The store has answered. Whether there is room again.
+    pub(super) fn on_stored(&mut self, cost: u64, health: Health) -> bool {
+        let was_full = self.is_full();
+        self.unanswered = self.unanswered.saturating_sub(cost);
+        self.health = health;
+        was_full && !self.is_full()
+    }
+
+    /// The next thing that may happen, now that batches up to this one are durable.
+    pub(super) fn next_ready(&mut self, up_to: u64) -> Option<Waiter> {
+        self.waiters.front().filter(|(batch, _)| *batch <= up_to)?;
+        self.waiters.pop_front().map(|(_, waiter)| waiter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mqtt_codec::QoS;
+
+    use super::*;
+
+    fn journal(credit: u64) -> Journal {
+        Journal::new(true, credit, Arc::new(AtomicU64::new(1)))
+    }
+
+    fn queue(holder: u64, number: u64) -> QueueOp {
+        QueueOp {
+            holder,
+            number,
+            message: 9,
+            cost: 10,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            is_staged: false,
+            extra: None,
+        }
+    }
+
+    fn place(holder: u64, number: u64) -> PlaceOp {
+        PlaceOp {
+            holder,
+            number,
+            message: 9,
+        }
+    }
+
+    #[test]
+    fn what_is_settled_before_its_batch_has_left_is_not_written() {
+        let mut journal = journal(1 << 20);
+        journal.queue(queue(1, 1));
+        journal.queue(queue(1, 2));
+        journal.queue(queue(2, 1));
+        journal.dequeue(place(1, 1));
+        journal.release(place(2, 1));
+        journal.set_due();
+        let batch = journal.take_batch(3).expect("it is due");
+        assert_eq!((batch.from, batch.number, batch.is_urgent), (3, 1, false));
+        assert!(matches!(
+            &batch.ops[..],
+            [
+                Op::Void,
+                Op::Queue(QueueOp {
+                    holder: 1,
+                    number: 2,
+                    ..
+                }),
+                Op::Void,
+                Op::Release(PlaceOp { message: 0, .. })
+            ]
+        ));
+        journal.dequeue(place(1, 2));
+        journal.set_due();
+        let batch = journal.take_batch(3).expect("it is due");
+        assert!(matches!(&batch.ops[..], [Op::Dequeue(_)]));
+    }
+
+    #[test]
+    fn a_batch_leaves_when_somebody_waits_or_its_time_has_come_or_it_is_large() {
+        let mut journal = journal(1 << 20);
+        journal.set_due();
+        assert!(journal.take_batch(0).is_none(), "nothing was said");
+        journal.push(Op::EndSession { holder: 1 });
+        assert!(journal.wants_timer());
+        assert!(journal.take_batch(0).is_none(), "not yet");
+        let id = PacketId::MIN;
+        journal.wait(Waiter::Ack(
+            Key::from_bits(1 << 32).expect("a key"),
+            PacketType::PubComp,
+            id,
+        ));
+        let batch = journal.take_batch(0).expect("somebody waits");
+        assert!(batch.is_urgent);
+        assert!(journal.next_ready(0).is_none());
+        assert!(matches!(journal.next_ready(1), Some(Waiter::Ack(..))));
+        let mut number = 0;
+        while journal.take_batch(0).is_none() {
+            number += 1;
+            journal.queue(queue(1, number));
+        }
+        assert!(number > 1_000);
+    }
+
+    #[test]
+    fn credit_is_taken_and_comes_back() {
+        let mut journal = journal(500);
+        while !journal.is_full() {
+            journal.push(Op::EndSession { holder: 1 });
+        }
+        journal.set_due();
+        let batch = journal.take_batch(0).expect("it is due");
+        assert!(journal.is_full(), "under way");
+        assert!(journal.on_stored(batch.cost, Health::Well));
+        assert!(!journal.is_full());
+        assert!(!journal.on_stored(0, Health::Waits), "it was not full");
+        assert_eq!(journal.health, Health::Waits);
+    }
+
+    #[test]
+    fn numbers_are_those_of_nobody_else() {
+        let series = Arc::new(AtomicU64::new(7));
+        let mut one = Journal::new(true, 0, Arc::clone(&series));
+        let mut two = Journal::new(true, 0, series);
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..3_000 {
+            assert!(seen.insert(one.take_number()));
+            assert!(seen.insert(two.take_number()));
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! The engine on disk: fjall, a log-structured merge tree in safe Rust. `docs/store-engine.md` says
+//! why this one.
+
+use std::path::{Path, PathBuf};
+
+use fjall::config::CompressionPolicy;
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+
+use super::engine::{Engine, EngineError, Entries, Space, WriteBatch};
+use super::server::Disk;
+
+/// Memory for blocks that were read: queues of sessions come back once, in order, so little is
+/// gained by more.
+const CACHE_BYTES: u64 = 16 << 20;
+/// What was written to a space since its last table; from then on it becomes a table.
+const MEMTABLE_BYTES: u64 = 16 << 20;
+/// Journals on disk: what has to be read again at start after a crash.
+const JOURNAL_BYTES: u64 = 128 << 20;
+
+/// See the module.
+pub(crate) struct DiskEngine {
+    database: Database,
+    /// In the order of [`Space::ALL`].
+    spaces: Vec<Keyspace>,
+}
+
+impl std::fmt::Debug for DiskEngine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DiskEngine")
+    }
+}
+
+/// Where the engine is.
+#[derive(Clone, Debug)]
+pub(crate) struct DiskPlace {
+    path: PathBuf,
+    reserve_bytes: u64,
+}
+
+impl DiskPlace {
+    pub(crate) fn new(path: &Path, reserve_bytes: u64) -> Self {
+        Self {
+            path: path.to_owned(),
+            reserve_bytes,
+        }
+    }
+}
+
+fn error(error: fjall::Error) -> EngineError {
+    match error {
+        fjall::Error::Io(error) => error.into(),
+        fjall::Error::Storage(lsm_tree_error) => {
+            let source = std::error::Error::source(&lsm_tree_error);
+            match source.and_then(|source| source.downcast_ref::<std::io::Error>()) {
+                Some(error) => std::io::Error::from(error.kind()).into(),
+                None => EngineError::Corrupt(lsm_tree_error.to_string()),
+            }
+        }
+        fjall::Error::Poisoned => EngineError::Io(std::io::Error::other("an earlier write failed")),
+        other => EngineError::Corrupt(other.to_string()),
+    }
+}
+
+impl Disk for DiskPlace {
+    type Engine = DiskEngine;
+
+    fn open(&mut self) -> Result<DiskEngine, EngineError> {
+        let database = Database::builder(&self.path)
+            .cache_size(CACHE_BYTES)
+            .max_journaling_size(JOURNAL_BYTES)
+            // One thread turns what was written into tables and merges them.
+            .worker_threads(1)
+            .open()
+            .map_err(error)?;
+        let spaces = Space::ALL
+            .iter()
+            .map(|space| {
+                database.keyspace(space.name(), || {
+                    let compression = if space.is_bulk() {
+                        CompressionType::Lz4
+                    } else {
+                        CompressionType::None
+                    };
+                    KeyspaceCreateOptions::default()
+                        .max_memtable_size(MEMTABLE_BYTES)
+                        .manual_journal_persist(true)
+                        .data_block_compression_policy(CompressionPolicy::all(compression))
+                })
+            })
+            .collect::<Result<_, _>>()
+            .map_err(error)?;
+        Ok(DiskEngine { database, spaces })
+    }
+
+    fn is_full(&mut self) -> bool {
+        // A system that does not say is taken to have room: the write itself finds out.
+        rustix::fs::statvfs(&self.path)
+            .is_ok_and(|stat| stat.f_bavail.saturating_mul(stat.f_frsize) < self.reserve_bytes)
+    }
+}
+
+impl DiskEngine {
+    fn space(&self, space: Space) -> Result<&Keyspace, EngineError> {
+        self.spaces
+            .get(space as usize)
+            .ok_or_else(|| EngineError::Corrupt(format!("no space {}", space.name())))
+    }
+}
+
+impl Engine for DiskEngine {
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), EngineError> {
+        let mut write = self.database.batch();
+        for change in batch.changes() {
+            let space = self.space(change.space)?;
+            match &change.value {
+                Some(value) => write.insert(space, change.key.as_slice(), value.as_slice()),
+                None => write.remove(space, change.key.as_slice()),
+            }
+        }
+        write.commit().map_err(error)
+    }
+
+    fn sync(&mut self) -> Result<(), EngineError> {
+        self.database.persist(PersistMode::SyncData).map_err(error)
+    }
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        let value = self.space(space)?.get(key).map_err(error)?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn range<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Entries<'a> {
+        let space = match self.space(space) {
+            Ok(space) => space,
+            Err(error) => return Box::new(std::iter::once(Err(error))),
+        };
+        let from = from.to_vec();
+        let entries = match to {
+            Some(to) => space.range(from..to.to_vec()),
+            None => space.range(from..),
+        };
+        Box::new(entries.map(|guard| {
+            let (key, value) = guard.into_inner().map_err(error)?;
+            Ok((key.to_vec(), value.to_vec()))
+        }))
+    }
+
+    fn last(&self, space: Space) -> Result<Option<Vec<u8>>, EngineError> {
+        let last = self.space(space)?.last_key_value();
+        let key = last.map(fjall::Guard::key).transpose().map_err(error)?;
+        Ok(key.map(|key| key.to_vec()))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.database.disk_space().unwrap_or(0)
+    }
+}

@@ -1,0 +1,186 @@
+//! What the store asks of the thing below it: sorted keys, atomic batches, a sync.
+
+use std::fmt;
+use std::io;
+
+/// Kinds of data. Each is a sorted map of its own, with its own compression; a batch changes
+/// several of them at once.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
+#[repr(u8)]
+pub(crate) enum Space {
+    Meta = 0,
+    Session = 1,
+    Subscription = 2,
+    Queue = 3,
+    Message = 4,
+    Incoming = 5,
+    Retained = 6,
+    Quarantine = 7,
+}
+
+impl Space {
+    /// In the order of their numbers.
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Meta,
+        Self::Session,
+        Self::Subscription,
+        Self::Queue,
+        Self::Message,
+        Self::Incoming,
+        Self::Retained,
+        Self::Quarantine,
+    ];
+
+    /// The name of its files, and in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Session => "session",
+            Self::Subscription => "subscription",
+            Self::Queue => "queue",
+            Self::Message => "message",
+            Self::Incoming => "incoming",
+            Self::Retained => "retained",
+            Self::Quarantine => "quarantine",
+        }
+    }
+
+    /// Whether its values are payloads, which compress, rather than small hot state.
+    pub(crate) fn is_bulk(self) -> bool {
+        matches!(self, Self::Message | Self::Retained)
+    }
+}
+
+/// One change of a batch.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Change {
+    pub(crate) space: Space,
+    pub(crate) key: Vec<u8>,
+    /// `None` removes the key.
+    pub(crate) value: Option<Vec<u8>>,
+}
+
+/// Changes that happen together or not at all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriteBatch {
+    changes: Vec<Change>,
+}
+
+impl WriteBatch {
+    pub(crate) fn put(&mut self, space: Space, key: impl Into<Vec<u8>>, value: Vec<u8>) {
+        self.changes.push(Change {
+            space,
+            key: key.into(),
+            value: Some(value),
+        });
+    }
+
+    pub(crate) fn remove(&mut self, space: Space, key: impl Into<Vec<u8>>) {
+        self.changes.push(Change {
+            space,
+            key: key.into(),
+            value: None,
+        });
+    }
+
+    pub(crate) fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.changes.is_empty()
+    }
+}
+
+/// A key and its value.
+pub(crate) type Entry = (Vec<u8>, Vec<u8>);
+
+/// Entries in the order of their keys.
+pub(crate) type Entries<'a> = Box<dyn Iterator<Item = Result<Entry, EngineError>> + 'a>;
+
+/// A store of sorted keys. One thread uses it.
+///
+/// What [`write`](Self::write) has written is there for reads at once. It is there after a crash
+/// once [`sync`](Self::sync) has returned `Ok`; of what was written since, a crash leaves the
+/// batches up to some point, each whole.
+pub(crate) trait Engine {
+    /// Makes all changes of the batch, the later ones of a key after the earlier ones.
+    fn write(&mut self, batch: &WriteBatch) -> Result<(), EngineError>;
+
+    /// Makes everything written durable.
+    ///
+    /// # Errors
+    ///
+    /// After an error nobody knows what the disk has: the engine is not to be used any more.
+    fn sync(&mut self) -> Result<(), EngineError>;
+
+    fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// Entries from `from` on, up to but without `to`.
+    fn range<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Entries<'a>;
+
+    /// The last key of a space.
+    fn last(&self, space: Space) -> Result<Option<Vec<u8>>, EngineError>;
+
+    /// Bytes on disk, about.
+    fn bytes(&self) -> u64;
+}
+
+/// What went wrong, as far as what to do depends on it.
+#[derive(Debug)]
+pub(crate) enum EngineError {
+    /// The disk is full.
+    Full,
+    /// Reading or writing failed.
+    Io(io::Error),
+    /// What is on disk does not make sense.
+    Corrupt(String),
+}
+
+impl From<io::Error> for EngineError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::FileTooLarge => Self::Full,
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("the disk is full"),
+            Self::Io(error) => error.fmt(f),
+            Self::Corrupt(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+/// The key after all keys that begin with `prefix`; `None` where there is none.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if let Some(next) = last.checked_add(1) {
+            end.push(next);
+            return Some(end);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_prefix() {
+        assert_eq!(after_prefix(b"ab"), Some(b"ac".to_vec()));
+        assert_eq!(after_prefix(&[1, 0xFF, 0xFF]), Some(vec![2]));
+        assert_eq!(after_prefix(&[0xFF]), None);
+        assert_eq!(after_prefix(b""), None);
+    }
+}

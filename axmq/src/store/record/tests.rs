@@ -1,0 +1,185 @@
+//! Every record comes back as it was written, and no change of a bit goes unnoticed.
+
+use mqtt_codec::PacketId;
+use proptest::prelude::*;
+
+use super::*;
+
+fn any_qos() -> impl Strategy<Value = QoS> {
+    (0_u8..3).prop_map(|bits| QoS::from_u8(bits).expect("0 to 2"))
+}
+
+fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+    prop::collection::vec(any::<u8>(), 0..40)
+}
+
+/// What a message is made of, owned.
+type Message = (String, Vec<u8>, Vec<u8>, QoS, bool, u64);
+
+fn any_message() -> impl Strategy<Value = Message> {
+    (
+        "[a-z/é]{1,12}",
+        any_bytes(),
+        any_bytes(),
+        any_qos(),
+        any::<bool>(),
+        any::<u64>(),
+    )
+}
+
+fn message(parts: &Message) -> MessageRecord<'_> {
+    let (topic, properties, payload, qos, retain, expires_at_ms) = parts;
+    MessageRecord {
+        topic,
+        properties,
+        payload,
+        qos: *qos,
+        retain: *retain,
+        expires_at_ms: *expires_at_ms,
+    }
+}
+
+/// A value under its key is accepted, and is not when a bit of it, or of the key, is another.
+fn check_bits(space: Space, key: &[u8], value: &[u8], bit: usize) -> Result<(), TestCaseError> {
+    prop_assert_eq!(check(space, key, value), Ok(()));
+    let mut other = value.to_vec();
+    let at = bit / 8 % other.len();
+    other[at] ^= 1 << (bit % 8);
+    prop_assert_eq!(check(space, key, &other), Err(RecordError::Checksum));
+    prop_assert!(check(space, key, &value[..at]).is_err());
+    let mut other = key.to_vec();
+    let at = bit / 8 % other.len();
+    other[at] ^= 1 << (bit % 8);
+    prop_assert!(check(space, &other, value).is_err());
+    Ok(())
+}
+
+proptest! {
+    #[test]
+    fn messages(parts in any_message(), number: u64, bit in 0_usize..4_000) {
+        let record = message(&parts);
+        let key = key::number(number);
+        let value = record.encode(Space::Message, &key);
+        prop_assert_eq!(MessageRecord::decode(Space::Message, &key, &value), Ok(record));
+        check_bits(Space::Message, &key, &value, bit)?;
+        let key = record.topic.as_bytes();
+        let value = record.encode(Space::Retained, key);
+        check_bits(Space::Retained, key, &value, bit)?;
+    }
+
+    #[test]
+    fn sessions(
+        client_id in "[a-zé]{1,30}",
+        is_connected: bool,
+        (expiry_s, ends_at_ms, sent) in (any::<u32>(), any::<u64>(), any::<u64>()),
+        will in prop::option::of((any_message(), any::<u32>(), any::<u64>(), any::<Option<u32>>())),
+        number: u64,
+        bit in 0_usize..4_000,
+    ) {
+        let will = will.as_ref().map(|(parts, delay_s, due_at_ms, expiry_s)| WillRecord {
+            delay_s: *delay_s,
+            due_at_ms: *due_at_ms,
+            expiry_s: *expiry_s,
+            message: message(parts),
+        });
+        let client_id = &*client_id;
+        let record = SessionRecord { client_id, is_connected, expiry_s, ends_at_ms, sent, will };
+        let key = key::number(number);
+        let value = record.encode(&key);
+        prop_assert_eq!(SessionRecord::decode(&key, &value), Ok(record));
+        check_bits(Space::Session, &key, &value, bit)?;
+    }
+
+    #[test]
+    fn subscriptions(
+        filter in "[a-z/+#é$]{1,30}",
+        qos in any_qos(),
+        (identifier, no_local, retain_as_published) in (any::<u32>(), any::<bool>(), any::<bool>()),
+        holder: u64,
+        bit in 0_usize..4_000,
+    ) {
+        let options = SubscriptionOptions { identifier, qos, no_local, retain_as_published };
+        let key = key::subscription(holder, &filter);
+        prop_assert_eq!(key::read_subscription(&key), Ok((holder, &*filter)));
+        let value = encode_subscription(&key, options);
+        prop_assert_eq!(decode_subscription(&key, &value), Ok(options));
+        check_bits(Space::Subscription, &key, &value, bit)?;
+    }
+
+    #[test]
+    fn queued_messages(
+        (message, cost, retain) in (any::<u64>(), any::<u32>(), any::<bool>()),
+        qos in any_qos(),
+        identifiers in prop::collection::vec(any::<u32>(), 0..5),
+        group in prop::option::of("[a-z/+#$]{1,30}"),
+        (holder, number) in (any::<u64>(), any::<u64>()),
+        bit in 0_usize..4_000,
+    ) {
+        let group = group.as_deref();
+        let queued = QueuedRecord { message, cost, qos, retain, identifiers, group };
+        let key = key::queue(holder, number);
+        prop_assert_eq!(key::read_queue(&key), Ok((holder, number)));
+        for record in [QueueRecord::Message(queued), QueueRecord::Released] {
+            let value = record.encode(&key);
+            prop_assert_eq!(QueueRecord::decode(&key, &value), Ok(record));
+            check_bits(Space::Queue, &key, &value, bit)?;
+        }
+    }
+
+    #[test]
+    fn incoming_ids(
+        holder: u64,
+        id in 1_u16..,
+        bit in 0_usize..4_000,
+    ) {
+        let id = PacketId::new(id).expect("not zero");
+        let at = key::incoming(holder, id);
+        prop_assert_eq!(key::read_incoming(&at), Ok((holder, id)));
+        check_bits(Space::Incoming, &at, &encode_incoming(&at), bit)?;
+    }
+
+    /// Bytes of any kind under a right checksum: no panic, and what is accepted is written the
+    /// same.
+    #[test]
+    fn any_body(
+        space in 0_usize..8,
+        body in prop::collection::vec(any::<u8>(), 0..80),
+        key in prop_oneof![any::<[u8; 8]>().prop_map(Vec::from), any_bytes()],
+    ) {
+        let space = Space::ALL[space];
+        let value = seal(space, &key, |out| out.extend_from_slice(&body));
+        if check(space, &key, &value).is_ok() {
+            match space {
+                Space::Session => {
+                    let record = SessionRecord::decode(&key, &value).expect("checked");
+                    prop_assert_eq!(record.encode(&key), value);
+                }
+                Space::Message | Space::Retained => {
+                    let record = MessageRecord::decode(space, &key, &value).expect("checked");
+                    prop_assert_eq!(record.encode(space, &key), value);
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn keys_are_in_the_order_of_their_numbers() {
+    assert!(key::queue(1, u64::MAX) < key::queue(2, 0));
+    assert!(key::queue(7, 255) < key::queue(7, 256));
+    assert_eq!(key::read_holder(&key::queue(7, 256)), Ok(7));
+    assert_eq!(key::read_number(&key::number(7)), Ok(7));
+    assert_eq!(key::read_number(&[0; 9]), Err(RecordError::Key));
+}
+
+#[test]
+fn an_unknown_version_says_so() {
+    let key = key::number(1);
+    let mut value = vec![9, 0];
+    let crc = checksum(Space::Session, &key, &value);
+    value.extend_from_slice(&crc.to_be_bytes());
+    let error = SessionRecord::decode(&key, &value).unwrap_err();
+    assert_eq!(error, RecordError::Version(9));
+    assert_eq!(error.to_string(), "unknown version 9");
+}

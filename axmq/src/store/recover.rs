@@ -1,0 +1,367 @@
+//! Reading everything back at start: sessions one by one, with what belongs to each, then retained
+//! messages. Messages that wait stay on disk; only how many there are is read.
+//!
+//! What does not decode goes to quarantine, and so does what belongs to nobody. The rest starts.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::iter::Peekable;
+
+use super::engine::{Engine, EngineError, Entries, Space, WriteBatch};
+use super::keeper::{Keeper, restore};
+use super::record::{
+    MessageRecord, QueueRecord, RecordError, SessionRecord, decode_incoming, decode_subscription,
+    key, seal, unseal,
+};
+use super::time::WallClock;
+use crate::publication::Publication;
+use crate::route::SubscriptionOptions;
+
+/// The format that this program writes, and the newest that it reads.
+pub(crate) const FORMAT: u32 = 1;
+
+/// After a crash a session numbers its messages from so much further on: its client may remember
+/// the packet ids of QoS 2 messages that were sent and are not on disk.
+const JUMP: u64 = 32_768;
+
+/// A will of an earlier run.
+#[derive(Debug)]
+pub(crate) struct RestoredWill {
+    pub(crate) publication: Publication,
+    pub(crate) delay_s: u32,
+    pub(crate) due_at_ms: u64,
+    pub(crate) expiry_s: Option<u32>,
+}
+
+/// A session of an earlier run. Times are those of the broker's clock.
+#[derive(Debug)]
+pub(crate) struct Restored {
+    pub(crate) holder: u64,
+    pub(crate) client_id: Box<str>,
+    pub(crate) expiry_s: u32,
+    pub(crate) ends_at_ms: u64,
+    pub(crate) will: Option<RestoredWill>,
+    pub(crate) subscriptions: Vec<(Box<str>, SubscriptionOptions)>,
+    /// Incoming QoS 2 packet ids that have not been released.
+    pub(crate) received: Vec<u16>,
+    /// The lowest number in its queue, how many there are, and their bytes.
+    pub(crate) first: u64,
+    pub(crate) count: usize,
+    pub(crate) bytes: u64,
+    /// Messages below this number may have been sent.
+    pub(crate) sent: u64,
+    /// The number of its next message.
+    pub(crate) next: u64,
+}
+
+/// Why what is on disk cannot be used.
+#[derive(Debug)]
+pub(crate) enum RecoverError {
+    /// A later version of the broker wrote it.
+    Newer(u32),
+    Engine(EngineError),
+}
+
+impl From<EngineError> for RecoverError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(error)
+    }
+}
+
+impl fmt::Display for RecoverError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Newer(format) => write!(
+                f,
+                "it has format {format}, and this version of axmq reads up to {FORMAT}: use the \
+                 version that wrote it, or a newer one"
+            ),
+            Self::Engine(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for RecoverError {}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Recovery<'e, E> {
+    engine: &'e mut E,
+    clock: WallClock,
+    now_ms: u64,
+    /// The last run has not stopped in order.
+    pub(crate) is_unclean: bool,
+    pub(crate) node: [u8; 16],
+    counts: HashMap<u64, u32>,
+    /// No record has this number or a higher one.
+    pub(crate) first_free: u64,
+    /// What is to be changed when everything has been read.
+    repairs: WriteBatch,
+    /// Records that were put into quarantine now.
+    pub(crate) quarantined: u64,
+}
+
+/// A record: its holder, its key and its value.
+type Owned = (u64, Vec<u8>, Vec<u8>);
+
+/// The records of one space that belong to holders, in the order of these.
+struct Column<'a> {
+    space: Space,
+    entries: Peekable<Entries<'a>>,
+}
+
+impl<'a> Column<'a> {
+    fn new<E: Engine>(engine: &'a E, space: Space) -> Self {
+        Self {
+            space,
+            entries: engine.range(space, &[], None).peekable(),
+        }
+    }
+
+    /// The next record whose holder is at most this one.
+    fn next_up_to(&mut self, holder: u64) -> Option<Result<Owned, EngineError>> {
+        let is_due = match self.entries.peek()? {
+            // A key that is too short has no holder: out with it, whoever comes.
+            Ok((key, _)) => {
+                key::read_holder(key).is_ok_and(|found| found <= holder) || key.len() < 8
+            }
+            Err(_) => true,
+        };
+        if !is_due {
+            return None;
+        }
+        Some(self.entries.next()?.map(|(key, value)| {
+            let found = key::read_holder(&key).unwrap_or(0);
+            (found, key, value)
+        }))
+    }
+}
+
+/// What goes to quarantine, while the engine is still being read.
+#[derive(Default)]
+struct Rejects(Vec<(Space, Vec<u8>, Vec<u8>, &'static str)>);
+
+impl Rejects {
+    fn add(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>, why: &'static str) {
+        self.0.push((space, key, value, why));
+    }
+}
+
+impl<'e, E: Engine> Recovery<'e, E> {
+    /// Begins: looks at the format, and makes a store that is empty one of this format. `random` is
+    /// the id of a new node.
+    pub(crate) fn begin(
+        engine: &'e mut E,
+        clock: WallClock,
+        now_ms: u64,
+        random: [u8; 16],
+    ) -> Result<Self, RecoverError> {
+        let mut recovery = Self {
+            engine,
+            clock,
+            now_ms,
+            is_unclean: false,
+            node: random,
+            counts: HashMap::new(),
+            first_free: 1,
+            repairs: WriteBatch::default(),
+            quarantined: 0,
+        };
+        let Some(found) = recovery.meta::<4>(key::FORMAT)? else {
+            let mut batch = WriteBatch::default();
+            let mut put = |key: &'static [u8], bytes: &[u8]| {
+                let value = seal(Space::Meta, key, |out| out.extend_from_slice(bytes));
+                batch.put(Space::Meta, key, value);
+            };
+            put(key::FORMAT, &FORMAT.to_be_bytes());
+            put(key::NODE, &random);
+            recovery.engine.write(&batch)?;
+            recovery.engine.sync()?;
+            return Ok(recovery);
+        };
+        let format = u32::from_be_bytes(found);
+        if format > FORMAT {
+            return Err(RecoverError::Newer(format));
+        }
+        recovery.node = recovery.meta(key::NODE)?.unwrap_or(random);
+        recovery.is_unclean = recovery.meta::<8>(key::STOPPED)?.is_none();
+        recovery.repairs.remove(Space::Meta, key::STOPPED);
+        for space in [Space::Session, Space::Message] {
+            let last = recovery.engine.last(space)?;
+            let number = last
+                .and_then(|key| key::read_number(&key).ok())
+                .unwrap_or(0);
+            recovery.first_free = recovery.first_free.max(number.saturating_add(1));
+        }
+        Ok(recovery)
+    }
+
+    fn meta<const N: usize>(&self, key: &[u8]) -> Result<Option<[u8; N]>, EngineError> {
+        let value = self.engine.get(Space::Meta, key)?;
+        let body = value
+            .as_deref()
+            .and_then(|value| unseal(Space::Meta, key, value).ok());
+        Ok(body.and_then(|body| body.try_into().ok()))
+    }
+
+    /// Reads all sessions, in the order of their numbers.
+    pub(crate) fn sessions(&mut self, mut each: impl FnMut(Restored)) -> Result<(), EngineError> {
+        let mut rejects = Rejects::default();
+        let engine = &*self.engine;
+        let mut subscriptions = Column::new(engine, Space::Subscription);
+        let mut queue = Column::new(engine, Space::Queue);
+        let mut incoming = Column::new(engine, Space::Incoming);
+        for entry in engine.range(Space::Session, &[], None) {
+            let (key, value) = entry?;
+            let decoded = key::read_number(&key)
+                .and_then(|holder| Ok((holder, SessionRecord::decode(&key, &value)?)));
+            let Ok((holder, record)) = decoded else {
+                // What belongs to it follows, as belonging to nobody.
+                rejects.add(Space::Session, key, value, "session");
+                continue;
+            };
+            let mut session = self.of_record(holder, &record);
+            while let Some(entry) = subscriptions.next_up_to(holder) {
+                let (found, key, value) = entry?;
+                let decoded = key::read_subscription(&key)
+                    .and_then(|(_, filter)| Ok((filter, decode_subscription(&key, &value)?)));
+                match decoded {
+                    Ok((filter, options)) if found == holder => {
+                        session.subscriptions.push((filter.into(), options));
+                    }
+                    _ => rejects.add(Space::Subscription, key, value, "subscription"),
+                }
+            }
+            while let Some(entry) = incoming.next_up_to(holder) {
+                let (found, key, value) = entry?;
+                let decoded = key::read_incoming(&key)
+                    .and_then(|(_, id)| decode_incoming(&key, &value).map(|()| id));
+                match decoded {
+                    Ok(id) if found == holder => session.received.push(id.get()),
+                    _ => rejects.add(Space::Incoming, key, value, "incoming"),
+                }
+            }
+            let mut last = None;
+            while let Some(entry) = queue.next_up_to(holder) {
+                let (found, key, value) = entry?;
+                match read_queued(&key, &value) {
+                    Ok((number, record)) if found == holder => {
+                        if session.count == 0 {
+                            session.first = number;
+                        }
+                        last = Some(number);
+                        session.count += 1;
+                        if let QueueRecord::Message(queued) = record {
+                            session.bytes += u64::from(queued.cost);
+                            *self.counts.entry(queued.message).or_insert(0) += 1;
+                        }
+                    }
+                    _ => rejects.add(Space::Queue, key, value, "queue"),
+                }
+            }
+            session.next = session.sent.max(last.map_or(0, |last| last + 1));
+            if self.is_unclean {
+                if record.is_connected {
+                    session.sent = session.next;
+                }
+                session.next += JUMP;
+            }
+            each(session);
+        }
+        for column in [&mut subscriptions, &mut queue, &mut incoming] {
+            while let Some(entry) = column.next_up_to(u64::MAX) {
+                let (_, key, value) = entry?;
+                rejects.add(column.space, key, value, "belongs to nobody");
+            }
+        }
+        drop((subscriptions, queue, incoming));
+        self.reject(rejects);
+        Ok(())
+    }
+
+    fn of_record(&self, holder: u64, record: &SessionRecord<'_>) -> Restored {
+        // One that was connected has lost its connection now, at the latest.
+        let ends_at_ms = match (record.is_connected, record.expiry_s) {
+            (false, _) => self.clock.of_wall(record.ends_at_ms),
+            (true, u32::MAX) => u64::MAX,
+            (true, expiry_s) => self.now_ms + u64::from(expiry_s) * 1_000,
+        };
+        let will = record.will.as_ref().map(|will| RestoredWill {
+            publication: restore(&will.message, self.clock),
+            delay_s: will.delay_s,
+            due_at_ms: match will.due_at_ms {
+                0 => self.now_ms + u64::from(will.delay_s) * 1_000,
+                due_at_ms => self.clock.of_wall(due_at_ms),
+            },
+            expiry_s: will.expiry_s,
+        });
+        Restored {
+            holder,
+            client_id: record.client_id.into(),
+            expiry_s: record.expiry_s,
+            ends_at_ms,
+            will,
+            subscriptions: Vec::new(),
+            received: Vec::new(),
+            first: 0,
+            count: 0,
+            bytes: 0,
+            sent: record.sent,
+            next: record.sent,
+        }
+    }
+
+    /// Reads all retained messages; those that have expired are removed.
+    pub(crate) fn retained(
+        &mut self,
+        mut each: impl FnMut(Publication),
+    ) -> Result<(), EngineError> {
+        let mut rejects = Rejects::default();
+        for entry in self.engine.range(Space::Retained, &[], None) {
+            let (key, value) = entry?;
+            match MessageRecord::decode(Space::Retained, &key, &value) {
+                Ok(record) => {
+                    let publication = restore(&record, self.clock);
+                    if publication.view().is_expired(self.now_ms) {
+                        self.repairs.remove(Space::Retained, key);
+                    } else {
+                        each(publication);
+                    }
+                }
+                Err(_) => rejects.add(Space::Retained, key, value, "retained"),
+            }
+        }
+        self.reject(rejects);
+        Ok(())
+    }
+
+    fn reject(&mut self, rejects: Rejects) {
+        for (space, key, value, why) in rejects.0 {
+            tracing::debug!(event = "store.quarantine", space = space.name(), why, ?key);
+            let aside = [&[space as u8], &*key].concat();
+            self.repairs.put(Space::Quarantine, aside, value);
+            self.repairs.remove(space, key);
+            self.quarantined += 1;
+        }
+    }
+
+    /// Writes what was repaired. Returns the keeper, and how many records are in quarantine.
+    pub(crate) fn finish(self) -> Result<(Keeper, u64), EngineError> {
+        if !self.repairs.is_empty() {
+            self.engine.write(&self.repairs)?;
+            self.engine.sync()?;
+        }
+        let mut aside = 0;
+        for entry in self.engine.range(Space::Quarantine, &[], None) {
+            entry?;
+            aside += 1;
+        }
+        let keeper = Keeper::new(self.clock, self.counts);
+        Ok((keeper, aside))
+    }
+}
+
+fn read_queued<'a>(key: &[u8], value: &'a [u8]) -> Result<(u64, QueueRecord<'a>), RecordError> {
+    let (_, number) = key::read_queue(key)?;
+    Ok((number, QueueRecord::decode(key, value)?))
+}
