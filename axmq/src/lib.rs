@@ -35,6 +35,7 @@ mod listener;
 mod local;
 mod memory;
 mod message;
+mod network;
 mod properties;
 mod publication;
 mod retained;

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use pollio::PeerAddr;
 use topicmap::{Subscription, parse_subscription};
 
 use crate::config::{Listener, ListenerRules};
+use crate::network::Network;
 
 /// The value of `connections` that bounds nothing.
 const UNBOUNDED: u64 = u32::MAX as u64;
@@ -15,6 +17,8 @@ const UNBOUNDED: u64 = u32::MAX as u64;
 pub(crate) struct ListenerState {
     /// `None` where they take nothing away, which then costs nothing.
     rules: Option<Arc<ListenerRules>>,
+    /// Who connects for others, saying so by a PROXY header; empty where everybody comes himself.
+    proxies: Arc<[Network]>,
     taken: Arc<AtomicU64>,
     connections_max: u64,
 }
@@ -33,6 +37,10 @@ impl Drop for Seat {
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct NoSeat;
 
+/// A connection that is not from a proxy, where only those connect.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NoProxy;
+
 impl ListenerState {
     pub(crate) fn new(listener: &Listener) -> Self {
         Self::default().with_rules(&listener.rules)
@@ -43,6 +51,10 @@ impl ListenerState {
         let is_default = *rules == ListenerRules::default();
         Self {
             rules: (!is_default).then(|| Arc::new(rules.clone())),
+            // Checked with the configuration; what an embedding program sets may be anything.
+            proxies: Network::parse_list(&rules.proxy_protocol_from)
+                .unwrap_or_default()
+                .into(),
             taken: Arc::clone(&self.taken),
             connections_max: rules.connections,
         }
@@ -51,6 +63,22 @@ impl ListenerState {
     /// The rules, where they are not the default ones.
     pub(crate) fn rules(&self) -> Option<&Arc<ListenerRules>> {
         self.rules.as_ref()
+    }
+
+    /// Whether a connection from there begins with a PROXY header.
+    ///
+    /// # Errors
+    ///
+    /// [`NoProxy`] where one has to, and this is nobody who may write one.
+    pub(crate) fn expects_proxy_header(&self, peer: &PeerAddr) -> Result<bool, NoProxy> {
+        if self.proxies.is_empty() {
+            return Ok(false);
+        }
+        let is_proxy = |ip| self.proxies.iter().any(|network| network.contains(ip));
+        match peer.ip() {
+            Some(ip) if is_proxy(ip) => Ok(true),
+            _ => Err(NoProxy),
+        }
     }
 
     /// A place for one more connection; `None` where they are not counted. Those that came while

@@ -12,6 +12,9 @@ mod shared;
 #[path = "../../topicmap/tests/model/mod.rs"]
 mod model;
 
+#[path = "../../axmq/src/front/proxy.rs"]
+mod proxy;
+
 mod configuration;
 mod storage;
 mod structured;
@@ -74,5 +77,21 @@ pub mod exercise {
     /// The broker's configuration file.
     pub fn configuration(data: &[u8]) {
         crate::configuration::load(data);
+    }
+
+    /// What a proxy says of its client: however it is cut, it is read the same, and what wants more
+    /// is the beginning of something.
+    pub fn proxy_header(data: &[u8]) {
+        use crate::proxy;
+
+        let whole = proxy::read(data);
+        let Ok(Some(header)) = whole else {
+            return;
+        };
+        assert!(header.len <= data.len());
+        for len in 0..header.len {
+            assert_eq!(proxy::read(&data[..len]), Ok(None));
+        }
+        assert_eq!(proxy::read(&data[..header.len]), whole);
     }
 }

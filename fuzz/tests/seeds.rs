@@ -16,6 +16,7 @@ const TARGETS: &[Target] = &[
     ("topic_store", fuzz::exercise::topic_store),
     ("configuration", fuzz::exercise::configuration),
     ("store_record", fuzz::exercise::store_record),
+    ("proxy_header", fuzz::exercise::proxy_header),
 ];
 
 #[test]

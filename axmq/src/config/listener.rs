@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::keys::{Kind, Value};
+use crate::network::Network;
 
 /// An address that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,10 @@ pub struct ListenerRules {
     /// Put before every topic and filter of its clients, and taken off again on the way to them;
     /// empty is nothing.
     pub mount_point: String,
+    /// The proxies that connect here for others, as addresses and ranges with commas between them;
+    /// empty is none. Each connection from them begins with a PROXY header, version 1 or 2, that
+    /// says who the client is; any other connection is refused.
+    pub proxy_protocol_from: String,
     /// The highest QoS: 0, 1 or 2. Subscriptions are granted no more; a publish with more ends the
     /// connection (5.0: reason 0x9B).
     pub maximum_qos: u8,
@@ -159,6 +164,7 @@ rules! {
     }
     texts {
         mount_point,
+        proxy_protocol_from,
     }
 }
 
@@ -175,6 +181,9 @@ impl ListenerRules {
         }
         if !(self.mqtt_3_1 || self.mqtt_3_1_1 || self.mqtt_5_0) {
             found.push("the listener serves no version of MQTT".to_owned());
+        }
+        if let Err(error) = Network::parse_list(&self.proxy_protocol_from) {
+            found.push(format!("`proxy_protocol_from`: {error}"));
         }
         let mount = &self.mount_point;
         if mount.contains(['+', '#', '\0']) || mount.starts_with('$') || mount.len() > 1_024 {
@@ -226,5 +235,10 @@ mod tests {
             };
             assert_eq!(rules.check().len(), 1, "{mount_point}");
         }
+        let rules = ListenerRules {
+            proxy_protocol_from: "127.0.0.1, 10.0.0.0/33".into(),
+            ..ListenerRules::default()
+        };
+        assert_eq!(rules.check().len(), 1);
     }
 }

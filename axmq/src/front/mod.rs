@@ -6,12 +6,14 @@
 
 mod admit;
 mod authenticate;
+mod leave;
 mod pace;
+mod proxy;
 #[cfg(test)]
 mod tests;
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
+use std::io;
 use std::sync::Arc;
 
 use mqtt_codec::Scan;
@@ -25,20 +27,18 @@ use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
 
 use self::admit::{Admitted, Refusal};
 use self::authenticate::Pending;
+use self::leave::host;
 use self::pace::Pace;
-use crate::events::{LogBudget, ReasonHex};
+use self::proxy::ProxyError;
+use crate::events::LogBudget;
 use crate::listener::{ListenerState, Seat};
 use crate::memory::Shortage;
 use crate::message::{Handover, ToFront, ToShard};
 use crate::shard::{Shared, read};
 
 const NS_PER_MS: u64 = 1_000_000;
-/// A refused client has this long to read why.
-const LINGER_MS: u64 = 1_000;
 /// While a shard's mailbox is full the front tries again this often.
 const RETRY_MS: u64 = 5;
-/// Input that is thrown away meanwhile.
-const LINGER_BYTES: u32 = 256 * 1_024;
 /// A line about descriptors at most this often.
 const SHED_SAID_EVERY_MS: u64 = 1_000;
 /// While memory is short a front accepts so many in a second. Not none: an absent subscriber has to
@@ -55,6 +55,8 @@ struct Greeting<S> {
     /// Which of the configured listeners it came by.
     listener: usize,
     seat: Option<Seat>,
+    /// A proxy that has not said yet for whom it connects.
+    awaits_proxy_header: bool,
     bytes: Vec<u8>,
     timer: TimerKey,
     /// Its CONNECT is there and has not been answered.
@@ -208,6 +210,20 @@ impl<B: Backend> FrontServer<B> {
         }
         let listener = self.parts.configured.get(at).copied().unwrap_or(at);
         let state = self.parts.shared.listeners.get(listener);
+        let expected = state.map_or(Ok(false), |state| state.expects_proxy_header(&peer));
+        let Ok(awaits_proxy_header) = expected else {
+            if self
+                .log
+                .allows(self.now_ms, "listener.no_proxy", &host(&peer))
+            {
+                tracing::warn!(
+                    event = "connection.refused",
+                    %peer,
+                    "it is none of the proxies that may connect here (listener.proxy_protocol_from)"
+                );
+            }
+            return;
+        };
         let Ok(seat) = state.map_or(Ok(None), ListenerState::take_seat) else {
             if self.log.allows(self.now_ms, "listener.connections", "") {
                 tracing::warn!(
@@ -233,6 +249,7 @@ impl<B: Backend> FrontServer<B> {
             peer,
             listener,
             seat,
+            awaits_proxy_header,
             bytes: Vec::new(),
             timer,
             pending: None,
@@ -295,6 +312,13 @@ impl<B: Backend> FrontServer<B> {
         if greeting.pending.is_some() {
             return self.examine_exchange(io, key);
         }
+        if greeting.awaits_proxy_header
+            && let Err(error) = self.read_proxy_header(key)?
+        {
+            self.refuse_proxy(key, error);
+            return Some(Progress::Done);
+        }
+        let greeting = self.greetings.get_mut(key)?;
         let limits = &self.parts.shared.limits;
         let limit = limits.pre_connect_bytes.min(limits.packet_bytes);
         let result = match mqtt_codec::scan(&greeting.bytes, limit) {
@@ -320,6 +344,22 @@ impl<B: Backend> FrontServer<B> {
             Err(refusal) => self.refuse(io, key, &refusal),
         }
         Some(Progress::More)
+    }
+
+    /// Learns from a proxy who its client is; `None` where more has to be read.
+    fn read_proxy_header(&mut self, key: Key) -> Option<Result<(), ProxyError>> {
+        let greeting = self.greetings.get_mut(key)?;
+        let header = match proxy::read(&greeting.bytes) {
+            Ok(header) => header?,
+            Err(error) => return Some(Err(error)),
+        };
+        greeting.bytes.drain(..header.len);
+        self.greeting_bytes -= header.len as u64;
+        greeting.awaits_proxy_header = false;
+        if let Some(source) = header.source {
+            greeting.peer = PeerAddr::new(source.ip(), source.port());
+        }
+        Some(Ok(()))
     }
 
     fn hand_over(&mut self, io: &mut Io<'_, B>, key: Key, connect: crate::message::ConnectInfo) {
@@ -380,38 +420,6 @@ impl<B: Backend> FrontServer<B> {
         }
     }
 
-    fn refuse(&mut self, io: &mut Io<'_, B>, key: Key, refusal: &Refusal) {
-        let Some(greeting) = self.greetings.get_mut(key) else {
-            return;
-        };
-        let who = host(&greeting.peer);
-        if self.log.allows(self.now_ms, "connection.refused", &who) {
-            tracing::warn!(
-                event = "connection.refused",
-                peer = %greeting.peer,
-                client = %refusal.client_id.escape_debug(),
-                reason = %ReasonHex(refusal.reason),
-                "{refusal}"
-            );
-        }
-        let answer = refusal.connack();
-        if answer.is_empty() {
-            self.drop_greeting(key);
-            return;
-        }
-        // The socket buffer of a new connection has room for one small packet; where it has not,
-        // the client misses the reason and no more.
-        let _ = io.write_vectored(&greeting.stream, &[IoSlice::new(&answer)]);
-        let _ = io.shutdown_write(&greeting.stream);
-        self.greeting_bytes -= greeting.bytes.len() as u64 + greeting.connect_bytes;
-        greeting.bytes = Vec::new();
-        greeting.connect_bytes = 0;
-        greeting.pending = None;
-        greeting.discard_left = Some(LINGER_BYTES);
-        self.timers.cancel(greeting.timer);
-        greeting.timer = self.timers.insert(self.now_ms + LINGER_MS, key);
-    }
-
     /// Says at most once a second how many connections had to be closed at once.
     fn report_shed(&mut self) {
         if self.shed > 0 && self.now_ms >= self.shed_said_ms + SHED_SAID_EVERY_MS {
@@ -424,69 +432,6 @@ impl<B: Backend> FrontServer<B> {
             self.shed_said_ms = self.now_ms;
         }
     }
-
-    fn take(&mut self, key: Key) -> Option<Greeting<B::Stream>> {
-        let greeting = self.greetings.remove(key)?;
-        self.timers.cancel(greeting.timer);
-        self.greeting_bytes -= greeting.bytes.len() as u64 + greeting.connect_bytes;
-        Some(greeting)
-    }
-
-    /// Lets go of a connection of which the log knows all there is to know.
-    fn drop_greeting(&mut self, key: Key) {
-        if self.take(key).is_some() {
-            self.parts.shared.connection_closed();
-        }
-    }
-
-    /// A client has closed its connection, or left, before CONNACK.
-    fn left(&mut self, key: Key, how: &str) {
-        if let Some(greeting) = self.greetings.get(key)
-            && greeting.discard_left.is_none()
-        {
-            let pending = greeting.pending.as_deref();
-            tracing::debug!(
-                event = "connection.closed",
-                peer = %greeting.peer,
-                client = %pending.map_or("", Pending::client_id).escape_debug(),
-                bytes = greeting.bytes.len(),
-                "{how} before CONNACK"
-            );
-        }
-        self.drop_greeting(key);
-    }
-
-    fn time_out(&mut self, io: &mut Io<'_, B>, key: Key) {
-        let too_late = self
-            .greetings
-            .get(key)
-            .and_then(|greeting| greeting.pending.as_deref())
-            .map(Pending::too_late);
-        if let Some(refusal) = too_late {
-            self.refuse(io, key, &refusal);
-            return;
-        }
-        if let Some(greeting) = self.greetings.get(key)
-            && greeting.discard_left.is_none()
-            && self
-                .log
-                .allows(self.now_ms, "connect_timeout", &host(&greeting.peer))
-        {
-            tracing::info!(
-                event = "connection.refused",
-                peer = %greeting.peer,
-                "no complete CONNECT within {} ms, {} bytes came (limits.connect_timeout_ms)",
-                self.parts.shared.limits.connect_timeout_ms,
-                greeting.bytes.len()
-            );
-        }
-        self.drop_greeting(key);
-    }
-}
-
-/// Who a stranger is, for the log's limits.
-fn host(peer: &PeerAddr) -> String {
-    peer.ip().map_or_else(String::new, |ip| ip.to_string())
 }
 
 impl<B: Backend> Server<B> for FrontServer<B> {

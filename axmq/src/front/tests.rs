@@ -1,5 +1,6 @@
 //! What a front does with a CONNECT, and with more connections than it may accept.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use mqtt_codec::encode::{Connect, ConnectProperties, Will, WillProperties};
@@ -9,7 +10,7 @@ use pollio::{Backend, PeerAddr, Reactor, ReactorOptions, Receiver, Sender, mailb
 
 use super::admit::{Admitted, Refusal, check};
 use super::{FrontParts, FrontServer, NS_PER_MS};
-use crate::config::{Limits, ProtocolSettings, Redirect};
+use crate::config::{Limits, Listener, ProtocolSettings, Redirect};
 use crate::connack;
 use crate::memory::Shortage;
 use crate::message::{ToFront, ToShard};
@@ -164,6 +165,10 @@ fn user_properties_of_a_will_are_bounded() {
     }
 }
 
+fn address() -> SocketAddr {
+    "192.0.2.1:1883".parse().expect("an address")
+}
+
 /// A front with a listener, and a shard that takes one connection and no more.
 struct Site {
     net: SimNet,
@@ -177,14 +182,31 @@ struct Site {
 }
 
 impl Site {
+    /// With sixty that want to connect.
     fn new(connects_per_s: u32, fronts: u64) -> Self {
-        let net = SimNet::new(1);
         let limits = Limits {
             connects_per_s,
             ..Limits::default()
         };
-        let shared = Arc::new(Shared::new(limits, 1));
-        let address = "192.0.2.1:1883".parse().expect("an address");
+        let mut site = Self::of(Shared::new(limits, 1), fronts);
+        site.peers = (0..60)
+            .map(|_| site.net.connect(address()).expect("the queue has room"))
+            .collect();
+        site
+    }
+
+    /// Behind proxies.
+    fn behind(proxies: &str) -> Self {
+        let mut listener = Listener::new(address());
+        listener.rules.proxy_protocol_from = proxies.to_owned();
+        let shared = Shared::new(Limits::default(), 1).with_listeners(&[listener]);
+        Self::of(shared, 1)
+    }
+
+    fn of(shared: Shared, fronts: u64) -> Self {
+        let net = SimNet::new(1);
+        let shared = Arc::new(shared);
+        let address = address();
         let listener = net.listen(address).expect("it is free");
         let mut backend = net.backend();
         let (to_shard, shard) = mailbox(1, net.backend().waker());
@@ -202,9 +224,6 @@ impl Site {
         };
         let mut front = FrontServer::new(parts, net.now_ns());
         front.start(&mut backend).expect("listening");
-        let peers = (0..60)
-            .map(|_| net.connect(address).expect("the queue has room"))
-            .collect();
         Self {
             net,
             shared,
@@ -213,7 +232,7 @@ impl Site {
             front,
             mailbox,
             shard,
-            peers,
+            peers: Vec::new(),
         }
     }
 
@@ -313,4 +332,71 @@ fn a_front_that_waits_for_a_shard_sleeps_although_the_rate_allows_more() {
         site.pass(100);
     }
     assert!(site.shared.connections() > 10, "and then goes on");
+}
+
+#[test]
+fn a_proxy_says_for_whom_it_connects_and_the_shard_hears_of_him() {
+    let header = b"PROXY TCP4 203.0.113.9 192.0.2.1 4660 1883\r\n".as_slice();
+    let stream = [header, &named("c").encode_to_vec(V5), b"\xC0\x00"].concat();
+    for piece_len in [1, header.len(), header.len() + 1, stream.len()] {
+        let mut site = Site::behind("10.0.0.0/8");
+        let peer = site.net.connect(address()).expect("the queue has room");
+        for piece in stream.chunks(piece_len) {
+            site.settle();
+            let sent = peer.send(piece).expect("it is open");
+            assert_eq!(sent, piece.len());
+        }
+        site.settle();
+        let mut mail = Vec::new();
+        site.shard.drain_into(&mut mail);
+        let Some(ToShard::Handover(handover)) = mail.pop() else {
+            panic!("let in, however the header is cut");
+        };
+        let client = "203.0.113.9".parse().expect("an address");
+        assert_eq!(handover.peer, PeerAddr::new(client, 4_660));
+        assert_eq!(&*handover.connect.client_id, "c");
+    }
+}
+
+#[test]
+fn strangers_and_wrong_headers_are_turned_away_where_proxies_connect() {
+    let connect = named("c").encode_to_vec(V5);
+    for (proxies, bytes) in [
+        ("192.0.2.7, 172.16.0.0/12", b"PROXY UNKNOWN\r\n".as_slice()),
+        ("10.0.0.0/8", &connect),
+        ("10.0.0.0/8", b"PROXY TCP4 203.0.113.9\r\n"),
+        ("10.0.0.0/8", &[b'P'; 200]),
+    ] {
+        let mut site = Site::behind(proxies);
+        let peer = site.net.connect(address()).expect("the queue has room");
+        // A stranger is gone before it has said anything.
+        site.settle();
+        let _ = peer.send(bytes);
+        site.settle();
+        assert!(peer.server_is_gone(), "{proxies}: {bytes:?}");
+        assert_eq!(site.shared.connections(), 0);
+    }
+}
+
+#[test]
+fn a_proxy_that_checks_whether_the_broker_lives_may_connect_for_itself() {
+    let mut site = Site::behind("10.0.0.0/8");
+    let peer = site.net.connect(address()).expect("the queue has room");
+    let stream = [
+        b"PROXY UNKNOWN\r\n".as_slice(),
+        &named("c").encode_to_vec(V5),
+    ]
+    .concat();
+    assert!(peer.send(&stream).is_ok());
+    site.settle();
+    let mut mail = Vec::new();
+    site.shard.drain_into(&mut mail);
+    let Some(ToShard::Handover(handover)) = mail.pop() else {
+        panic!("let in");
+    };
+    assert_eq!(
+        handover.peer,
+        peer.addr(),
+        "the address of the connection counts"
+    );
 }
