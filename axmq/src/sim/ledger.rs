@@ -27,6 +27,8 @@ pub(super) struct WillState {
     pub(super) is_dropped: bool,
     /// The client came back in time.
     pub(super) is_cancelled: bool,
+    /// The broker has to publish it when it stops.
+    pub(super) is_cut_by_stop: bool,
     /// CONNACK came: the will counts.
     pub(super) is_accepted: bool,
 }

@@ -24,6 +24,7 @@ mod plan;
 pub(crate) mod planted;
 pub(crate) mod random;
 mod report;
+mod stop;
 mod tests;
 mod verdict;
 
@@ -77,6 +78,8 @@ pub(crate) struct World {
     is_healing: bool,
     /// When the network was whole again.
     healed_ns: u64,
+    /// The event at which the broker was told to stop.
+    stop_began: Option<u64>,
     is_loud: bool,
 }
 
@@ -100,6 +103,7 @@ impl World {
             tick: 1,
             is_healing: false,
             healed_ns: u64::MAX,
+            stop_began: None,
             is_loud: std::env::var_os("AXMQ_SIM_LOUD").is_some(),
         }
     }
@@ -209,7 +213,11 @@ fn play(w: &mut World) -> Check {
     }
     heal(w, &mut clients)?;
     verdict::check(w, &clients)?;
-    verdict::finish(w, clients)
+    if w.plan.stops {
+        stop::check(w, clients)
+    } else {
+        verdict::finish(w, clients)
+    }
 }
 
 /// The faults are over: everything that is under way arrives, in bounded time.

@@ -45,8 +45,8 @@ pub(super) struct Site {
     pub(super) shared: Arc<Shared>,
     front: (Reactor<SimBackend>, FrontServer<SimBackend>),
     pub(super) shards: Vec<ShardLoop>,
-    to_front: Sender<ToFront>,
-    to_shards: Vec<Sender<ToShard<SimStream>>>,
+    pub(super) to_front: Sender<ToFront>,
+    pub(super) to_shards: Vec<Sender<ToShard<SimStream>>>,
     /// What a hook has heard, where there are hooks.
     pub(super) visits: Option<Arc<Visits>>,
     address: SocketAddr,
@@ -152,10 +152,16 @@ impl Site {
     pub(super) fn turn(&mut self, at: usize, is_forced: bool) -> Result<Option<bool>, String> {
         let Some(shard) = at.checked_sub(1) else {
             let (reactor, server) = &mut self.front;
+            if server.is_done() {
+                return Ok(None);
+            }
             let is_due = is_forced || is_awake(reactor, server);
             return Ok(is_due.then(|| turn(reactor, server)));
         };
         let shard = &mut self.shards[shard];
+        if shard.server.is_done() {
+            return Ok(None);
+        }
         let is_due = is_forced || is_awake(&mut shard.reactor, &mut shard.server);
         if !is_due {
             if shard.server.core().has_work() {
@@ -181,6 +187,15 @@ impl Site {
         for shard in &self.to_shards {
             shard.push_unbounded(ToShard::Memory(shortage));
         }
+    }
+
+    pub(super) fn is_front_done(&self) -> bool {
+        self.front.1.is_done()
+    }
+
+    /// Every loop has come to its end.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.is_front_done() && self.shards.iter().all(|shard| shard.server.is_done())
     }
 
     /// Loops, the front among them.

@@ -131,6 +131,8 @@ pub(super) struct Plan {
     pub(super) groups: usize,
     /// Of 100 events, those that are a client's.
     pub(super) client_share: u64,
+    /// It ends by a stop of the broker, not with everybody leaving.
+    pub(super) stops: bool,
     /// Of 10,000 events, those that change how short memory is.
     pub(super) shortages: u64,
     /// Whether some clients subscribe to `$SYS/`, and how often it tells of changes.
@@ -269,6 +271,7 @@ impl Plan {
             client_share: r.between(30, 60),
             refusals: r.pick(&[0, 0, 5, 30]),
             lazy_loop: r.below(12),
+            stops: r.one_in(3),
             shortages: r.pick(&[0, 0, 0, 20]),
             sys_interval_s: r.pick(&[None, None, None, Some(0), Some(1), Some(10)]),
             hooks: r.one_in(3).then(|| HookPlan {
@@ -277,6 +280,10 @@ impl Plan {
             }),
             calm_from: 0,
         };
+        if plan.shortages > 0 {
+            // Only long queues are worth a client.
+            plan.payload_max = plan.payload_max.max(20_000);
+        }
         if is_calm {
             plan.calm_down();
         }

@@ -108,6 +108,11 @@ features! {
     DroppedGroupQueue = "drops: queue of a group full",
     DroppedGroupEnded = "drops: the last member of a group left",
     RetainedNotKept = "retained messages not kept",
+    Stop = "stops of the broker in the middle of traffic",
+    StopTold = "clients told that the broker stops",
+    StopSilent = "clients that take nothing while the broker stops",
+    StopKept = "QoS 0 deliveries that a stop had to make, and did",
+    StopWill = "deliveries of wills that a stop had to make, and did",
     OwedChecked = "deliveries that had to happen, and did",
     OwedOnce = "QoS 0 deliveries that had to happen, and did",
 }

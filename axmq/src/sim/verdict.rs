@@ -254,15 +254,21 @@ pub(super) fn finish(w: &mut World, mut clients: Vec<Client>) -> Check {
         w.site.net.advance(2_000_000_000_000_000);
     }
     w.site.check_empty()?;
-    if let Some(visits) = &w.site.visits {
-        let heard = visits.check_all_gone()?;
-        w.report.add(Feature::HooksHeard, heard);
-    }
+    check_visits(w)?;
     let mut reader = w.site.shared.interest.reader();
     for name in &w.ledger.topics {
         let topic = topicmap::Topic::parse(name, &w.site.shared.topic_limits).expect("legal");
         let mask = reader.mask(&topic);
         check!(mask == 0, "the interest in {name} is still {mask:#b}");
+    }
+    Ok(())
+}
+
+/// Hooks have heard of every coming and going.
+pub(super) fn check_visits(w: &mut World) -> Check {
+    if let Some(visits) = &w.site.visits {
+        let heard = visits.check_all_gone()?;
+        w.report.add(Feature::HooksHeard, heard);
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ impl Client {
 
     /// Whether a subscription may have held that asks for an acknowledgement: then the message may
     /// have been dropped as one that is acknowledged.
-    fn may_get_acknowledged(&self, w: &World, message: &Message) -> bool {
+    pub(super) fn may_get_acknowledged(&self, w: &World, message: &Message) -> bool {
         message.qos > 0
             && self.subscriptions.iter().any(|subscription| {
                 w.ledger.matches[subscription.filter][message.topic]

@@ -128,6 +128,8 @@ impl Client {
             received: Vec::new(),
             is_accepted: false,
             is_silent: false,
+            is_told: false,
+            is_over: false,
             expected,
             is_clean,
             expiry_s,
@@ -176,7 +178,8 @@ impl Client {
     }
 
     fn make_will(&self, w: &mut World, session_expiry_s: u32) -> Option<u32> {
-        if w.is_healing || w.random.below(100) >= w.plan.wills as usize {
+        let may = !w.is_healing || w.plan.stops;
+        if !may || w.random.below(100) >= w.plan.wills as usize {
             return None;
         }
         let is_v5 = self.version == Version::V5;
@@ -213,6 +216,7 @@ impl Client {
                 cleared_ns: None,
                 is_dropped: false,
                 is_cancelled: false,
+                is_cut_by_stop: false,
                 is_accepted: false,
             }),
         };
@@ -529,6 +533,12 @@ impl Client {
     }
 
     pub(super) fn on_disconnect(&mut self, w: &mut World, reason: ReasonCode) -> Check {
+        if reason == ReasonCode::ServerShuttingDown && w.stop_began.is_some() {
+            if let Some(conn) = &mut self.conn {
+                conn.is_told = true;
+            }
+            return Ok(());
+        }
         if reason == ReasonCode::QuotaExceeded && w.plan.shortages > 0 && !w.is_healing {
             w.report.note(Feature::ClientShed);
             self.leave(w, true);

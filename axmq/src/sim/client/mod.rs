@@ -5,6 +5,7 @@ mod connect;
 mod login;
 mod publish;
 mod receive;
+mod stop;
 mod subscribe;
 mod sys;
 
@@ -53,6 +54,9 @@ struct Conn {
     is_accepted: bool,
     /// The client has stopped without a word.
     is_silent: bool,
+    /// DISCONNECT has come, since the broker stops; then the end.
+    is_told: bool,
+    is_over: bool,
     expected: Expected,
     is_clean: bool,
     expiry_s: u32,
@@ -394,6 +398,8 @@ impl Client {
             self.packet_bytes_max == 0 || len <= self.packet_bytes_max as usize,
             "a packet of {len} bytes is larger than the client takes"
         );
+        let is_told = self.conn.as_ref().is_some_and(|conn| conn.is_told);
+        check!(!is_told, "something comes behind DISCONNECT");
         match packet {
             Packet::ConnAck(connack) => self.on_connack(w, connack),
             Packet::Publish(publish) => self.on_publish(w, publish),
