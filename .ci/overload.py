@@ -287,7 +287,7 @@ def churn(broker, options):
 
     def come():
         nonlocal clients
-        name = b"c%d" % choose.randrange(5_000)
+        name = b"c%d" % choose.randrange(500)
         client = Client(broker.port)
         client.left = choose.randrange(1, 6)
         qos = choose.randrange(3)
@@ -349,7 +349,7 @@ def main():
     limits = {"memory_bytes": options.memory} if options.memory else {}
     if options.mode == "churn":
         # What is kept for those that are away reaches its limit in the warm-up.
-        limits["session_queue_messages"] = 100
+        limits["session_queue_messages"] = 20
     broker = Broker(os.path.abspath(options.broker), limits)
     try:
         {"overload": overload, "churn": churn}[options.mode](broker, options)
