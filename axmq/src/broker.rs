@@ -87,14 +87,14 @@ impl Broker {
     }
 
     /// Starts a broker with this configuration, which [`load`](crate::config::load) or
-    /// [`Config::check`] has accepted, and without hooks: binds its listeners and starts its
-    /// threads.
+    /// [`Config::check`] has accepted, and without hooks but those that `[auth]` asks for:
+    /// binds its listeners and starts its threads.
     ///
     /// # Errors
     ///
     /// See [`StartError`]; then nothing is left behind.
     pub fn start(config: Config) -> Result<Running, StartError> {
-        Self::start_with(config, Hooks::default(), Stopper::default())
+        Self::builder().config(config).start()
     }
 
     pub(crate) fn start_with(

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use crate::auth::{Mechanism, Pool};
+use crate::auth::{Guard, Mechanism, Pool};
 use crate::broker::{Broker, Running, Stopper};
 use crate::config::{Config, Listener};
 use crate::error::{RunError, StartError};
@@ -58,7 +58,7 @@ impl Builder {
         self
     }
 
-    /// Asks this hook who may connect. Without one, anybody may.
+    /// Asks this hook who may connect, instead of what `[auth]` names. Without either, anybody may.
     ///
     /// It runs on the auth pool: `[broker] auth_threads` threads, with a queue of
     /// `[limits] auth_queue`. With it, listeners that other machines can reach need no
@@ -112,6 +112,7 @@ impl Builder {
             self.config.listeners = self.listeners;
         }
         check(&self.config, self.listens_nowhere, &self.hooks)?;
+        Guard::install(&self.config, &mut self.hooks).map_err(StartError::Auth)?;
         let slow_ns = u64::from(self.config.budgets.hook_us) * 1_000;
         self.hooks.set_clock(monotonic_ns, slow_ns);
         self.hooks.pool = Pool::new(self.config.limits.auth_queue as usize);

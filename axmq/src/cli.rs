@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use crate::auth::Scheme;
 use crate::config::{Address, BrokerSettings, CommandLine, LogLevel, Sources, UnknownLogLevel};
 use crate::control::{Cursor, Format};
 
@@ -64,6 +65,9 @@ pub enum Command {
     /// Look at the configuration without running the broker
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Make or change a file of users and their passwords
+    #[command(subcommand)]
+    Passwd(PasswdCommand),
     /// A command to the broker that runs with the same data directory
     #[command(flatten)]
     Control(ControlCommand),
@@ -111,6 +115,48 @@ pub enum ControlCommand {
         /// How to print the answer.
         #[command(flatten)]
         output: Output,
+    },
+}
+
+/// What `axmq passwd` can do. A running broker takes the file over with `axmq reload`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum PasswdCommand {
+    /// Make a file without users
+    Create {
+        /// The file, which must not be there yet
+        file: PathBuf,
+    },
+    /// Add a user or change the password, which is asked for or read from standard input
+    Add {
+        /// The file; made where there is none
+        file: PathBuf,
+        /// The user name
+        user: String,
+        /// How the password is hashed
+        #[arg(long, default_value = Scheme::NAMES[0], value_parser = schemes())]
+        hash: String,
+    },
+    /// Take a user out
+    Delete {
+        /// The file
+        file: PathBuf,
+        /// The user name
+        user: String,
+    },
+    /// Set the passwords of many users: lines USER:PASSWORD on standard input
+    Batch {
+        /// The file; made where there is none
+        file: PathBuf,
+        /// How the passwords are hashed
+        #[arg(long, default_value = Scheme::NAMES[0], value_parser = schemes())]
+        hash: String,
+    },
+    /// Say whether a password is right
+    Check {
+        /// The file
+        file: PathBuf,
+        /// The user name
+        user: String,
     },
 }
 
@@ -181,6 +227,10 @@ fn shards() -> impl TypedValueParser<Value = u32> {
 
 fn at_least_one() -> impl TypedValueParser<Value = u32> {
     clap::value_parser!(u32).range(1..)
+}
+
+fn schemes() -> impl TypedValueParser<Value = String> {
+    PossibleValuesParser::new(Scheme::NAMES)
 }
 
 fn log_level() -> impl TypedValueParser<Value = LogLevel> {

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::auth::FileError;
 use crate::config::Violation;
 use crate::data_dir::DataDirError;
 
@@ -20,9 +21,10 @@ pub enum StartError {
         /// What the system says.
         source: io::Error,
     },
-    /// The configuration is refused; each says why and what to do. Only from
-    /// [`Builder::start`](crate::Builder::start).
+    /// The configuration is refused; each says why and what to do.
     Config(Vec<Violation>),
+    /// A file that `[auth]` names cannot be used.
+    Auth(FileError),
     /// The data directory cannot be used.
     DataDir(DataDirError),
     /// What is kept on disk cannot be used.
@@ -65,6 +67,7 @@ impl fmt::Display for StartError {
                     .iter()
                     .try_for_each(|violation| write!(f, "\n{}", violation.message))
             }
+            Self::Auth(error) => error.fmt(f),
             Self::DataDir(error) => error.fmt(f),
             Self::Store { path, why } => {
                 write!(f, "cannot use the store in {}: {why}", path.display())
@@ -79,6 +82,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Bind { source, .. } | Self::Thread(source) => Some(source),
             Self::DataDir(error) => Some(error),
+            Self::Auth(error) => Some(error),
             Self::Config(_) | Self::Store { .. } => None,
         }
     }

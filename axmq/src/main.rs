@@ -12,7 +12,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
-use axmq::cli::{Cli, Command, ConfigCommand, ControlCommand, Started};
+use axmq::auth;
+use axmq::cli::{Cli, Command, ConfigCommand, ControlCommand, Options, PasswdCommand, Started};
 use axmq::config::{self, Config, Loaded, Origin, Sources};
 use axmq::control::{CommandError, Control, Reload, run_command};
 use axmq::logging::{self, LogHandle};
@@ -26,6 +27,10 @@ const CONFIGURATION: u8 = 3;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Command::Passwd(command)) = &cli.command {
+        // The file is given by name: the configuration does not matter.
+        return passwd(command);
+    }
     let sources = cli.options.sources(std::env::vars_os());
     let loaded = match config::load(&sources) {
         Ok(loaded) => loaded,
@@ -35,11 +40,9 @@ fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Some(Command::Config(ConfigCommand::Check)) => say(&match cli.options.config {
-            Some(file) => format!("{} is accepted\n", file.display()),
-            None => "the configuration is accepted; no file was given\n".to_owned(),
-        }),
+        Some(Command::Config(ConfigCommand::Check)) => check(&cli.options, &loaded.config),
         Some(Command::Config(ConfigCommand::Show)) => say(&loaded.to_string()),
+        Some(Command::Passwd(command)) => passwd(&command),
         Some(Command::Control(command)) => control(&command, &loaded.config),
         None => match serve(loaded, sources) {
             Ok(()) => ExitCode::SUCCESS,
@@ -48,6 +51,28 @@ fn main() -> ExitCode {
                 ExitCode::from(FAILURE)
             }
         },
+    }
+}
+
+/// Says that the configuration is accepted, if the files that it names are so too.
+fn check(options: &Options, config: &Config) -> ExitCode {
+    if let Err(error) = auth::check_files(config) {
+        complain(&format!("axmq: the configuration is refused\n{error}\n"));
+        return ExitCode::from(CONFIGURATION);
+    }
+    say(&match &options.config {
+        Some(file) => format!("{} is accepted\n", file.display()),
+        None => "the configuration is accepted; no file was given\n".to_owned(),
+    })
+}
+
+fn passwd(command: &PasswdCommand) -> ExitCode {
+    match auth::run_passwd(command, &mut io::stdout().lock()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("axmq: {error}\n"));
+            ExitCode::from(FAILURE)
+        }
     }
 }
 

@@ -8,13 +8,23 @@
 //! A client may authenticate anew on a live connection. Its other packets go on meanwhile, with the
 //! rights that it had. It may not become somebody else: the identity of the new [`Grant`] has to be
 //! that of the old one.
+//!
+//! What `[auth]` of the configuration asks for, such as a password file, is done by a hook of the
+//! same kind that programs write (`guard`).
 
+mod file_error;
+mod guard;
+mod password;
 mod pool;
 pub mod scram;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::file_error::FileError;
+pub use self::guard::check_files;
+pub(crate) use self::guard::{Guard, Policy};
+pub use self::password::{Scheme, run_passwd};
 pub(crate) use self::pool::{Busy, Pool};
 use crate::hooks::{Authenticate, ConnectRequest, Denied, Grant, Hooks};
 

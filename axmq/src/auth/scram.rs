@@ -28,6 +28,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::{Exchange, Mechanism, Step};
 use crate::hooks::{ConnectRequest, Denied, Grant};
@@ -72,8 +73,12 @@ impl Secret {
     /// From a password, with this salt and this many rounds.
     #[must_use]
     pub fn derive(password: &str, salt: &[u8], iterations: u32) -> Self {
-        let mut salted = Hash::default();
-        pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), salt, iterations, &mut salted);
+        Self::derive_bytes(password.as_bytes(), salt, iterations)
+    }
+
+    pub(crate) fn derive_bytes(password: &[u8], salt: &[u8], iterations: u32) -> Self {
+        let mut salted = Zeroizing::new(Hash::default());
+        pbkdf2::pbkdf2_hmac::<Sha256>(password, salt, iterations, salted.as_mut_slice());
         Self {
             salt: salt.to_vec(),
             iterations,
@@ -91,6 +96,43 @@ impl Secret {
             stored_key,
             server_key,
         }
+    }
+
+    /// Reads `ITERATIONS:SALT$STORED-KEY:SERVER-KEY`, as RFC 5803 and password files have it.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (how, keys) = text.split_once('$')?;
+        let (iterations, salt) = how.split_once(':')?;
+        let (stored_key, server_key) = keys.split_once(':')?;
+        let iterations = iterations.parse().ok().filter(|rounds| *rounds > 0)?;
+        let salt = BASE64.decode(salt).ok().filter(|salt| !salt.is_empty())?;
+        let hash = |text| Hash::try_from(BASE64.decode(text).ok()?).ok();
+        Some(Self::from_parts(
+            &salt,
+            iterations,
+            hash(stored_key)?,
+            hash(server_key)?,
+        ))
+    }
+
+    /// What [`parse`](Self::parse) reads.
+    pub(crate) fn encode(&self) -> String {
+        format!(
+            "{}:{}${}:{}",
+            self.iterations,
+            BASE64.encode(&self.salt),
+            BASE64.encode(self.stored_key),
+            BASE64.encode(self.server_key)
+        )
+    }
+
+    pub(crate) fn iterations(&self) -> u32 {
+        self.iterations
+    }
+
+    /// Whether it is made from this password.
+    pub(crate) fn admits(&self, password: &[u8]) -> bool {
+        let found = Self::derive_bytes(password, &self.salt, self.iterations);
+        bool::from(found.stored_key.ct_eq(&self.stored_key))
     }
 }
 

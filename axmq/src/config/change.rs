@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::auth::is_structural;
 use super::keys::{self, Key, Value};
 use super::listener::RULE_KEYS;
 use super::{Config, Listener};
@@ -53,6 +54,8 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("store", "durability"),
     ("store", "interval_ms"),
     ("store", "reserve_bytes"),
+    // The broker offers the method or does not.
+    ("auth", "scram"),
     // Groups that are there keep the strategy that they began with.
     ("protocol", "shared_strategy"),
     // What is stored and subscribed under the old limit has to stay legal.
@@ -75,7 +78,9 @@ fn needs_restart(key: &Key, from: &Config, to: &Config) -> bool {
         (Some(Value::Number(from)), Some(Value::Number(to))) => to < from,
         _ => false,
     };
-    NEED_RESTART.contains(&name) || (sinks && PROMISED.contains(&name))
+    NEED_RESTART.contains(&name)
+        || is_structural(key, from, to)
+        || (sinks && PROMISED.contains(&name))
 }
 
 impl Config {

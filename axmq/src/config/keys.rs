@@ -4,7 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::{
-    BrokerSettings, Budgets, Config, Limits, LogSettings, ProtocolSettings, StoreSettings,
+    AuthSettings, BrokerSettings, Budgets, Config, Limits, LogSettings, ProtocolSettings,
+    StoreSettings,
 };
 
 /// One key of the configuration, but for the listeners, which are a list of their own.
@@ -186,6 +187,7 @@ impl fmt::Display for Grouped {
 pub fn keys() -> impl Iterator<Item = &'static Key> {
     BrokerSettings::KEYS
         .iter()
+        .chain(AuthSettings::KEYS)
         .chain(LogSettings::KEYS)
         .chain(ProtocolSettings::KEYS)
         .chain(StoreSettings::KEYS)
@@ -194,7 +196,9 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
 }
 
 /// The sections in the order in which they are shown.
-pub(super) const SECTIONS: &[&str] = &["broker", "log", "protocol", "store", "limits", "budgets"];
+pub(super) const SECTIONS: &[&str] = &[
+    "broker", "auth", "log", "protocol", "store", "limits", "budgets",
+];
 
 /// The key that is called `section.name`.
 pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {

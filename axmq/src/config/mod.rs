@@ -6,6 +6,7 @@
 //! [`Config::default`] and set fields.
 
 mod address;
+mod auth;
 mod change;
 mod diagnose;
 mod keys;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use address::{Address, AddressError};
+pub use auth::AuthSettings;
 pub use change::Change;
 pub use diagnose::{ConfigError, Diagnostic, Place};
 pub use keys::{Key, Kind, Value, keys};
@@ -46,6 +48,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The broker as a whole: `[broker]`.
     pub broker: BrokerSettings,
+    /// Who clients are: `[auth]`.
+    pub auth: AuthSettings,
     /// What is logged: `[log]`.
     pub log: LogSettings,
     /// Where the protocol leaves the server a choice: `[protocol]`.
@@ -78,7 +82,8 @@ pub struct BrokerSettings {
     ///
     /// [`load`] always fills it in.
     pub data_dir: Option<PathBuf>,
-    /// Whether anybody may connect without a password on addresses other than loopback.
+    /// Whether anybody may connect without saying who they are: on addresses other than loopback
+    /// where nobody has to log in, and beside those that log in where `[auth]` asks for it.
     pub allow_anonymous: bool,
     /// Seconds between two updates of `$SYS/` for its subscribers; 0 gives them values only once.
     pub sys_interval_s: u32,
@@ -182,6 +187,13 @@ impl Config {
             }
         }
         self.check_pairs(&mut found);
+        if let Some((keys, message)) = self.auth.check() {
+            found.push(Violation {
+                keys: keys.to_vec(),
+                listener: None,
+                message: message.to_owned(),
+            });
+        }
         self.check_listeners(&mut found);
         found
     }
@@ -253,9 +265,11 @@ impl Config {
                 let message = format!("the address {address} is listened on twice");
                 found.push(violation(Some(index), message));
             }
-            if !self.broker.allow_anonymous && !address.ip().to_canonical().is_loopback() {
+            let is_guarded = self.broker.allow_anonymous || self.auth.authenticates();
+            if !is_guarded && !address.ip().to_canonical().is_loopback() {
                 let message = format!(
                     "{address} can be reached from other machines, and nobody has to log in\n  \
+                     to make them log in: `password_file` under [auth], and `axmq passwd`\n  \
                      to let anybody in who can reach it: --allow-anonymous on the command line, or \
                      `allow_anonymous = true` under [broker]\n  \
                      to stay on this machine: listen on {} instead",
@@ -288,6 +302,7 @@ impl Default for Config {
                 listener(Ipv6Addr::LOCALHOST.into(), true),
             ],
             broker: BrokerSettings::default(),
+            auth: AuthSettings::default(),
             log: LogSettings::default(),
             protocol: ProtocolSettings::default(),
             store: StoreSettings::default(),

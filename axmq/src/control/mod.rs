@@ -27,6 +27,7 @@ pub use self::types::{
     ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine, Reloaded, Status, StoreStatus,
     SubscriptionLine, TraceLine,
 };
+use crate::auth::Policy;
 use crate::config::Config;
 use crate::counters::{self, Counters};
 use crate::memory;
@@ -399,9 +400,18 @@ impl Control {
             let all: Vec<_> = violations.into_iter().map(|v| v.message).collect();
             return Err(ControlError::Refused(all.join("\n")));
         }
-        let changes = state.running.changes(new);
+        let mut changes = state.running.changes(new);
+        let guard = state.shared.hooks.guard.as_deref();
+        let mut next = state.running.clone();
+        next.take_over(new);
+        if let Some(guard) = guard {
+            // Read before anything changes, so that a wrong file changes nothing.
+            let policy = Policy::load(&next);
+            let policy = policy.map_err(|error| ControlError::Refused(error.to_string()))?;
+            changes.extend(guard.replace(policy));
+        }
         if changes.iter().any(|change| !change.needs_restart) {
-            state.running.take_over(new);
+            state.running = next;
             // First the log, so that the threads see its level when they look.
             if let Some(source) = &mut state.source {
                 source.applied(&state.running);

@@ -9,6 +9,7 @@ use mqtt_codec::{
 };
 use pollio::PeerAddr;
 use topicmap::Topic;
+use zeroize::Zeroizing;
 
 use crate::auth::{Mechanism, Work};
 use crate::config::{ListenerRules, Redirect};
@@ -248,7 +249,9 @@ fn begin(
     let request = Arc::new(ConnectRequest {
         client_id: connect.client_id.clone(),
         username: packet.username().map(Into::into),
-        password: packet.password().map(Into::into),
+        password: packet
+            .password()
+            .map(|password| Zeroizing::new(password.into())),
         peer,
         version: connect.version,
     });

@@ -24,6 +24,7 @@ use pollio::{
 };
 use slabmem::{Key, Slab};
 use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
+use zeroize::Zeroize;
 
 use self::admit::{Admitted, Refusal};
 use self::authenticate::Pending;
@@ -334,6 +335,10 @@ impl<B: Backend> FrontServer<B> {
         };
         match result {
             Ok((Admitted { connect, begin }, used)) => {
+                // There may be a password in it.
+                if let Some(packet) = greeting.bytes.get_mut(..used) {
+                    packet.zeroize();
+                }
                 greeting.bytes.drain(..used);
                 greeting.connect_bytes = used as u64;
                 match begin {

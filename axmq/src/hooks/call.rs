@@ -13,7 +13,7 @@ use super::{
     Action, Authenticate, Authorize, Client, Decision, Draft, Ending, OnConnection, OnPublish,
     Verdict,
 };
-use crate::auth::{Mechanism, Pool};
+use crate::auth::{Guard, Mechanism, Pool};
 use crate::publication::{Publication, View};
 
 /// Nanoseconds of a clock that does not go back.
@@ -53,6 +53,8 @@ pub(crate) struct Hooks {
     pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
     mechanisms: Vec<Arc<dyn Mechanism>>,
     pub(crate) pool: Pool,
+    /// What `[auth]` asks for, where it is among these hooks.
+    pub(crate) guard: Option<Arc<Guard>>,
     authorize: Option<Arc<dyn Authorize>>,
     asks_for_deliveries: bool,
     on_publish: Option<Arc<dyn OnPublish>>,
@@ -71,6 +73,7 @@ impl Default for Hooks {
             authenticate: None,
             mechanisms: Vec::new(),
             pool: Pool::new(0),
+            guard: None,
             authorize: None,
             asks_for_deliveries: false,
             on_publish: None,

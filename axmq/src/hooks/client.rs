@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use mqtt_codec::{ReasonCode, Version};
 use pollio::PeerAddr;
+use zeroize::Zeroizing;
 
 /// What authentication has established: who the client is, and whatever else the program wants to
 /// know about it later. Kept as long as the connection.
@@ -139,7 +140,8 @@ impl std::error::Error for Denied {}
 pub struct ConnectRequest {
     pub(crate) client_id: Box<str>,
     pub(crate) username: Option<Box<str>>,
-    pub(crate) password: Option<Box<[u8]>>,
+    /// Wiped when nobody needs it any more.
+    pub(crate) password: Option<Zeroizing<Box<[u8]>>>,
     pub(crate) peer: PeerAddr,
     pub(crate) version: Version,
 }
@@ -160,7 +162,7 @@ impl ConnectRequest {
     /// The password: bytes, not text.
     #[must_use]
     pub fn password(&self) -> Option<&[u8]> {
-        self.password.as_deref()
+        self.password.as_ref().map(|password| &***password)
     }
 
     /// Where the client connects from.

@@ -1,0 +1,13 @@
+//! Passwords: the file that has their hashes, and `axmq passwd`, which writes it.
+
+mod command;
+mod edit;
+mod file;
+mod hash;
+mod prompt;
+#[cfg(test)]
+mod tests;
+
+pub use self::command::run_passwd;
+pub(crate) use self::file::Passwords;
+pub use self::hash::Scheme;

@@ -1,0 +1,428 @@
+//! Who comes in, and what they may do: the real program, its files and real connections.
+//!
+//! Every wait is for bytes, for a line or for the end of a process, and fails after `PATIENCE`.
+
+#![cfg(not(loom))]
+
+mod support;
+
+use std::fs::{self, Permissions};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit, Mac};
+use mqtt_codec::encode::{Auth, Connect, ConnectProperties};
+use mqtt_codec::{Packet, ReasonCode, Role, Scan, Version};
+use rustix::process::Signal;
+use sha2::{Digest, Sha256};
+
+use self::support::{PATIENCE, Process, TempDir, program};
+
+const V5: Version = Version::V5;
+const V311: Version = Version::V311;
+
+/// Users of mosquitto, of htpasswd and of PostgreSQL; the password of each is "correct horse".
+const OLD_FILE: &str = "\
+# From three other programs.
+seven:$7$101$MDEyMzQ1Njc4OWFi$bGJdXfn6P9jmSY0ZCpIaCSkQ1XayfQBMBwplxxuT8e+N6cR6JaUl22kyOezT4vgFZzRNUODVbwJMCRIfFS1o8A==
+six:$6$MDEyMzQ1Njc4OWFi$vMblpzgCS5oj2lUbBcEO+PGDOv2Ychcm2aCJlOM/97en/aLeFXM5JAedC3UgjydjvghOxFalEDxmI0OHi3Vlsg==
+web:$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e
+scram:SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFi$F8Lt03VyXfb1S0ByW9Yy9T+P+txr5a0jVYh4uuKi6Q0=:pvBficul/qQvtflSqIMUEcrSMJC1ecc0eAo7bkZVN9E=
+";
+const PASSWORD: &str = "correct horse";
+
+/// Runs the program to its end with this input: output, error output, exit code.
+fn run(home: &TempDir, arguments: &[&str], input: &str) -> (String, String, Option<i32>) {
+    let mut command = program(home);
+    command.args(arguments).stdin(Stdio::piped());
+    let mut process = Process::start(&mut command);
+    let mut stdin = process.child.stdin.take().expect("it is piped");
+    // A command that needs no input may be gone.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let (out, err, status) = process.end();
+    (out, err, status.code())
+}
+
+/// The output of a command that succeeds.
+#[track_caller]
+fn ask(home: &TempDir, arguments: &[&str], input: &str) -> String {
+    let (out, err, code) = run(home, arguments, input);
+    assert_eq!((err.as_str(), code), ("", Some(0)), "{arguments:?}: {out}");
+    out
+}
+
+struct Broker {
+    process: Process,
+    address: SocketAddr,
+    home: TempDir,
+}
+
+impl Broker {
+    /// A broker at this home, with these lines as its configuration.
+    fn start(home: TempDir, lines: &str) -> Self {
+        fs::write(home.join("axmq.toml"), lines).expect("the folder is writable");
+        let mut command = program(&home);
+        command.args(["--listen", "127.0.0.1:0", "--config", "axmq.toml"]);
+        command.args(["--log", "trace"]);
+        let mut process = Process::start(&mut command);
+        let address = process.listening();
+        process.out.wait_for("to stop: ");
+        Self {
+            process,
+            address,
+            home,
+        }
+    }
+
+    /// What a CONNECT is answered, by its return code.
+    fn answer(&self, version: Version, connect: &Connect<'_>) -> u8 {
+        let mut peer = Peer::open(self.address, version);
+        peer.send(&connect.encode_to_vec(version));
+        peer.connack()
+    }
+
+    /// The same for a user with a password.
+    fn login(&self, version: Version, user: Option<&str>, password: Option<&str>) -> u8 {
+        self.answer(version, &login("client", user, password))
+    }
+
+    /// Ends it in good order; everything that it has logged.
+    fn end(self) -> String {
+        self.process.signal(Signal::TERM);
+        self.process.end().1
+    }
+}
+
+fn login<'a>(client_id: &'a str, user: Option<&'a str>, password: Option<&'a str>) -> Connect<'a> {
+    Connect {
+        client_id,
+        clean_start: true,
+        username: user,
+        password: password.map(str::as_bytes),
+        ..Connect::default()
+    }
+}
+
+/// A client that knows nothing but bytes.
+struct Peer {
+    stream: TcpStream,
+    version: Version,
+    received: Vec<u8>,
+}
+
+impl Peer {
+    fn open(address: SocketAddr, version: Version) -> Self {
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        Self {
+            stream,
+            version,
+            received: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("it is connected");
+    }
+
+    /// Hands the next packet to `look`; `None` at the end of the connection.
+    fn read<T>(&mut self, look: impl FnOnce(&Packet<'_>) -> T) -> Option<T> {
+        loop {
+            let scan = mqtt_codec::scan(&self.received, u32::MAX).expect("a packet");
+            if let Scan::Frame(frame) = scan {
+                let packet: Vec<u8> = self.received.drain(..frame.total_len).collect();
+                let packet = mqtt_codec::decode(&packet, &frame, self.version, Role::Client);
+                return Some(look(&packet.expect("the broker keeps to the protocol")));
+            }
+            let mut buffer = [0; 4_096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(read) => self.received.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// The code of the CONNACK that is next: for 3.x the return code, for 5.0 the reason.
+    #[track_caller]
+    fn connack(&mut self) -> u8 {
+        let version = self.version;
+        let code = self.read(|packet| match packet {
+            Packet::ConnAck(ack) if version == V5 => ack.reason() as u8,
+            Packet::ConnAck(ack) => match ack.reason() {
+                ReasonCode::Success => 0,
+                ReasonCode::BadUserNameOrPassword => 4,
+                ReasonCode::NotAuthorized => 5,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        });
+        code.expect("it answers")
+    }
+}
+
+#[test]
+fn users_come_in_by_their_passwords_and_nobody_else_does() {
+    let home = TempDir::new();
+    let out = ask(&home, &["passwd", "add", "users", "ann"], "s3cret words\n");
+    assert_eq!(out, "users: set the password of ann\n");
+    let file = home.join("users");
+    let mode = fs::metadata(&file)
+        .expect("it is there")
+        .permissions()
+        .mode();
+    assert_eq!(mode & 0o777, 0o600);
+
+    let broker = Broker::start(home, "[auth]\npassword_file = \"users\"\n");
+    for (user, password, v5, v311) in [
+        (Some("ann"), Some("s3cret words"), 0, 0),
+        (Some("ann"), Some("s3cret word"), 0x86, 4),
+        (Some("ann"), Some(""), 0x86, 4),
+        (Some("ann"), None, 0x86, 4),
+        (Some("bob"), Some("s3cret words"), 0x86, 4),
+        (Some(""), Some("s3cret words"), 0x86, 4),
+        (None, None, 0x87, 5),
+    ] {
+        assert_eq!(
+            broker.login(V5, user, password),
+            v5,
+            "{user:?} {password:?}"
+        );
+        assert_eq!(
+            broker.login(V311, user, password),
+            v311,
+            "{user:?} {password:?}"
+        );
+    }
+    // Only 5.0 has a password without a user name.
+    assert_eq!(broker.login(V5, None, Some("s3cret words")), 0x86);
+    let log = broker.end();
+    assert!(
+        log.contains("ann") || log.contains("client"),
+        "it says who came:\n{log}"
+    );
+    assert!(!log.contains("s3cret"), "no password is logged:\n{log}");
+}
+
+#[test]
+fn files_of_other_programs_are_read_and_anonymous_clients_come_in_where_they_may() {
+    let home = TempDir::new();
+    fs::write(home.join("users"), OLD_FILE).expect("it is writable");
+    let lines = "[auth]\npassword_file = \"users\"\n[broker]\nallow_anonymous = true\n";
+    let broker = Broker::start(home, lines);
+    for user in ["seven", "six", "web", "scram"] {
+        assert_eq!(broker.login(V311, Some(user), Some(PASSWORD)), 0, "{user}");
+        assert_eq!(broker.login(V311, Some(user), Some("wrong")), 4, "{user}");
+    }
+    assert_eq!(broker.login(V311, None, None), 0);
+    // Who says a name has to show that it is theirs.
+    assert_eq!(broker.login(V311, Some("six"), None), 4);
+    assert_eq!(broker.login(V311, Some("stranger"), None), 4);
+    let log = broker.end();
+    assert!(log.contains("auth.file_open"), "others may read it:\n{log}");
+}
+
+#[test]
+fn a_password_file_lets_other_machines_in() {
+    let home = TempDir::new();
+    ask(&home, &["passwd", "create", "users"], "");
+    let lines = "[auth]\npassword_file = \"users\"\n[[listener]]\naddress = \"0.0.0.0:0\"\n";
+    fs::write(home.join("axmq.toml"), lines).expect("it is writable");
+    let out = ask(&home, &["config", "check", "--config", "axmq.toml"], "");
+    assert_eq!(out, "axmq.toml is accepted\n");
+    let out = ask(&home, &["config", "show", "--config", "axmq.toml"], "");
+    assert!(out.contains("[auth]\npassword_file = \"users\" "), "{out}");
+    assert!(out.contains("\nscram = false "), "{out}");
+}
+
+#[test]
+fn a_reload_takes_the_file_over_or_nothing() {
+    let home = TempDir::new();
+    ask(
+        &home,
+        &["passwd", "batch", "users", "--hash", "pbkdf2-sha512"],
+        "ann:one\nbob:two:2\n\n",
+    );
+    let broker = Broker::start(home, "[auth]\npassword_file = \"users\"\n");
+    let home = &broker.home;
+    assert_eq!(broker.login(V5, Some("bob"), Some("two:2")), 0);
+    let (out, err, code) = run(home, &["passwd", "delete", "users", "carl"], "");
+    let expected = ("", "axmq: users has no user carl\n", Some(1));
+    assert_eq!((out.as_str(), err.as_str(), code), expected);
+    ask(home, &["passwd", "delete", "users", "bob"], "");
+    let scram = ["passwd", "add", "users", "carl", "--hash", "scram-sha-256"];
+    ask(home, &scram, "three\n");
+    ask(home, &["passwd", "add", "users", "dora"], "four\n");
+    ask(home, &["passwd", "check", "users", "carl"], "three\n");
+    let (_, err, code) = run(home, &["passwd", "check", "users", "bob"], "two:2\n");
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("no such user, or the password is wrong"),
+        "{err}"
+    );
+    assert_eq!(
+        broker.login(V5, Some("carl"), Some("three")),
+        0x86,
+        "not yet"
+    );
+
+    let out = ask(home, &["reload"], "");
+    assert!(
+        out.contains("the content of auth.password_file: 2 users -> 3 users\n"),
+        "{out}"
+    );
+    assert_eq!(broker.login(V5, Some("carl"), Some("three")), 0);
+    assert_eq!(broker.login(V5, Some("bob"), Some("two:2")), 0x86);
+
+    fs::write(home.join("users"), "ann:$1$old$hash\n").expect("it is writable");
+    let (_, err, code) = run(home, &["reload"], "");
+    assert_eq!(code, Some(1));
+    assert!(err.contains("users:1: unknown hash `$1$`"), "{err}");
+    assert_eq!(
+        broker.login(V5, Some("carl"), Some("three")),
+        0,
+        "nothing has changed"
+    );
+
+    // What is built in at the start is not taken out while it runs.
+    ask(home, &["passwd", "add", "users", "ann"], "five\n");
+    fs::write(home.join("axmq.toml"), "").expect("it is writable");
+    let out = ask(home, &["reload"], "");
+    let expected = "auth.password_file: \"users\" -> not set (needs a restart)\n";
+    assert!(out.contains(expected), "{out}");
+    assert_eq!(broker.login(V5, None, None), 0x87);
+}
+
+#[test]
+fn a_file_that_cannot_be_trusted_ends_the_start() {
+    for (content, mode, expected) in [
+        ("", 0o602, "chmod o-w users"),
+        (
+            "ann:hunter2\n",
+            0o600,
+            "users:1: this is not the hash of a password",
+        ),
+        (
+            "ann:$9$x\n",
+            0o600,
+            "users:1: unknown hash `$9$`; known: argon2id",
+        ),
+    ] {
+        let home = TempDir::new();
+        fs::write(home.join("users"), content).expect("it is writable");
+        fs::set_permissions(home.join("users"), Permissions::from_mode(mode)).expect("ours");
+        let lines = "[auth]\npassword_file = \"users\"\n";
+        fs::write(home.join("axmq.toml"), lines).expect("it is writable");
+        for arguments in [
+            &["--config", "axmq.toml"][..],
+            &["config", "check", "--config", "axmq.toml"],
+        ] {
+            let (out, err, code) = run(&home, arguments, "");
+            let check = arguments.len() > 2;
+            assert_eq!(
+                (out.as_str(), code),
+                ("", Some(if check { 3 } else { 1 })),
+                "{err}"
+            );
+            assert!(err.contains(expected), "{err}");
+            assert!(!err.contains("hunter2"), "{err}");
+        }
+    }
+    let home = TempDir::new();
+    fs::write(home.join("axmq.toml"), "[auth]\nscram = true\n").expect("it is writable");
+    let (_, err, code) = run(&home, &["config", "check", "--config", "axmq.toml"], "");
+    assert_eq!(code, Some(3));
+    assert!(
+        err.contains("axmq.toml:2:9: `auth.scram` needs `auth.password_file`"),
+        "{err}"
+    );
+}
+
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any length");
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// The code of the CONNACK at the end of an exchange of SCRAM-SHA-256.
+fn scram(broker: &Broker, user: &str, password: &str) -> u8 {
+    let mut peer = Peer::open(broker.address, V5);
+    let bare = format!("n={user},r=client");
+    let first = format!("n,,{bare}");
+    let connect = Connect {
+        client_id: "scram",
+        clean_start: true,
+        properties: ConnectProperties {
+            authentication_method: Some("SCRAM-SHA-256"),
+            authentication_data: Some(first.as_bytes()),
+            ..ConnectProperties::default()
+        },
+        ..Connect::default()
+    };
+    peer.send(&connect.encode_to_vec(V5));
+    let challenge = peer.read(|packet| match packet {
+        Packet::Auth(auth) => Ok(auth.authentication_data().unwrap_or_default().to_vec()),
+        Packet::ConnAck(ack) => Err(ack.reason() as u8),
+        other => panic!("{other:?}"),
+    });
+    let challenge = match challenge.expect("it answers") {
+        Ok(challenge) => String::from_utf8(challenge).expect("it is text"),
+        Err(code) => return code,
+    };
+    let mut fields = challenge.split(',').filter_map(|field| field.get(2..));
+    let mut next = || fields.next().expect("nonce, salt and iterations");
+    let (nonce, salt, iterations) = (next(), next(), next());
+    let salt = BASE64.decode(salt).expect("base64");
+    let iterations = iterations.parse().expect("a number");
+    let mut salted = [0; 32];
+    pbkdf2::pbkdf2_hmac::<Sha256>(password.as_bytes(), &salt, iterations, &mut salted);
+    let last = format!("c=biws,r={nonce}");
+    let client_key = hmac(&salted, "Client Key");
+    let stored_key = Sha256::digest(&client_key);
+    let signature = hmac(&stored_key, &format!("{bare},{challenge},{last}"));
+    let proof: Vec<u8> = client_key
+        .iter()
+        .zip(signature)
+        .map(|(a, b)| a ^ b)
+        .collect();
+    let last = format!("{last},p={}", BASE64.encode(proof));
+    let answer = Auth {
+        reason: ReasonCode::ContinueAuthentication,
+        authentication_method: Some("SCRAM-SHA-256"),
+        authentication_data: Some(last.as_bytes()),
+        ..Auth::default()
+    };
+    peer.send(&answer.encode_to_vec(V5));
+    peer.connack()
+}
+
+#[test]
+fn users_with_a_secret_log_in_by_scram() {
+    let home = TempDir::new();
+    fs::write(home.join("users"), OLD_FILE).expect("it is writable");
+    let broker = Broker::start(home, "[auth]\npassword_file = \"users\"\nscram = true\n");
+    assert_eq!(scram(&broker, "scram", PASSWORD), 0);
+    assert_eq!(scram(&broker, "scram", "wrong"), 0x87);
+    assert_eq!(
+        scram(&broker, "seven", PASSWORD),
+        0x87,
+        "its hash is of another kind"
+    );
+    assert_eq!(scram(&broker, "nobody", PASSWORD), 0x87);
+    assert_eq!(broker.login(V311, Some("scram"), Some(PASSWORD)), 0);
+
+    let home = TempDir::new();
+    fs::write(home.join("users"), OLD_FILE).expect("it is writable");
+    let broker = Broker::start(home, "[auth]\npassword_file = \"users\"\n");
+    assert_eq!(
+        scram(&broker, "scram", PASSWORD),
+        0x8C,
+        "it is off by default"
+    );
+}
