@@ -185,7 +185,7 @@ fn unknown_names_are_refused_with_the_nearest() {
     refused("[limit]\n", "did you mean `[limits]`?");
     refused(
         "[weather]\n",
-        "known: broker, log, protocol, store, limits, budgets, listener",
+        "known: broker, auth, log, protocol, store, limits, budgets, listener",
     );
     refused("inflight = 5\n", "did you mean `inflight` under [limits]?");
     refused(
