@@ -28,10 +28,13 @@ const V311: Version = Version::V311;
 /// Users of mosquitto, of htpasswd and of PostgreSQL; the password of each is "correct horse".
 const OLD_FILE: &str = "\
 # From three other programs.
-seven:$7$101$MDEyMzQ1Njc4OWFi$bGJdXfn6P9jmSY0ZCpIaCSkQ1XayfQBMBwplxxuT8e+N6cR6JaUl22kyOezT4vgFZzRNUODVbwJMCRIfFS1o8A==
-six:$6$MDEyMzQ1Njc4OWFi$vMblpzgCS5oj2lUbBcEO+PGDOv2Ychcm2aCJlOM/97en/aLeFXM5JAedC3UgjydjvghOxFalEDxmI0OHi3Vlsg==
+seven:$7$101$MDEyMzQ1Njc4OWFi$bGJdXfn6P9jmSY0ZCpIaCSkQ1XayfQBMBwplxxuT8e+N6cR6JaUl22kyOezT4vgFZz\
+RNUODVbwJMCRIfFS1o8A==
+six:$6$MDEyMzQ1Njc4OWFi$vMblpzgCS5oj2lUbBcEO+PGDOv2Ychcm2aCJlOM/97en/aLeFXM5JAedC3UgjydjvghOxFal\
+EDxmI0OHi3Vlsg==
 web:$2b$04$abcdefghijklmnopqrstuujydOTSfIH/d5oUHpsygqV5X9xJLQc6e
-scram:SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFi$F8Lt03VyXfb1S0ByW9Yy9T+P+txr5a0jVYh4uuKi6Q0=:pvBficul/qQvtflSqIMUEcrSMJC1ecc0eAo7bkZVN9E=
+scram:SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFi$F8Lt03VyXfb1S0ByW9Yy9T+P+txr5a0jVYh4uuKi6Q0=:pvBficul/\
+qQvtflSqIMUEcrSMJC1ecc0eAo7bkZVN9E=
 ";
 const PASSWORD: &str = "correct horse";
 
