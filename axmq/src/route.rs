@@ -122,6 +122,21 @@ mod tests {
     }
 
     #[test]
+    fn a_message_keeps_its_flag_for_who_asks_for_it() {
+        let keeps = SubscriptionOptions {
+            retain_as_published: true,
+            ..options(QoS::AtLeastOnce, false, 0)
+        };
+        let map = map(&[
+            ("a", 1, keeps),
+            ("a", 2, options(QoS::AtLeastOnce, false, 0)),
+        ]);
+        let targets = route(&map, "a").targets;
+        let keep: Vec<_> = targets.iter().map(|it| it.retain_as_published).collect();
+        assert_eq!(keep, [true, false]);
+    }
+
+    #[test]
     fn a_no_local_subscription_beside_another_makes_two_targets() {
         let map = map(&[
             ("a/+", 3, options(QoS::ExactlyOnce, true, 5)),

@@ -336,6 +336,23 @@ mod tests {
     }
 
     #[test]
+    fn each_step_has_a_name_of_its_own() {
+        let mut names: Vec<_> = Shortage::STEPS
+            .iter()
+            .map(|(step, _)| step.name())
+            .collect();
+        names.push(Shortage::None.name());
+        let wanted = [
+            "shed-clients",
+            "shed-messages",
+            "no-publishers",
+            "few-connections",
+            "none",
+        ];
+        assert_eq!(names, wanted);
+    }
+
+    #[test]
     fn a_leap_tells_the_last_step_and_the_first_at_once() {
         assert_eq!(
             told(&[5_000, 0, u64::MAX]),

@@ -271,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn it_is_full_at_its_limit_and_has_room_below() {
+        let mut incoming = Incoming::default();
+        assert!(!incoming.is_full(1));
+        incoming.begin(QoS::AtLeastOnce, id(1), 1);
+        assert!(incoming.is_full(1) && !incoming.is_full(2));
+        incoming.begin(QoS::AtLeastOnce, id(2), 1);
+        assert!(incoming.is_full(2));
+    }
+
+    #[test]
     fn a_qos_2_id_is_new_again_only_after_its_release() {
         let mut incoming = Incoming::default();
         assert_eq!(

@@ -190,3 +190,72 @@ impl Session {
         self.flow.get_or_insert_with(Box::default)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use topicmap::{Filter, Limits, TopicMap};
+
+    use super::*;
+
+    fn filters<const N: usize>() -> [FilterId; N] {
+        let mut map = TopicMap::new(1);
+        std::array::from_fn(|n| {
+            let text = format!("filter/{n}");
+            let filter = Filter::parse(&text, &Limits::default()).expect("a filter");
+            map.insert(&filter, 0, ()).filter
+        })
+    }
+
+    fn member(n: u64) -> Key {
+        Key::from_bits(n << 32).expect("not zero")
+    }
+
+    fn own(set: &FilterSet) -> Vec<FilterId> {
+        set.iter().collect()
+    }
+
+    #[test]
+    fn a_set_has_what_was_put_in_and_not_taken_out() {
+        let [a, b, c] = filters();
+        let mut set = FilterSet::default();
+        set.insert(a);
+        set.remove(b);
+        assert_eq!((own(&set), set.len()), (vec![a], 1), "b was never in it");
+        set.insert(b);
+        set.insert_shared(member(1));
+        set.insert(c);
+        set.insert_shared(member(3));
+        assert_eq!((own(&set), set.len()), (vec![a, b, c], 5));
+        set.remove(a);
+        set.remove_shared(member(1));
+        set.remove_shared(member(7));
+        let mut left = own(&set);
+        left.sort_unstable_by_key(|id| *id != b);
+        assert_eq!((left, set.len()), (vec![b, c], 3));
+        assert_eq!(set.shared(), [member(3)]);
+        set.remove(b);
+        set.remove(c);
+        assert_eq!((own(&set), set.len()), (vec![], 1));
+        set.remove_shared(member(3));
+        assert!(matches!(set, FilterSet::Empty), "no heap is left");
+    }
+
+    #[test]
+    fn a_set_of_one_is_emptied_by_that_one() {
+        let [a] = filters();
+        let mut set = FilterSet::default();
+        set.insert(a);
+        set.remove(a);
+        assert!(matches!(set, FilterSet::Empty));
+        set.insert_shared(member(1));
+        assert_eq!(
+            (set.pop(), set.len()),
+            (None, 1),
+            "that is no filter of its own"
+        );
+        set.insert(a);
+        assert_eq!((set.pop(), set.pop()), (Some(a), None));
+        set.remove_shared(member(1));
+        assert!(matches!(set, FilterSet::Empty));
+    }
+}

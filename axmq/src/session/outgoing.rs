@@ -602,6 +602,47 @@ mod tests {
     }
 
     #[test]
+    fn a_message_keeps_what_goes_with_it() {
+        assert!(queued(QoS::AtLeastOnce).with(&[], None).extra.is_none());
+        let with = |identifiers: &[u32], member| {
+            let queued = queued(QoS::AtLeastOnce).with(identifiers, member);
+            (queued.identifiers().to_vec(), queued.member())
+        };
+        assert_eq!(with(&[], None), (vec![], None));
+        assert_eq!(with(&[3, 5], None), (vec![3, 5], None));
+        assert_eq!(with(&[], Some(key(3))), (vec![], Some(key(3))));
+        assert_eq!(with(&[7], Some(key(3))), (vec![7], Some(key(3))));
+    }
+
+    #[test]
+    fn the_bytes_that_wait_are_those_of_the_messages_that_wait() {
+        let mut outgoing = Outgoing::default();
+        for bytes in 1..=3 {
+            outgoing.wait(queued(QoS::AtLeastOnce));
+            assert_eq!(outgoing.waiting_bytes(), bytes * 10);
+        }
+        for left in [20, 10, 0] {
+            assert!(outgoing.next_waiting().is_some());
+            assert_eq!(outgoing.waiting_bytes(), left);
+        }
+    }
+
+    #[test]
+    fn what_is_taken_from_a_member_makes_room_on_its_connection() {
+        let mut outgoing = Outgoing::default();
+        outgoing.send(dealt(QoS::AtLeastOnce, 9));
+        outgoing.send(queued(QoS::AtLeastOnce));
+        outgoing.begin_resend();
+        assert!(matches!(outgoing.next_resend(1), Some(Resend::Publish(..))));
+        assert!(outgoing.next_resend(1).is_none(), "the window is full");
+        assert_eq!(outgoing.take_shared().len(), 1);
+        assert_eq!(outgoing.unsettled(), 1);
+        let next = outgoing.next_resend(1);
+        assert!(matches!(next, Some(Resend::Publish(next, _)) if next == id(2)));
+        assert!(outgoing.next_resend(1).is_none());
+    }
+
+    #[test]
     fn ids_run_around_and_skip_zero() {
         let mut outgoing = Outgoing::default();
         for round in 0..200_000_u32 {

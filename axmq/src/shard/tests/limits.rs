@@ -1,6 +1,7 @@
 //! Limits and choices of the protocol that one client meets by itself.
 
-use mqtt_codec::{PublishHead, QoS};
+use mqtt_codec::encode::Subscribe;
+use mqtt_codec::{PublishHead, QoS, RetainHandling, SubscribeFilter};
 
 use super::world::{World, connect, id, publish, will};
 use super::{V5, clause, client_on, subscriber_on};
@@ -64,6 +65,35 @@ fn a_payload_that_is_not_what_it_says_is_refused_where_that_is_checked() {
         let refused = world.count(|counters| counters.refused_payload_format);
         assert_eq!(refused, if checks { 3 } else { 0 });
     }
+}
+
+#[test]
+fn no_local_is_about_the_publisher_and_not_about_its_slot() {
+    let mut world = World::new(2, Limits::default());
+    let publisher = client_on(&mut world, 0, "pub");
+    let other = client_on(&mut world, 1, "sub");
+    for client in [publisher, other] {
+        let filters = [SubscribeFilter {
+            filter: "t",
+            qos: QoS::AtMostOnce,
+            no_local: true,
+            retain_as_published: false,
+            retain_handling: RetainHandling::SendAtSubscribe,
+        }];
+        let packet = Subscribe {
+            packet_id: id(1),
+            filters: &filters,
+            subscription_identifier: None,
+            user_properties: &[],
+        };
+        world.send(client, &packet.encode_to_vec(V5));
+        assert_eq!(world.read(client), ["suback"]);
+    }
+    // Both sessions are the first of their shard.
+    world.send(publisher, &publish(V5, "t", "x", 0, 0));
+    world.settle();
+    assert!(world.read(publisher).is_empty());
+    assert_eq!(world.read(other), ["t=x q0"]);
 }
 
 #[test]

@@ -261,3 +261,32 @@ fn first_bytes(world: &World, client: Client, count: usize) -> Vec<u8> {
         .fill_io_slices(&mut slices);
     slices[0][..count].to_vec()
 }
+
+#[test]
+fn what_was_queued_for_a_client_that_is_disconnected_is_counted() {
+    let mut world = World::new(1, roomy());
+    let client = subscriber(&mut world, "long");
+    let publisher = client_on(&mut world, 0, "pub");
+    fill(&mut world, publisher, "long", 0, 200);
+    tell(&mut world, ShedClients);
+    assert_eq!(world.read(client), ["disconnect 0x97"]);
+    assert_eq!(world.count(|counters| counters.dropped_memory_short), 200);
+}
+
+#[test]
+fn the_list_of_those_that_are_not_read_does_not_grow_with_time() {
+    let limits = Limits {
+        out_queue_soft_bytes: 1_024,
+        ..Limits::default()
+    };
+    let mut world = World::new(1, limits);
+    let client = client_on(&mut world, 0, "pings");
+    for _ in 0..300 {
+        // It does not take its answers, and then does.
+        let used = world.try_send(client, &[0xC0, 0].repeat(600));
+        assert!((1_024..1_200).contains(&used));
+        world.read(client);
+    }
+    let count = world.cores[0].paused.len();
+    assert!(count <= 70, "{count} for one client");
+}
