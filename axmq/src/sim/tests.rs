@@ -74,12 +74,22 @@ fn hunt(bug: Bug, count: u64) -> Option<(u64, String)> {
     found
 }
 
-/// All of them within 200 seeds, as `.ci/sim` has it; most are found by the first few.
+/// All of them within 200 seeds, as `.ci/sim` has it; an ordinary test run leaves out those that
+/// take more than a few.
 #[test]
 fn planted_bugs_are_found() {
-    let count = setting("AXMQ_SIM_HUNT", 200);
+    let count = setting("AXMQ_SIM_HUNT", 30);
+    let is_rare = |bug: &Bug| {
+        matches!(
+            bug,
+            Bug::RetainedStale | Bug::JoinsBehindRouted | Bug::DropCountedTwice
+        )
+    };
     let mut missed = Vec::new();
     for bug in Bug::ALL {
+        if count < 200 && is_rare(&bug) {
+            continue;
+        }
         match hunt(bug, count) {
             Some((seed, text)) => eprintln!("{bug:?}: seed {seed}, {text}"),
             None => missed.push(bug),

@@ -155,8 +155,16 @@ impl Client {
             user_properties: &[],
         };
         let bytes = packet.encode_to_vec(self.version);
+        // Now and then it thinks better of it at once, with stored messages on their way.
+        let first = self.subscriptions[places[0]].filter;
+        let is_new = |other: &&Subscription| other.filter == first && other.ended.is_none();
+        let is_alone = self.subscriptions.iter().filter(is_new).count() == 1;
+        let thinks_better = is_alone && !w.is_healing && w.plan.calm_from == 0;
         self.requests.insert(id, Request::Subscribe(places));
         self.send(w, &bytes, Some(Sent::Request(id)));
+        if thinks_better && !self.is_unsubscribing() && w.random.one_in(8) {
+            self.unsubscribe_from(w, first);
+        }
     }
 
     fn choose_filter(&self, w: &mut World) -> usize {
@@ -278,16 +286,21 @@ impl Client {
             .filter(|subscription| subscription.granted.is_some() && subscription.ended.is_none())
             .map(|subscription| subscription.filter)
             .collect();
-        let is_pending = self
-            .requests
-            .values()
-            .any(|request| matches!(request, Request::Unsubscribe(_)));
-        if live.is_empty() || is_pending {
+        if live.is_empty() || self.is_unsubscribing() {
             return;
         }
         // Also the last one, while its stored messages are still coming.
         let last = live.last().copied().filter(|_| w.random.one_in(2));
         let filter = last.unwrap_or_else(|| w.random.pick(&live));
+        self.unsubscribe_from(w, filter);
+    }
+
+    fn is_unsubscribing(&self) -> bool {
+        let mut requests = self.requests.values();
+        requests.any(|request| matches!(request, Request::Unsubscribe(_)))
+    }
+
+    fn unsubscribe_from(&mut self, w: &World, filter: usize) {
         self.end_others(filter, w.tick);
         let id = self.fresh_id();
         let packet = Unsubscribe {
@@ -335,7 +348,7 @@ impl Client {
     /// Finds out which retained messages a new subscription has to bring.
     fn owe(&mut self, w: &mut World, place: usize) {
         let subscription = &self.subscriptions[place];
-        if !subscription.replays {
+        if !subscription.replays || subscription.ending.is_some() {
             return;
         }
         let asked = subscription.asked;
