@@ -10,13 +10,15 @@ use slabmem::Key;
 use topicmap::Filter;
 
 use super::connection::{State, flag};
+use super::server::STOP_MS;
 use super::{Core, Timer};
 use crate::events::{Cause, Event};
 use crate::message::Will;
 use crate::session::FilterSet;
 use crate::store::op::Op;
 
-/// A peer that is told why has this long to read it.
+/// A peer that is told why has this long to read it; at a stop this long once it has been told,
+/// and [`STOP_MS`] for all that is queued for it.
 const LINGER_MS: u64 = 1_000;
 
 /// Input that is thrown away in the meantime, in units of 4 KiB: 256 KiB.
@@ -73,7 +75,8 @@ impl<S> Core<S> {
             self.trace_end(key, &cause);
         }
         let stream = if lingers {
-            self.linger(key);
+            let is_stop = matches!(cause, Cause::ServerStops);
+            self.linger(key, if is_stop { STOP_MS } else { LINGER_MS });
             None
         } else {
             self.connections
@@ -152,10 +155,10 @@ impl<S> Core<S> {
         });
     }
 
-    fn linger(&mut self, key: Key) {
+    fn linger(&mut self, key: Key, most_ms: u64) {
         let timer = self
             .timers
-            .insert(self.now_ms + LINGER_MS, Timer::Linger(key));
+            .insert(self.now_ms + most_ms, Timer::Linger(key));
         if let Some(connection) = self.connections.get_mut(key) {
             connection.timer = Some(timer);
             connection.discard_left = LINGER_DISCARD;
@@ -455,6 +458,9 @@ impl<S> Core<S> {
         let shuts = connection.state == State::Closing;
         if shuts {
             connection.advance(State::Draining);
+            if let Some(timer) = connection.timer {
+                self.timers.reset_sooner(timer, self.now_ms + LINGER_MS);
+            }
         }
         shuts
     }

@@ -35,7 +35,7 @@ const WRITE_BYTES_PER_TURN: usize = 256 * 1_024;
 /// Steps of background work between two looks at the clock.
 const STEPS: usize = 16;
 /// An orderly stop waits no longer for clients to take what is queued for them.
-const STOP_MS: u64 = 5_000;
+pub(super) const STOP_MS: u64 = 5_000;
 
 const NS_PER_MS: u64 = 1_000_000;
 

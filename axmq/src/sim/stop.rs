@@ -32,9 +32,10 @@ pub(super) fn check(w: &mut World, mut clients: Vec<Client>) -> Check {
         }
         w.site.net.advance(STEP_NS);
     }
+    let is_in_time = w.site.now_ns() < begun_ns + STOP_NS;
     for client in &mut clients {
         client.step_at_stop(w)?;
-        client.check_good_bye(w)?;
+        client.check_good_bye(w, is_in_time)?;
     }
     let dropped = dropped_once(w) - dropped;
     check_arrived(w, &clients, rest, dropped)?;

@@ -256,3 +256,14 @@ fn a_client_hears_of_its_own_return_behind_what_is_sent_again() {
     );
     assert!(who(&got[2], &name) && !got[2].contains(" dup"), "{got:?}");
 }
+
+#[test]
+fn a_stop_gives_its_clients_five_seconds_and_not_one() {
+    let mut world = World::new(1, Limits::default());
+    let client = subscriber_on(&mut world, 0, "t", 0);
+    let publisher = client_on(&mut world, 0, "pub");
+    world.send(publisher, &publish(V5, "t", "x", 0, 0));
+    world.cores[0].stop();
+    world.pass(4_000);
+    assert_eq!(world.read(client), ["t=x q0", "disconnect 0x8B"]);
+}
