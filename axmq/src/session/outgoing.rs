@@ -732,6 +732,44 @@ mod tests {
         assert!(outgoing.has_room(4));
     }
 
+    #[test]
+    fn what_comes_after_the_last_page_was_asked_for_is_not_sent_and_read_again() {
+        let mut outgoing = Outgoing::restored(Tail::restored(0, 1, 10, 0, 5), 5);
+        let stored = |number| queued(QoS::AtLeastOnce).stored_as(number, false);
+        assert_eq!(outgoing.ask(), Some(0));
+        // On disk, and in the page already.
+        let mut late = queued(QoS::AtLeastOnce);
+        assert_eq!(outgoing.number(&mut late), 5);
+        outgoing.wait_on_disk(5, late.cost);
+        outgoing.turn_page(vec![stored(0), stored(5)], true);
+        assert_eq!(outgoing.ask(), None, "all of it was read");
+        let sent = std::iter::from_fn(|| {
+            let next = outgoing.next_waiting()?;
+            Some(outgoing.send(next))
+        });
+        assert_eq!(sent.collect::<Vec<_>>(), [id(1), id(6)]);
+        assert_eq!(outgoing.send(queued(QoS::AtLeastOnce)), id(7));
+        assert_eq!((outgoing.ask(), outgoing.waiting_count()), (None, 0));
+    }
+
+    #[test]
+    fn a_member_s_message_waits_once_though_the_store_has_it_too() {
+        let mut outgoing = Outgoing::restored(Tail::restored(0, 1, 10, 0, 5), 5);
+        assert_eq!(outgoing.ask(), Some(0));
+        let mut own = dealt(QoS::AtLeastOnce, 3);
+        assert_eq!(outgoing.number(&mut own), 5);
+        own.set_stored();
+        outgoing.wait(own);
+        let tail = outgoing.tail().expect("it waits behind it");
+        assert!(tail.leaves_out(5), "it is in memory");
+        assert!(!tail.leaves_out(4), "that one came before the start");
+        outgoing.turn_page(vec![queued(QoS::AtLeastOnce).stored_as(0, false)], true);
+        let waiting = std::iter::from_fn(|| outgoing.next_waiting());
+        let waiting: Vec<_> = waiting.map(|queued| queued.member()).collect();
+        assert_eq!(waiting, [None, Some(key(3))]);
+        assert!(!outgoing.has_tail());
+    }
+
     fn again(outgoing: &mut Outgoing, receive_maximum: u16) -> Vec<PacketId> {
         outgoing.begin_resend();
         std::iter::from_fn(|| outgoing.next_resend(receive_maximum))

@@ -16,8 +16,10 @@ pub(crate) struct Tail {
     bytes: u64,
     /// Messages below this number may have been sent before the broker was started anew.
     sent: u64,
-    /// What comes while there is a tail and is not on disk: memberships' messages, which may have
-    /// to be given back. In the order of their numbers, in between those on disk.
+    /// Messages below this number came before the broker was started anew.
+    earlier: u64,
+    /// What comes while there is a tail and is not on disk only: memberships' messages, which may
+    /// have to be given back. In the order of their numbers, in between those on disk.
     followers: VecDeque<Queued>,
     /// A page is being read, and this was the next number of the session when it was asked for.
     asked_at: Option<u64>,
@@ -30,17 +32,19 @@ impl Tail {
             count: 0,
             bytes: 0,
             sent: 0,
+            earlier: 0,
             followers: VecDeque::new(),
             asked_at: None,
         }
     }
 
     /// What the store has for a session when the broker starts.
-    pub(crate) fn restored(first: u64, count: usize, bytes: u64, sent: u64) -> Self {
+    pub(crate) fn restored(first: u64, count: usize, bytes: u64, sent: u64, next: u64) -> Self {
         Self {
             count,
             bytes,
             sent,
+            earlier: next,
             ..Self::beginning_at(first)
         }
     }
@@ -71,18 +75,31 @@ impl Tail {
         std::mem::replace(&mut self.followers, rest)
     }
 
+    /// A membership's message has been read: whether it is to be left out, since it is one of the
+    /// followers, or was one and was given back.
+    pub(crate) fn leaves_out(&mut self, number: u64) -> bool {
+        let is_left_out = number >= self.earlier;
+        if is_left_out {
+            self.first = self.first.max(number + 1);
+        }
+        is_left_out
+    }
+
     /// One message has been read.
     pub(super) fn turn(&mut self, number: u64, cost: u32) {
-        self.first = number + 1;
+        self.first = self.first.max(number + 1);
         self.count = self.count.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(u64::from(cost));
     }
 
-    /// A page has come. Whether nothing is left: the store had no more, and nothing was added after
-    /// it was asked.
+    /// A page has come. Whether nothing is left: all was read that was to be, or the store had no
+    /// more, and nothing was added after it was asked.
+    ///
+    /// A tail that has nothing must go at once: what comes would be sent past it, and then read
+    /// as well.
     pub(super) fn is_over(&mut self, is_last: bool, next: u64) -> bool {
         let asked_at = self.asked_at.take();
-        is_last && asked_at == Some(next)
+        self.count == 0 || is_last && asked_at == Some(next)
     }
 
     /// Where the next page begins, if it is to be asked for now: `next` is the session's next

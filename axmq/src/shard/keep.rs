@@ -508,6 +508,8 @@ impl<S> Core<S> {
         for entry in entries {
             match entry.message {
                 None => queue.push(Queued::released(entry.number)),
+                Some(message)
+                    if message.group.is_some() && self.is_follower(session_key, entry.number) => {}
                 Some(message) => {
                     if let Some(queued) = self.take_paged(session_key, entry.number, message) {
                         queue.push(queued);
@@ -523,6 +525,15 @@ impl<S> Core<S> {
             flow.outgoing.turn_page(queue, is_last);
         }
         self.drain_later(session_key);
+    }
+
+    /// Whether a group's message that was read is in memory as well, or was until another member
+    /// got it.
+    fn is_follower(&mut self, session: Key, number: u64) -> bool {
+        let session = self.sessions.get_mut(session);
+        let flow = session.and_then(|session| session.flow.as_mut());
+        flow.and_then(|flow| flow.outgoing.tail())
+            .is_some_and(|tail| tail.leaves_out(number))
     }
 
     fn take_paged(&mut self, session: Key, number: u64, message: PagedMessage) -> Option<Queued> {

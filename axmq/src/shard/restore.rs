@@ -36,7 +36,7 @@ impl<S> Core<S> {
         // A session is stored under another number before the old one is removed only where both
         // happen in one batch, so there are not two.
         let has_room = session.is_offline && self.find(&client_id).is_none();
-        let tail = Tail::restored(first, count, bytes, sent);
+        let tail = Tail::restored(first, count, bytes, sent, next);
         let mut flow = Flow {
             outgoing: Outgoing::restored(tail, next),
             ..Flow::default()
