@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -100,6 +100,20 @@ impl Lines {
             self.seen.push('\n');
             if line.contains(text) {
                 return line;
+            }
+        }
+    }
+
+    /// The same where it comes in time and before the end.
+    pub(crate) fn look_for(&mut self, text: &str, within: Duration) -> Option<String> {
+        let until = Instant::now() + within;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.incoming.recv_timeout(left).ok()?;
+            self.seen.push_str(&line);
+            self.seen.push('\n');
+            if line.contains(text) {
+                return Some(line);
             }
         }
     }
