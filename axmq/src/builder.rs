@@ -76,7 +76,8 @@ impl Builder {
         self
     }
 
-    /// Asks this hook what clients may do. Without one, they may do everything.
+    /// Asks this hook what clients may do, instead of `auth.acl_file`. Without either, they may do
+    /// everything.
     pub fn authorize(mut self, hook: impl Authorize + 'static) -> Self {
         self.hooks.set_authorize(Arc::new(hook));
         self

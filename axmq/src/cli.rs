@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::auth::Scheme;
 use crate::config::{Address, BrokerSettings, CommandLine, LogLevel, Sources, UnknownLogLevel};
@@ -65,6 +65,9 @@ pub enum Command {
     /// Look at the configuration without running the broker
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Look at what clients may do
+    #[command(subcommand)]
+    Acl(AclCommand),
     /// Make or change a file of users and their passwords
     #[command(subcommand)]
     Passwd(PasswdCommand),
@@ -116,6 +119,33 @@ pub enum ControlCommand {
         #[command(flatten)]
         output: Output,
     },
+}
+
+/// What `axmq acl` can do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum AclCommand {
+    /// Say whether a client may do something, and by which rule of the ACL; exit code 1 if not
+    Test {
+        /// The user name; `-` for a client that did not log in
+        user: String,
+        /// The client id
+        client: String,
+        /// What it wants to do
+        action: AclAction,
+        /// The topic, or the filter of a subscription
+        topic: String,
+    },
+}
+
+/// What a client may want to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum AclAction {
+    /// Publish to a topic
+    Publish,
+    /// Subscribe by a filter
+    Subscribe,
+    /// Get a message of a topic
+    Receive,
 }
 
 /// What `axmq passwd` can do. A running broker takes the file over with `axmq reload`.

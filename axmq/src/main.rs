@@ -13,7 +13,9 @@ use signal_hook::iterator::Signals;
 use tracing::{error, info, warn};
 
 use axmq::auth;
-use axmq::cli::{Cli, Command, ConfigCommand, ControlCommand, Options, PasswdCommand, Started};
+use axmq::cli::{
+    AclCommand, Cli, Command, ConfigCommand, ControlCommand, Options, PasswdCommand, Started,
+};
 use axmq::config::{self, Config, Loaded, Origin, Sources};
 use axmq::control::{CommandError, Control, Reload, run_command};
 use axmq::logging::{self, LogHandle};
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Some(Command::Config(ConfigCommand::Check)) => check(&cli.options, &loaded.config),
         Some(Command::Config(ConfigCommand::Show)) => say(&loaded.to_string()),
         Some(Command::Passwd(command)) => passwd(&command),
+        Some(Command::Acl(command)) => acl(&command, &loaded.config),
         Some(Command::Control(command)) => control(&command, &loaded.config),
         None => match serve(loaded, sources) {
             Ok(()) => ExitCode::SUCCESS,
@@ -64,6 +67,23 @@ fn check(options: &Options, config: &Config) -> ExitCode {
         Some(file) => format!("{} is accepted\n", file.display()),
         None => "the configuration is accepted; no file was given\n".to_owned(),
     })
+}
+
+fn acl(command: &AclCommand, config: &Config) -> ExitCode {
+    match auth::test_acl(command, config) {
+        Ok((is_allowed, why)) => {
+            let said = say(&format!("{why}\n"));
+            if is_allowed {
+                said
+            } else {
+                ExitCode::from(FAILURE)
+            }
+        }
+        Err(error) => {
+            complain(&format!("axmq: {error}\n"));
+            ExitCode::from(CONFIGURATION)
+        }
+    }
 }
 
 fn passwd(command: &PasswdCommand) -> ExitCode {

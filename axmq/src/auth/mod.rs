@@ -12,19 +12,22 @@
 //! What `[auth]` of the configuration asks for, such as a password file, is done by a hook of the
 //! same kind that programs write (`guard`).
 
+mod acl;
 mod file_error;
 mod guard;
 mod password;
+mod permission;
 mod pool;
 pub mod scram;
 
 use std::fmt;
 use std::sync::Arc;
 
+pub use self::acl::{Acl, Ruling, Subscribing, Want};
 pub use self::file_error::FileError;
-pub use self::guard::check_files;
 pub(crate) use self::guard::{Guard, Policy};
-pub use self::password::{Scheme, run_passwd};
+pub use self::guard::{check_files, test_acl};
+pub use self::password::{Passwords, Scheme, run_passwd};
 pub(crate) use self::pool::{Busy, Pool};
 use crate::hooks::{Authenticate, ConnectRequest, Denied, Grant, Hooks};
 

@@ -56,6 +56,8 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("store", "reserve_bytes"),
     // The broker offers the method or does not.
     ("auth", "scram"),
+    // Hooks are asked at the start whether they see deliveries.
+    ("auth", "acl_deliveries"),
     // Groups that are there keep the strategy that they began with.
     ("protocol", "shared_strategy"),
     // What is stored and subscribed under the old limit has to stay legal.

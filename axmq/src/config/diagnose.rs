@@ -202,7 +202,7 @@ fn printable(c: char) -> char {
 }
 
 /// The candidate that `word` was probably meant to be, if one is near enough.
-pub(super) fn closest<'a>(
+pub(crate) fn closest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

@@ -27,6 +27,7 @@ use std::str::FromStr;
 pub use address::{Address, AddressError};
 pub use auth::AuthSettings;
 pub use change::Change;
+pub(crate) use diagnose::closest;
 pub use diagnose::{ConfigError, Diagnostic, Place};
 pub use keys::{Key, Kind, Value, keys};
 pub use limits::{Budgets, Limits};

@@ -10,6 +10,7 @@ mod show;
 mod types;
 mod wire;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -350,7 +351,10 @@ impl Control {
         let mut state = self.state();
         let source = state.source.as_mut().ok_or(ControlError::NothingToReload)?;
         let new = source.load().map_err(ControlError::Refused)?;
-        self.apply_to(&mut state, &new)
+        let (reloaded, revoked) = self.apply_to(&mut state, &new)?;
+        drop(state);
+        self.disconnect_users(revoked)?;
+        Ok(reloaded)
     }
 
     /// As [`reload`](Self::reload), with a configuration from code.
@@ -359,7 +363,9 @@ impl Control {
     ///
     /// [`ControlError::Refused`]; then nothing has changed.
     pub fn apply(&self, new: &Config) -> Result<Reloaded, ControlError> {
-        self.apply_to(&mut self.state(), new)
+        let (reloaded, revoked) = self.apply_to(&mut self.state(), new)?;
+        self.disconnect_users(revoked)?;
+        Ok(reloaded)
     }
 
     /// Reloads and logs what came of it; `by` says who asked.
@@ -394,7 +400,32 @@ impl Control {
         result
     }
 
-    fn apply_to(&self, state: &mut State, new: &Config) -> Result<Reloaded, ControlError> {
+    /// Ends the connections of these users. Goes through all clients, a page at a time, so that no
+    /// shard is held up.
+    fn disconnect_users(&self, users: Vec<Box<str>>) -> Result<(), ControlError> {
+        if users.is_empty() {
+            return Ok(());
+        }
+        let users: HashSet<Box<str>> = users.into_iter().collect();
+        let mut next = Some(Cursor::default());
+        while let Some(cursor) = next {
+            let page = self.clients(cursor, CLIENTS_A_PAGE)?;
+            for client in page.clients {
+                if client.user.is_some_and(|user| users.contains(&*user)) {
+                    self.kick(&client.id)?;
+                }
+            }
+            next = page.next;
+        }
+        Ok(())
+    }
+
+    /// What has changed, and the users whose connections are to be ended for it.
+    fn apply_to(
+        &self,
+        state: &mut State,
+        new: &Config,
+    ) -> Result<(Reloaded, Vec<Box<str>>), ControlError> {
         let violations = new.check();
         if !violations.is_empty() {
             let all: Vec<_> = violations.into_iter().map(|v| v.message).collect();
@@ -402,13 +433,18 @@ impl Control {
         }
         let mut changes = state.running.changes(new);
         let guard = state.shared.hooks.guard.as_deref();
+        let mut revoked = Vec::new();
         let mut next = state.running.clone();
         next.take_over(new);
         if let Some(guard) = guard {
             // Read before anything changes, so that a wrong file changes nothing.
             let policy = Policy::load(&next);
             let policy = policy.map_err(|error| ControlError::Refused(error.to_string()))?;
-            changes.extend(guard.replace(policy));
+            let (of_files, users) = guard.replace(policy);
+            changes.extend(of_files);
+            if next.auth.disconnect_revoked {
+                revoked = users;
+            }
         }
         if changes.iter().any(|change| !change.needs_restart) {
             state.running = next;
@@ -435,7 +471,7 @@ impl Control {
                 front.push_unbounded(ToFront::Reload(Arc::clone(&shared)));
             }
         }
-        Ok(Reloaded { changes })
+        Ok((Reloaded { changes }, revoked))
     }
 
     /// Whether every shard takes its mail, asked all at once and waited for no longer than

@@ -84,6 +84,7 @@ pub(super) fn clients(page: &ClientsPage, with_heading: bool) -> String {
             id,
             peer,
             protocol,
+            user: _,
             subscriptions,
             queued,
         } = client;
@@ -105,6 +106,9 @@ pub(super) fn client(client: &ClientDetail) -> String {
     match (&line.peer, &line.protocol) {
         (Some(peer), Some(protocol)) => {
             line!(text, "connected from  {peer}, MQTT {protocol}");
+            if let Some(user) = &line.user {
+                line!(text, "user            {}", shown(user));
+            }
             line!(
                 text,
                 "keep alive      {} s",

@@ -145,6 +145,10 @@ pub struct ClientLine {
     pub peer: Option<String>,
     /// The version of the protocol it speaks: `3.1`, `3.1.1` or `5.0`; `None` while it is away.
     pub protocol: Option<String>,
+    /// Who it is, by what its authentication has found out; `None` for one that is nobody, and
+    /// while it is away.
+    #[serde(default)]
+    pub user: Option<String>,
     /// Its subscriptions.
     pub subscriptions: u64,
     /// QoS 1 and 2 messages for it: in flight, and waiting.

@@ -123,6 +123,11 @@ impl Hooks {
         self.authenticate.is_some() || !self.mechanisms.is_empty()
     }
 
+    /// Whether somebody is asked what clients may do.
+    pub(crate) fn authorizes(&self) -> bool {
+        self.authorize.is_some()
+    }
+
     /// Whether publishes have to be shown to [`judge_publish`](Self::judge_publish).
     pub(crate) fn sees_publishes(&self) -> bool {
         self.authorize.is_some() || self.on_publish.is_some()

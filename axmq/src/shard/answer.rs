@@ -72,6 +72,9 @@ impl<S> Core<S> {
             id: session.client_id.to_string(),
             peer: connection.map(|connection| connection.peer.to_string()),
             protocol: connection.map(|connection| ProtocolName(connection.version).to_string()),
+            user: connection
+                .and_then(|connection| connection.grant()?.identity())
+                .map(str::to_owned),
             subscriptions: session.filters.len() as u64,
             queued: session
                 .flow

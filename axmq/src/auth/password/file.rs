@@ -23,9 +23,9 @@ const WRITABLE_BY_ALL: u32 = 0o002;
 /// Anybody may read it.
 const READABLE_BY_ALL: u32 = 0o004;
 
-/// Users and the hashes of their passwords.
+/// Users and the hashes of their passwords, read from a file.
 #[derive(Clone, Default)]
-pub(crate) struct Passwords {
+pub struct Passwords {
     /// In the order of their names.
     users: Vec<User>,
     /// Of the text, to tell whether it has changed.
@@ -59,12 +59,12 @@ impl Passwords {
         Self::parse(&path.display().to_string(), &text)
     }
 
-    /// Reads the text of the file `name`.
+    /// Reads the text of the file `name`: a line `USER:HASH` for each user.
     ///
     /// # Errors
     ///
-    /// As for [`load`](Self::load).
-    pub(crate) fn parse(name: &str, text: &str) -> Result<Self, FileError> {
+    /// Where lines are wrong: all of them at once, by number. What stands in them is not shown.
+    pub fn parse(name: &str, text: &str) -> Result<Self, FileError> {
         let mut found: Vec<(User, usize)> = Vec::new();
         let mut complaints = Vec::new();
         for (at, line) in text.lines().enumerate() {
@@ -106,8 +106,10 @@ impl Passwords {
 
     /// Whether there is this user and this is the password. For a user that there is not, the
     /// same work is done: that of some user, always the same one for a name, so that the time
-    /// tells nobody which users there are.
-    pub(crate) fn admits(&self, name: &str, password: &[u8]) -> bool {
+    /// tells nobody which users there are. Takes as long as the hash was made to take: some tens of
+    /// milliseconds.
+    #[must_use]
+    pub fn admits(&self, name: &str, password: &[u8]) -> bool {
         match self.find(name) {
             Some(hash) => hash.admits(password),
             None => {
@@ -118,6 +120,23 @@ impl Passwords {
                 false
             }
         }
+    }
+
+    /// Whether there is this user.
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    /// The users that are not in `new`, or have another hash there: whoever came in by what stands
+    /// here might not come in any more.
+    pub(crate) fn revoked_in(&self, new: &Self) -> Vec<Box<str>> {
+        let holds = |user: &&User| {
+            let now = new.find(&user.name);
+            now.is_none_or(|now| now.to_string() != user.hash.to_string())
+        };
+        let revoked = self.users.iter().filter(holds);
+        revoked.map(|user| user.name.clone()).collect()
     }
 
     pub(crate) fn find(&self, name: &str) -> Option<&PasswordHash> {

@@ -9,5 +9,6 @@ mod prompt;
 mod tests;
 
 pub use self::command::run_passwd;
-pub(crate) use self::file::Passwords;
+pub use self::file::Passwords;
+pub(crate) use self::file::read;
 pub use self::hash::Scheme;

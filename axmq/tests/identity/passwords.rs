@@ -1,29 +1,17 @@
-//! Who comes in, and what they may do: the real program, its files and real connections.
-//!
-//! Every wait is for bytes, for a line or for the end of a process, and fails after `PATIENCE`.
-
-#![cfg(not(loom))]
-
-mod support;
+//! Users and passwords.
 
 use std::fs::{self, Permissions};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use mqtt_codec::encode::{Auth, Connect, ConnectProperties};
-use mqtt_codec::{Packet, ReasonCode, Role, Scan, Version};
-use rustix::process::Signal;
+use mqtt_codec::{Packet, ReasonCode};
 use sha2::{Digest, Sha256};
 
-use self::support::{PATIENCE, Process, TempDir, program};
-
-const V5: Version = Version::V5;
-const V311: Version = Version::V311;
+use crate::support::TempDir;
+use crate::{Broker, Peer, V5, V311, ask, login, run};
 
 /// Users of mosquitto, of htpasswd and of PostgreSQL; the password of each is "correct horse".
 const OLD_FILE: &str = "\
@@ -37,138 +25,6 @@ scram:SCRAM-SHA-256$4096:MDEyMzQ1Njc4OWFi$F8Lt03VyXfb1S0ByW9Yy9T+P+txr5a0jVYh4uu
 qQvtflSqIMUEcrSMJC1ecc0eAo7bkZVN9E=
 ";
 const PASSWORD: &str = "correct horse";
-
-/// Runs the program to its end with this input: output, error output, exit code.
-fn run(home: &TempDir, arguments: &[&str], input: &str) -> (String, String, Option<i32>) {
-    let mut command = program(home);
-    command.args(arguments).stdin(Stdio::piped());
-    let mut process = Process::start(&mut command);
-    let mut stdin = process.child.stdin.take().expect("it is piped");
-    // A command that needs no input may be gone.
-    let _ = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    let (out, err, status) = process.end();
-    (out, err, status.code())
-}
-
-/// The output of a command that succeeds.
-#[track_caller]
-fn ask(home: &TempDir, arguments: &[&str], input: &str) -> String {
-    let (out, err, code) = run(home, arguments, input);
-    assert_eq!((err.as_str(), code), ("", Some(0)), "{arguments:?}: {out}");
-    out
-}
-
-struct Broker {
-    process: Process,
-    address: SocketAddr,
-    home: TempDir,
-}
-
-impl Broker {
-    /// A broker at this home, with these lines as its configuration.
-    fn start(home: TempDir, lines: &str) -> Self {
-        fs::write(home.join("axmq.toml"), lines).expect("the folder is writable");
-        let mut command = program(&home);
-        command.args(["--listen", "127.0.0.1:0", "--config", "axmq.toml"]);
-        command.args(["--log", "trace"]);
-        let mut process = Process::start(&mut command);
-        let address = process.listening();
-        process.out.wait_for("to stop: ");
-        Self {
-            process,
-            address,
-            home,
-        }
-    }
-
-    /// What a CONNECT is answered, by its return code.
-    fn answer(&self, version: Version, connect: &Connect<'_>) -> u8 {
-        let mut peer = Peer::open(self.address, version);
-        peer.send(&connect.encode_to_vec(version));
-        peer.connack()
-    }
-
-    /// The same for a user with a password.
-    fn login(&self, version: Version, user: Option<&str>, password: Option<&str>) -> u8 {
-        self.answer(version, &login("client", user, password))
-    }
-
-    /// Ends it in good order; everything that it has logged.
-    fn end(self) -> String {
-        self.process.signal(Signal::TERM);
-        self.process.end().1
-    }
-}
-
-fn login<'a>(client_id: &'a str, user: Option<&'a str>, password: Option<&'a str>) -> Connect<'a> {
-    Connect {
-        client_id,
-        clean_start: true,
-        username: user,
-        password: password.map(str::as_bytes),
-        ..Connect::default()
-    }
-}
-
-/// A client that knows nothing but bytes.
-struct Peer {
-    stream: TcpStream,
-    version: Version,
-    received: Vec<u8>,
-}
-
-impl Peer {
-    fn open(address: SocketAddr, version: Version) -> Self {
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
-        Self {
-            stream,
-            version,
-            received: Vec::new(),
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("it is connected");
-    }
-
-    /// Hands the next packet to `look`; `None` at the end of the connection.
-    fn read<T>(&mut self, look: impl FnOnce(&Packet<'_>) -> T) -> Option<T> {
-        loop {
-            let scan = mqtt_codec::scan(&self.received, u32::MAX).expect("a packet");
-            if let Scan::Frame(frame) = scan {
-                let packet: Vec<u8> = self.received.drain(..frame.total_len).collect();
-                let packet = mqtt_codec::decode(&packet, &frame, self.version, Role::Client);
-                return Some(look(&packet.expect("the broker keeps to the protocol")));
-            }
-            let mut buffer = [0; 4_096];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(read) => self.received.extend_from_slice(&buffer[..read]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    /// The code of the CONNACK that is next: for 3.x the return code, for 5.0 the reason.
-    #[track_caller]
-    fn connack(&mut self) -> u8 {
-        let version = self.version;
-        let code = self.read(|packet| match packet {
-            Packet::ConnAck(ack) if version == V5 => ack.reason() as u8,
-            Packet::ConnAck(ack) => match ack.reason() {
-                ReasonCode::Success => 0,
-                ReasonCode::BadUserNameOrPassword => 4,
-                ReasonCode::NotAuthorized => 5,
-                other => panic!("{other:?}"),
-            },
-            other => panic!("{other:?}"),
-        });
-        code.expect("it answers")
-    }
-}
 
 #[test]
 fn users_come_in_by_their_passwords_and_nobody_else_does() {
@@ -345,6 +201,48 @@ fn a_file_that_cannot_be_trusted_ends_the_start() {
         err.contains("axmq.toml:2:9: `auth.scram` needs `auth.password_file`"),
         "{err}"
     );
+}
+
+#[test]
+fn a_reload_ends_the_connections_of_users_that_are_gone_where_that_is_wanted() {
+    for wanted in [true, false] {
+        let home = TempDir::new();
+        let batch = ["passwd", "batch", "users", "--hash", "scram-sha-256"];
+        ask(&home, &batch, "ann:one\nbob:two\ncarl:three\n");
+        let lines = format!(
+            "[broker]\nallow_anonymous = true\n\
+             [auth]\npassword_file = \"users\"\ndisconnect_revoked = {wanted}\n"
+        );
+        let broker = Broker::start(home, &lines);
+        let connect = |id, user, password| {
+            let connect = login(id, user, password);
+            Peer::connected(broker.address, V5, &connect)
+        };
+        let mut ann = connect("a", Some("ann"), Some("one"));
+        let mut bob = connect("b", Some("bob"), Some("two"));
+        let mut carl = connect("c", Some("carl"), Some("three"));
+        let mut nobody = connect("n", None, None);
+        let out = ask(&broker.home, &["clients", "show", "b"], "");
+        assert!(out.contains("\nuser            bob\n"), "{out}");
+
+        ask(&broker.home, &["passwd", "delete", "users", "ann"], "");
+        ask(&broker.home, &["passwd", "batch", "users"], "bob:other\n");
+        ask(&broker.home, &["reload"], "");
+        for peer in [&mut ann, &mut bob] {
+            if wanted {
+                let code = peer.read(|packet| match packet {
+                    Packet::Disconnect(packet) => packet.reason() as u8,
+                    other => panic!("{other:?}"),
+                });
+                assert_eq!(code, Some(0x98));
+                assert_eq!(peer.read(|_| ()), None, "and the connection ends");
+            } else {
+                assert_eq!(peer.subscribe("a"), 0);
+            }
+        }
+        assert_eq!(carl.subscribe("a"), 0);
+        assert_eq!(nobody.subscribe("a"), 0);
+    }
 }
 
 fn hmac(key: &[u8], text: &str) -> Vec<u8> {

@@ -1,0 +1,225 @@
+//! Who comes in, and what they may do: the real program, its files and real connections.
+//!
+//! Every wait is for bytes, for a line or for the end of a process, and fails after `PATIENCE`.
+
+#![cfg(not(loom))]
+
+mod acl;
+mod passwords;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::Stdio;
+
+use mqtt_codec::encode::{Connect, Subscribe};
+use mqtt_codec::{
+    Packet, PacketId, PublishHead, QoS, ReasonCode, RetainHandling, Role, Scan, SubscribeFilter,
+    Version,
+};
+use rustix::process::Signal;
+
+use self::support::{PATIENCE, Process, TempDir, program};
+
+const V5: Version = Version::V5;
+const V311: Version = Version::V311;
+
+/// Runs the program to its end with this input: output, error output, exit code.
+fn run(home: &TempDir, arguments: &[&str], input: &str) -> (String, String, Option<i32>) {
+    let mut command = program(home);
+    command.args(arguments).stdin(Stdio::piped());
+    let mut process = Process::start(&mut command);
+    let mut stdin = process.child.stdin.take().expect("it is piped");
+    // A command that needs no input may be gone.
+    let _ = stdin.write_all(input.as_bytes());
+    drop(stdin);
+    let (out, err, status) = process.end();
+    (out, err, status.code())
+}
+
+/// The output of a command that succeeds.
+#[track_caller]
+fn ask(home: &TempDir, arguments: &[&str], input: &str) -> String {
+    let (out, err, code) = run(home, arguments, input);
+    assert_eq!((err.as_str(), code), ("", Some(0)), "{arguments:?}: {out}");
+    out
+}
+
+struct Broker {
+    process: Process,
+    address: SocketAddr,
+    home: TempDir,
+}
+
+impl Broker {
+    /// A broker at this home, with these lines as its configuration.
+    fn start(home: TempDir, lines: &str) -> Self {
+        fs::write(home.join("axmq.toml"), lines).expect("the folder is writable");
+        let mut command = program(&home);
+        command.args(["--listen", "127.0.0.1:0", "--config", "axmq.toml"]);
+        command.args(["--log", "trace"]);
+        let mut process = Process::start(&mut command);
+        let address = process.listening();
+        process.out.wait_for("to stop: ");
+        Self {
+            process,
+            address,
+            home,
+        }
+    }
+
+    /// What a CONNECT is answered, by its return code.
+    fn answer(&self, version: Version, connect: &Connect<'_>) -> u8 {
+        let mut peer = Peer::open(self.address, version);
+        peer.send(&connect.encode_to_vec(version));
+        peer.connack()
+    }
+
+    /// The same for a user with a password.
+    fn login(&self, version: Version, user: Option<&str>, password: Option<&str>) -> u8 {
+        self.answer(version, &login("client", user, password))
+    }
+
+    /// Ends it in good order; everything that it has logged.
+    fn end(self) -> String {
+        self.process.signal(Signal::TERM);
+        self.process.end().1
+    }
+}
+
+fn login<'a>(client_id: &'a str, user: Option<&'a str>, password: Option<&'a str>) -> Connect<'a> {
+    Connect {
+        client_id,
+        clean_start: true,
+        username: user,
+        password: password.map(str::as_bytes),
+        ..Connect::default()
+    }
+}
+
+/// A client that knows nothing but bytes.
+struct Peer {
+    stream: TcpStream,
+    version: Version,
+    received: Vec<u8>,
+}
+
+impl Peer {
+    fn open(address: SocketAddr, version: Version) -> Self {
+        let stream = TcpStream::connect(address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        Self {
+            stream,
+            version,
+            received: Vec::new(),
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.stream.write_all(bytes).expect("it is connected");
+    }
+
+    /// Hands the next packet to `look`; `None` at the end of the connection.
+    fn read<T>(&mut self, look: impl FnOnce(&Packet<'_>) -> T) -> Option<T> {
+        loop {
+            let scan = mqtt_codec::scan(&self.received, u32::MAX).expect("a packet");
+            if let Scan::Frame(frame) = scan {
+                let packet: Vec<u8> = self.received.drain(..frame.total_len).collect();
+                let packet = mqtt_codec::decode(&packet, &frame, self.version, Role::Client);
+                return Some(look(&packet.expect("the broker keeps to the protocol")));
+            }
+            let mut buffer = [0; 4_096];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return None,
+                Ok(read) => self.received.extend_from_slice(&buffer[..read]),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    /// The code of the CONNACK that is next: for 3.x the return code, for 5.0 the reason.
+    #[track_caller]
+    fn connack(&mut self) -> u8 {
+        let version = self.version;
+        let code = self.read(|packet| match packet {
+            Packet::ConnAck(ack) if version == V5 => ack.reason() as u8,
+            Packet::ConnAck(ack) => match ack.reason() {
+                ReasonCode::Success => 0,
+                ReasonCode::BadUserNameOrPassword => 4,
+                ReasonCode::NotAuthorized => 5,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        });
+        code.expect("it answers")
+    }
+
+    /// Connects as this user; it has to be let in.
+    #[track_caller]
+    fn connected(address: SocketAddr, version: Version, connect: &Connect<'_>) -> Self {
+        let mut peer = Self::open(address, version);
+        peer.send(&connect.encode_to_vec(version));
+        assert_eq!(peer.connack(), 0);
+        peer
+    }
+
+    /// The reason in the acknowledgement of a QoS 1 publish; for 3.x, 0 where it comes.
+    #[track_caller]
+    fn publish(&mut self, topic: &str) -> u8 {
+        let head = PublishHead {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic,
+            packet_id: Some(PacketId::MIN),
+            message_expiry: None,
+            subscription_ids: &[],
+            topic_alias: None,
+            pass_through: &[],
+            payload_len: 0,
+        };
+        self.send(&head.encode_to_vec(self.version, &[]));
+        let code = self.read(|packet| match packet {
+            Packet::PubAck(ack) => ack.reason() as u8,
+            other => panic!("{other:?}"),
+        });
+        code.expect("it answers")
+    }
+
+    /// The reason in the SUBACK.
+    #[track_caller]
+    fn subscribe(&mut self, filter: &str) -> u8 {
+        let filters = [SubscribeFilter {
+            filter,
+            qos: QoS::AtMostOnce,
+            no_local: false,
+            retain_as_published: false,
+            retain_handling: RetainHandling::SendAtSubscribe,
+        }];
+        let packet = Subscribe {
+            packet_id: PacketId::MIN,
+            filters: &filters,
+            subscription_identifier: None,
+            user_properties: &[],
+        };
+        self.send(&packet.encode_to_vec(self.version));
+        let code = self.read(|packet| match packet {
+            Packet::SubAck(ack) => ack.codes().next().map(|reason| reason as u8),
+            other => panic!("{other:?}"),
+        });
+        code.flatten().expect("it answers")
+    }
+
+    /// The topic of the next message.
+    #[track_caller]
+    fn message(&mut self) -> String {
+        let topic = self.read(|packet| match packet {
+            Packet::Publish(publish) => publish.topic().to_owned(),
+            other => panic!("{other:?}"),
+        });
+        topic.expect("it is connected")
+    }
+}
