@@ -15,6 +15,7 @@ mod model;
 #[path = "../../axmq/src/front/proxy.rs"]
 mod proxy;
 
+mod auth;
 mod configuration;
 mod storage;
 mod structured;
@@ -77,6 +78,16 @@ pub mod exercise {
     /// The broker's configuration file.
     pub fn configuration(data: &[u8]) {
         crate::configuration::load(data);
+    }
+
+    /// An ACL file.
+    pub fn acl_file(data: &[u8]) {
+        crate::auth::acl(data);
+    }
+
+    /// A password file.
+    pub fn password_file(data: &[u8]) {
+        crate::auth::passwords(data);
     }
 
     /// What a proxy says of its client: however it is cut, it is read the same, and what wants more

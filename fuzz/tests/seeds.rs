@@ -15,6 +15,8 @@ const TARGETS: &[Target] = &[
     ("topic_map", fuzz::exercise::topic_map),
     ("topic_store", fuzz::exercise::topic_store),
     ("configuration", fuzz::exercise::configuration),
+    ("acl_file", fuzz::exercise::acl_file),
+    ("password_file", fuzz::exercise::password_file),
     ("store_record", fuzz::exercise::store_record),
     ("proxy_header", fuzz::exercise::proxy_header),
 ];
