@@ -57,8 +57,8 @@ impl AuthSettings {
         if self.acl_subscribe == Subscribing::Overlapping && !self.acl_deliveries {
             return Some((
                 &[("auth", "acl_deliveries"), ("auth", "acl_subscribe")],
-                "`auth.acl_subscribe = \"overlapping\"` needs `auth.acl_deliveries`: a subscription \
-                 may match more than its client may read",
+                "`auth.acl_subscribe = \"overlapping\"` needs `auth.acl_deliveries`: a \
+                 subscription may match more than its client may read",
             ));
         }
         None
