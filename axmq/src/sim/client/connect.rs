@@ -488,7 +488,8 @@ impl Client {
         let is_sent = conn.unsent.is_empty() && conn.peer.end().is_none();
         let now_ns = w.site.now_ns();
         if let Some(state) = conn.will.and_then(|at| w.ledger.message(at).will.as_mut()) {
-            if is_sent && !keeps_will {
+            // Where the broker may have ended the connection, DISCONNECT may not have been read.
+            if is_sent && !keeps_will && state.cut_ns.is_none() {
                 state.is_dropped = true;
             }
             state.cut_ns.get_or_insert(now_ns);
