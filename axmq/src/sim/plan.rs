@@ -282,7 +282,12 @@ impl Plan {
         };
         if plan.shortages > 0 {
             // Only long queues are worth a client.
+            let wide = Limits::default();
+            plan.limits.out_queue_bytes = wide.out_queue_bytes;
+            plan.limits.out_queue_soft_bytes = wide.out_queue_soft_bytes;
+            plan.limits.mailbox_bytes = wide.mailbox_bytes;
             plan.payload_max = plan.payload_max.max(20_000);
+            plan.slow = 60;
         }
         if is_calm {
             plan.calm_down();

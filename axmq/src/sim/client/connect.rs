@@ -540,7 +540,10 @@ impl Client {
             }
             return Ok(());
         }
-        if reason == ReasonCode::QuotaExceeded && w.plan.shortages > 0 && !w.is_healing {
+        // It may have been said before the network was whole again.
+        let begun_ns = self.conn.as_ref().map_or(0, |conn| conn.begun_ns);
+        let may_be_shed = w.plan.shortages > 0 && begun_ns < w.healed_ns;
+        if reason == ReasonCode::QuotaExceeded && may_be_shed {
             w.report.note(Feature::ClientShed);
             self.leave(w, true);
             return Ok(());
@@ -558,8 +561,6 @@ impl Client {
             self.keep_alive_s != 0,
             "a keep-alive timeout without keep-alive"
         );
-        // Its time may have passed before the network was whole again.
-        let begun_ns = self.conn.as_ref().map_or(0, |conn| conn.begun_ns);
         check!(
             begun_ns < w.healed_ns,
             "a keep-alive timeout although the client has kept to it"
