@@ -38,7 +38,7 @@ impl<S> Core<S> {
     }
 
     /// Whether answers about a session wait until they are durable.
-    fn answers_wait(&self, session: Key) -> bool {
+    pub(super) fn answers_wait(&self, session: Key) -> bool {
         self.journal.is_on() && self.durability() == Durability::Always && self.holder(session) != 0
     }
 

@@ -4,6 +4,7 @@ use mqtt_codec::{Ack, AckPacket, PacketId, PacketType, QoS, ReasonCode, Version}
 use slabmem::Key;
 
 use super::Core;
+use super::journal::Waiter;
 use crate::session::{Flow, UnknownId};
 use crate::store::op::Op;
 
@@ -72,8 +73,7 @@ impl<S> Core<S> {
             .flow_of(key)
             .and_then(|(session, flow)| flow.incoming.release(id).then_some(session));
         let Some(session) = session else {
-            let reason = ReasonCode::PacketIdentifierNotFound;
-            self.ack(key, PacketType::PubComp, id, reason);
+            self.complete_unknown(key, id);
             return;
         };
         let holder = self.holder(session);
@@ -84,6 +84,20 @@ impl<S> Core<S> {
             });
         }
         self.ack_durably(key, session, PacketType::PubComp, id);
+    }
+
+    /// Says that a PUBREL releases nothing. It may repeat one whose PUBCOMP was lost with its
+    /// connection: until that one is durable, its client must not use the id for another message,
+    /// or a crash would make it a repetition of the old one.
+    fn complete_unknown(&mut self, key: Key, packet_id: PacketId) {
+        let session = self.connections.get(key).map(|found| found.session);
+        if session.is_some_and(|session| self.answers_wait(session)) {
+            let waiter = Waiter::Ack(key, PacketType::PubComp, packet_id);
+            self.journal.wait(waiter);
+        } else {
+            let reason = ReasonCode::PacketIdentifierNotFound;
+            self.ack(key, PacketType::PubComp, packet_id, reason);
+        }
     }
 
     pub(super) fn on_pub_comp(&mut self, key: Key, ack: &Ack<'_>) {
