@@ -66,6 +66,9 @@ pub(crate) struct Incoming {
     routes_again: bool,
     /// QoS 2 packet ids that have come and have not been released, sorted.
     received: Vec<u16>,
+    /// Those of them that had come before the broker was started anew. It may have crashed before
+    /// it kept that they were released: they are taken for the same only where the client says so.
+    doubtful: Vec<u16>,
 }
 
 impl Incoming {
@@ -86,8 +89,9 @@ impl Incoming {
         is_dup: bool,
         limit: u16,
     ) -> Arrival {
-        let was_received =
-            qos == QoS::ExactlyOnce && self.received.binary_search(&packet_id.get()).is_ok();
+        let was_received = qos == QoS::ExactlyOnce
+            && self.received.binary_search(&packet_id.get()).is_ok()
+            && (self.is_certain(packet_id) || is_dup);
         if planted!(DuplicateRoutedAgain) {
             return Arrival::New;
         }
@@ -116,6 +120,17 @@ impl Incoming {
         }
         self.routes_again |= is_dup && qos == QoS::AtLeastOnce;
         Arrival::New
+    }
+
+    /// Notes that an id has been seen since the start; whether it had been before.
+    fn is_certain(&mut self, packet_id: PacketId) -> bool {
+        match self.doubtful.iter().position(|id| *id == packet_id.get()) {
+            Some(at) => {
+                self.doubtful.swap_remove(at);
+                false
+            }
+            None => true,
+        }
     }
 
     /// No more than `limit` acknowledgements may be due: beyond it reading stops (DECISIONS 21).
@@ -186,6 +201,7 @@ impl Incoming {
     /// Packet ids that had come before the broker was started anew.
     pub(crate) fn restore(&mut self, mut received: Vec<u16>) {
         received.sort_unstable();
+        self.doubtful.clone_from(&received);
         self.received = received;
     }
 
@@ -222,6 +238,7 @@ impl Incoming {
 
     /// PUBREL: whether the id was known. It may be used for a new message now [MQTT-4.3.3-10].
     pub(crate) fn release(&mut self, packet_id: PacketId) -> bool {
+        self.is_certain(packet_id);
         match self.received.binary_search(&packet_id.get()) {
             Ok(at) => {
                 self.received.remove(at);
@@ -278,6 +295,38 @@ mod tests {
         assert!(incoming.is_full(1) && !incoming.is_full(2));
         incoming.begin(QoS::AtLeastOnce, id(2), 1);
         assert!(incoming.is_full(2));
+    }
+
+    #[test]
+    fn after_a_crash_the_client_says_whether_it_is_the_same_message() {
+        let mut incoming = Incoming::default();
+        incoming.restore(vec![7, 3]);
+        let arrive = |incoming: &mut Incoming, n, is_dup| {
+            incoming.arrive(QoS::ExactlyOnce, id(n), is_dup, 10)
+        };
+        assert_eq!(arrive(&mut incoming, 3, true), Arrival::Received);
+        assert_eq!(arrive(&mut incoming, 3, false), Arrival::Received);
+        assert_eq!(arrive(&mut incoming, 7, false), Arrival::New, "another one");
+        incoming.begin(QoS::ExactlyOnce, id(7), 0);
+        assert!(incoming.pop_ready().is_some());
+        assert_eq!(arrive(&mut incoming, 7, false), Arrival::Received);
+        assert!(incoming.release(id(7)) && incoming.release(id(3)));
+    }
+
+    #[test]
+    fn a_message_that_one_shard_could_not_keep_is_refused() {
+        let mut incoming = Incoming::default();
+        let first = incoming.begin(QoS::ExactlyOnce, id(4), 2);
+        assert_eq!(incoming.accepted(first, true), Some(id(4)));
+        assert_eq!(incoming.accepted(first, false), None);
+        let refused = (AckKind::PubRec, id(4), ReasonCode::QuotaExceeded);
+        assert_eq!(incoming.pop_ready(), Some(refused));
+        assert!(!incoming.release(id(4)), "the exchange has ended");
+        let second = incoming.begin(QoS::AtLeastOnce, id(5), 0);
+        incoming.wait_for_one_more(second);
+        assert_eq!(incoming.pop_ready(), None);
+        incoming.accepted(second, false);
+        assert!(incoming.pop_ready().is_some());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use mqtt_codec::{PacketId, PacketType, ReasonCode};
+use mqtt_codec::{PacketId, PacketType};
 use slabmem::Key;
 
 use crate::message::AcceptTag;
@@ -26,12 +26,8 @@ const BATCH_BYTES: u64 = 256 * 1_024;
 pub(super) enum Waiter {
     /// A publish is accepted, as far as this shard is concerned: its publisher's shard, and which.
     Accept(u16, AcceptTag),
-    SubAck {
-        connection: Key,
-        packet_id: PacketId,
-        codes: Vec<ReasonCode>,
-        is_unsuback: bool,
-    },
+    /// The SUBACK or UNSUBACK that a connection has due.
+    SubAck(Key),
     /// PUBREL or PUBCOMP.
     Ack(Key, PacketType, PacketId),
     /// A QoS 2 message may go out: its session, and its number there.

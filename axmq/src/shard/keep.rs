@@ -8,6 +8,7 @@ use topicmap::{Target, Topic};
 use super::deliver::Wanted;
 use super::hooked::Unacknowledged;
 use super::journal::Waiter;
+use super::subscribe::DueSubAck;
 use super::{Core, Kept, Timer};
 use crate::config::Durability;
 use crate::events::Cause;
@@ -120,7 +121,9 @@ impl<S> Core<S> {
         let limits = &self.shared.limits;
         let waits = view.durability() == Durability::Always;
         let is_held = waits && wanted.qos == QoS::ExactlyOnce;
+        // While there is a tail, a page may be under way that would bring it too.
         let sends_now = !is_held
+            && !outgoing.has_tail()
             && outgoing.waiting_count() == 0
             && connection
                 .and_then(|key| self.connections.get(key))
@@ -170,6 +173,7 @@ impl<S> Core<S> {
         if is_stored && queued.member().is_none() && (outgoing.has_tail() || is_beyond_head) {
             outgoing.wait_on_disk(number, queued.cost);
             self.release(queued.message);
+            self.drain_later(session_key);
             return true;
         }
         if is_held {
@@ -267,7 +271,8 @@ impl<S> Core<S> {
         }
     }
 
-    /// Sends SUBACK or UNSUBACK, when what it stands for is durable.
+    /// Sends SUBACK or UNSUBACK, when what it stands for is durable. Until then no other packet of
+    /// the client is read, so that its answers keep their order.
     pub(super) fn suback_durably(
         &mut self,
         connection: Key,
@@ -277,12 +282,14 @@ impl<S> Core<S> {
     ) {
         let session = self.connections.get(connection).map(|found| found.session);
         if session.is_some_and(|session| self.answers_wait(session)) {
-            self.journal.wait(Waiter::SubAck {
-                connection,
+            let due = DueSubAck {
                 packet_id,
                 codes,
+                left: 0,
                 is_unsuback,
-            });
+            };
+            self.due_subacks.insert(connection, due);
+            self.journal.wait(Waiter::SubAck(connection));
         } else {
             self.send_suback(connection, packet_id, &codes, is_unsuback);
         }
@@ -448,16 +455,15 @@ impl<S> Core<S> {
                     outbox.has_answer = true;
                 }
             }
-            Waiter::SubAck {
-                connection,
-                packet_id,
-                mut codes,
-                is_unsuback,
-            } => {
+            Waiter::SubAck(connection) => {
+                let Some(mut due) = self.due_subacks.remove(&connection) else {
+                    return;
+                };
                 if has_failed {
-                    codes.fill(ReasonCode::ImplementationSpecificError);
+                    due.codes.fill(ReasonCode::ImplementationSpecificError);
                 }
-                self.send_suback(connection, packet_id, &codes, is_unsuback);
+                self.send_suback(connection, due.packet_id, &due.codes, due.is_unsuback);
+                self.resume_reading(connection);
             }
             // An exchange that is not durable goes no further.
             Waiter::Ack(..) if has_failed => {}

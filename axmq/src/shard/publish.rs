@@ -393,6 +393,11 @@ impl<S> Core<S> {
             };
             // Without a connection the client publishes again, and is answered then.
             if let Some(key) = connection {
+                if reason.is_error() && self.version(key) != Some(Version::V5) {
+                    // 3.x has no answer that refuses [MQTT-3.3.5-2].
+                    self.refuse_unkept(key, None);
+                    return;
+                }
                 let packet_type = match kind {
                     crate::session::AckKind::PubAck => PacketType::PubAck,
                     crate::session::AckKind::PubRec => PacketType::PubRec,

@@ -20,13 +20,14 @@ pub(super) struct Granted<'a> {
     replays: bool,
 }
 
-/// A SUBACK that waits for the owners of groups.
+/// A SUBACK that waits for the owners of groups, or for the disk.
 #[derive(Debug)]
 pub(super) struct DueSubAck {
-    packet_id: PacketId,
-    codes: Vec<ReasonCode>,
+    pub(super) packet_id: PacketId,
+    pub(super) codes: Vec<ReasonCode>,
     /// Answers that have not come.
-    left: usize,
+    pub(super) left: usize,
+    pub(super) is_unsuback: bool,
 }
 
 impl<S> Core<S> {
@@ -136,6 +137,7 @@ impl<S> Core<S> {
             packet_id,
             codes,
             left: joins.len(),
+            is_unsuback: false,
         };
         self.due_subacks.insert(key, due);
         for (at, member) in joins {
@@ -168,7 +170,9 @@ impl<S> Core<S> {
             && let Some(due) = self.due_subacks.remove(&key)
         {
             self.suback_durably(key, due.packet_id, due.codes, false);
-            self.resume_reading(key);
+            if !self.awaits_suback(key) {
+                self.resume_reading(key);
+            }
         }
     }
 

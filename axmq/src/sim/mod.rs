@@ -36,7 +36,9 @@ use self::network::Site;
 use self::plan::Plan;
 use self::random::Random;
 use self::report::{Feature, Report};
+use crate::config::Durability;
 use crate::memory::Shortage;
+use crate::store::memory::Weather;
 
 /// `Err` says what does not hold.
 type Check = Result<(), String>;
@@ -93,6 +95,11 @@ impl World {
         if plan.tables.is_some() {
             report.note(Feature::TableFull);
         }
+        match plan.store.as_ref().map(|store| store.settings.durability) {
+            Some(Durability::Always) => report.note(Feature::StoredAlways),
+            Some(_) => report.note(Feature::StoredInterval),
+            None => {}
+        }
         Self {
             site,
             plan,
@@ -147,6 +154,13 @@ impl World {
     fn event(&mut self) -> Check {
         if self.plan.hooks.is_some() && self.random.one_in(6) {
             self.site.authenticate_one();
+            return Ok(());
+        }
+        let weather = self.plan.store.as_ref().map_or(0, |store| store.weather);
+        if weather > 0 && self.random.below(10_000) < weather as usize {
+            self.report.note(Feature::DiskWeather);
+            let weather = [Weather::Fine, Weather::Full, Weather::WriteFails];
+            self.site.set_weather(self.random.pick(&weather));
             return Ok(());
         }
         if self.random.below(10_000) < self.plan.shortages as usize {
@@ -241,6 +255,7 @@ fn heal(w: &mut World, clients: &mut [Client]) -> Check {
             w.tick += 1;
             w.turn(at, false)?;
         }
+        is_at_rest &= w.site.store_is_well();
         quiet = if is_at_rest { quiet + 1 } else { 0 };
         if quiet == 12 {
             return Ok(());

@@ -1,5 +1,6 @@
 //! The broker in one thread: a front and shards on their reactors, on a simulated network.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,13 +10,17 @@ use pollio::{Backend, Progress, Reactor, ReactorOptions, Sender, Server, mailbox
 
 use super::Check;
 use super::hooks::{Visits, hooks};
-use super::plan::Plan;
+use super::plan::{Plan, StorePlan};
 use super::random::Random;
 use crate::front::{FrontParts, FrontServer};
 use crate::keyed_hash::KeyedHash;
 use crate::memory::Shortage;
 use crate::message::{ToFront, ToShard};
 use crate::shard::{Alarm, Audit, ShardServer, Shared};
+use crate::store::engine::Space;
+use crate::store::memory::{MemoryPlace, Weather};
+use crate::store::op::{Health, ToStore};
+use crate::store::{Disk, Keeper, StoreFigures, StoreParts, StoreServer, WallClock};
 
 /// The reactor's own deadline: the simulated clock has no timerfd.
 #[derive(Debug, Default)]
@@ -40,11 +45,50 @@ pub(super) struct ShardLoop {
     pub(super) turned_ns: u64,
 }
 
+struct StoreLoop {
+    reactor: Reactor<SimBackend>,
+    server: StoreServer<MemoryPlace, SimStream>,
+    place: MemoryPlace,
+    figures: Arc<StoreFigures>,
+}
+
+impl StoreLoop {
+    fn new(
+        plan: &StorePlan,
+        net: &SimNet,
+        shards: &[Sender<ToShard<SimStream>>],
+    ) -> (Self, Sender<ToStore>) {
+        let backend = net.backend();
+        let (sender, receiver) = mailbox(1, backend.waker());
+        let mut place = MemoryPlace::default();
+        let figures = Arc::<StoreFigures>::default();
+        let clock = WallClock::new(1_700_000_000_000, net.now_ns() / 1_000_000);
+        let parts = StoreParts {
+            engine: place.open().expect("it opens always"),
+            disk: place.clone(),
+            keeper: Keeper::new(clock, HashMap::new()),
+            clock,
+            interval_ms: u64::from(plan.settings.interval_ms),
+            receiver,
+            shards: shards.to_vec(),
+            figures: Arc::clone(&figures),
+        };
+        let store = Self {
+            figures,
+            reactor: Reactor::new(backend, ReactorOptions::default()),
+            server: StoreServer::new(parts),
+            place,
+        };
+        (store, sender)
+    }
+}
+
 pub(super) struct Site {
     pub(super) net: SimNet,
     pub(super) shared: Arc<Shared>,
     front: (Reactor<SimBackend>, FrontServer<SimBackend>),
     pub(super) shards: Vec<ShardLoop>,
+    store: Option<StoreLoop>,
     pub(super) to_front: Sender<ToFront>,
     pub(super) to_shards: Vec<Sender<ToShard<SimStream>>>,
     /// What a hook has heard, where there are hooks.
@@ -80,6 +124,9 @@ impl Site {
             shared = shared.with_hooks(hooks);
             visits = Some(seen);
         }
+        if let Some(plan) = &plan.store {
+            shared = shared.with_store(&plan.settings, 1, [0; 16]);
+        }
         let shared = Arc::new(shared);
         let address = "192.0.2.1:1883".parse().expect("an address");
         let mut receivers = Vec::new();
@@ -90,13 +137,16 @@ impl Site {
             senders.push(sender);
             receivers.push((backend, receiver));
         }
+        let store = plan.store.as_ref();
+        let store = store.map(|plan| StoreLoop::new(plan, &net, &senders));
+        let (store, to_store) = store.unzip();
         let shards = (0..plan.shards)
             .zip(receivers)
             .map(|(me, (backend, receiver))| {
                 let (shared, senders) = (Arc::clone(&shared), senders.clone());
-                let alarm = Deadline::default();
+                let (store, alarm) = (to_store.clone(), Deadline::default());
                 let mut server =
-                    ShardServer::new(me, shared, receiver, senders, None, alarm, net.now_ns());
+                    ShardServer::new(me, shared, receiver, senders, store, alarm, net.now_ns());
                 if let Some((sessions, connections, messages)) = plan.tables {
                     server
                         .core_mut()
@@ -131,6 +181,7 @@ impl Site {
             shared,
             front,
             shards,
+            store,
             to_front,
             to_shards: senders,
             visits,
@@ -158,6 +209,10 @@ impl Site {
             let is_due = is_forced || is_awake(reactor, server);
             return Ok(is_due.then(|| turn(reactor, server)));
         };
+        if let (Some(store), true) = (&mut self.store, shard == self.shards.len()) {
+            let is_due = is_forced || is_awake(&mut store.reactor, &mut store.server);
+            return Ok(is_due.then(|| turn(&mut store.reactor, &mut store.server)));
+        }
         let shard = &mut self.shards[shard];
         if shard.server.is_done() {
             return Ok(None);
@@ -200,11 +255,39 @@ impl Site {
 
     /// Loops, the front among them.
     pub(super) fn loops(&self) -> usize {
-        self.shards.len() + 1
+        self.shards.len() + 1 + usize::from(self.store.is_some())
+    }
+
+    /// Whatever is on its way to the disk gets there.
+    pub(super) fn catch_up(&mut self) -> Check {
+        if self.store.is_some() {
+            for _ in 0..6 {
+                self.net.advance(1_000_000_000);
+                for at in 0..self.loops() {
+                    self.turn(at, true)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the store has nothing to make up for.
+    pub(super) fn store_is_well(&self) -> bool {
+        self.store
+            .as_ref()
+            .is_none_or(|store| store.figures.health() == Health::Well)
+    }
+
+    /// The disk is like this from now on.
+    pub(super) fn set_weather(&self, weather: Weather) {
+        if let Some(store) = &self.store {
+            store.place.disk.set_weather(weather);
+        }
     }
 
     pub(super) fn heal(&mut self) {
         self.net.set_faults(Faults::NONE);
+        self.set_weather(Weather::Fine);
         self.tell(Shortage::None);
         for shard in &mut self.shards {
             shard.server.core_mut().unlimit_tables();
@@ -221,6 +304,18 @@ impl Site {
                 core.describe()
             );
             core.assert_empty();
+        }
+        if let Some(store) = &self.store {
+            for space in [
+                Space::Session,
+                Space::Subscription,
+                Space::Queue,
+                Space::Message,
+                Space::Incoming,
+            ] {
+                let left = store.place.disk.len(space);
+                check!(left == 0, "{left} records of {} are left", space.name());
+            }
         }
         let streams = self.net.streams_open();
         check!(streams == 0, "{streams} streams are still open");

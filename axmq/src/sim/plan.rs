@@ -5,7 +5,7 @@ use pollio::sim::{Fault, Faults};
 
 use super::hooks::HookPlan;
 use super::random::Random;
-use crate::config::Limits;
+use crate::config::{Durability, Limits, StoreSettings};
 
 /// What a client does next.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -137,6 +137,7 @@ pub(super) struct Plan {
     pub(super) shortages: u64,
     /// Whether some clients subscribe to `$SYS/`, and how often it tells of changes.
     pub(super) sys_interval_s: Option<u32>,
+    pub(super) store: Option<StorePlan>,
     pub(super) hooks: Option<HookPlan>,
     /// Of 100 deliveries at QoS 1 and 2 to a 5.0 client, those that it refuses.
     pub(super) refusals: u64,
@@ -144,6 +145,37 @@ pub(super) struct Plan {
     pub(super) lazy_loop: usize,
     /// Where it is not 0, clients only subscribe before this event, and not after it.
     pub(super) calm_from: u64,
+}
+
+/// How a run keeps things.
+#[derive(Clone, Debug)]
+pub(super) struct StorePlan {
+    pub(super) settings: StoreSettings,
+    /// Of 10,000 events, those that change the weather of the disk.
+    pub(super) weather: u64,
+}
+
+impl StorePlan {
+    /// From dice of its own: a run without a store is the one that its seed has always been.
+    fn new(seed: u64, limits: &mut Limits) -> Option<Self> {
+        let mut random = Random(seed ^ 0x5349_4d53_544f_5245);
+        random.0 = random.next();
+        let r = &mut random;
+        if !r.one_in(3) {
+            return None;
+        }
+        if r.one_in(2) {
+            limits.store_queue_bytes = r.between(100, 4_000);
+        }
+        Some(Self {
+            settings: StoreSettings {
+                durability: r.pick(&[Durability::Interval, Durability::Always]),
+                interval_ms: r.pick(&[5, 50, 1_000]),
+                reserve_bytes: 0,
+            },
+            weather: r.pick(&[0, 0, 20]),
+        })
+    }
 }
 
 /// A number that is often small, now and then large, and sometimes in between.
@@ -274,6 +306,7 @@ impl Plan {
             stops: r.one_in(3),
             shortages: r.pick(&[0, 0, 0, 20]),
             sys_interval_s: r.pick(&[None, None, None, Some(0), Some(1), Some(10)]),
+            store: None,
             hooks: r.one_in(3).then(|| HookPlan {
                 jobs_max: r.pick(&[2, 100]),
                 sees_deliveries: r.one_in(3),
@@ -291,6 +324,9 @@ impl Plan {
         }
         if is_calm {
             plan.calm_down();
+        }
+        if !plan.stops {
+            plan.store = StorePlan::new(seed, &mut plan.limits);
         }
         (plan, random)
     }

@@ -39,6 +39,7 @@ fn add_drops(w: &mut World, counters: &Counters) {
             counters.dropped_not_authorized,
         ),
         (Feature::PublishersHeld, counters.publishers_held),
+        (Feature::StoreHeld, counters.store_held),
         (
             Feature::DroppedGroupQueue,
             counters.dropped_group_queue_full,
@@ -253,6 +254,7 @@ pub(super) fn finish(w: &mut World, mut clients: Vec<Client>) -> Check {
         settle(w)?;
         w.site.net.advance(2_000_000_000_000_000);
     }
+    w.site.catch_up()?;
     w.site.check_empty()?;
     check_visits(w)?;
     let mut reader = w.site.shared.interest.reader();

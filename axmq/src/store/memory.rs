@@ -8,9 +8,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Bound;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::engine::{Change, Engine, EngineError, Entries, Space, WriteBatch};
+use super::server::Disk;
 
 type Map = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
 
@@ -123,6 +125,26 @@ impl MemoryDisk {
         let platter = self.lock();
         let keys = platter.visible.keys().filter(|key| key.0 == space);
         keys.map(|key| key.1.clone()).collect()
+    }
+}
+
+/// Where such an engine is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MemoryPlace {
+    pub(crate) disk: MemoryDisk,
+    /// There is no more room, and the store finds out before it writes.
+    pub(crate) is_full: Arc<AtomicBool>,
+}
+
+impl Disk for MemoryPlace {
+    type Engine = MemoryEngine;
+
+    fn open(&mut self) -> Result<MemoryEngine, EngineError> {
+        Ok(self.disk.open())
+    }
+
+    fn is_full(&mut self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 }
 

@@ -5,20 +5,20 @@ mod model;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use mqtt_codec::{PacketId, QoS};
 use pollio::sim::{SimBackend, SimNet, SimStream};
 use pollio::{Reactor, ReactorOptions, Receiver, Sender, mailbox};
 use slabmem::Key;
 
-use super::engine::{Engine, EngineError, Space, WriteBatch};
+use super::engine::{Engine, Space, WriteBatch};
 use super::keeper::Keeper;
-use super::memory::{MemoryDisk, MemoryEngine, Weather};
+use super::memory::{MemoryDisk, MemoryEngine, MemoryPlace as TestDisk, Weather};
 use super::op::{Health, Op, OpBatch, PlaceOp, QueueOp, SessionOp, Stored, ToStore};
 use super::record::{key, seal};
 use super::recover::{FORMAT, RecoverError, Recovery, Restored};
-use super::server::{Disk, StoreParts, StoreServer};
+use super::server::{StoreParts, StoreServer};
 use super::{StoreFigures, WallClock};
 use crate::message::ToShard;
 use crate::publication::{Parts, Publication};
@@ -30,24 +30,6 @@ const WALL_MS: u64 = 1_700_000_000_000;
 
 fn clock() -> WallClock {
     WallClock::new(WALL_MS, NOW_MS)
-}
-
-#[derive(Clone, Debug, Default)]
-struct TestDisk {
-    disk: MemoryDisk,
-    is_full: Arc<AtomicBool>,
-}
-
-impl Disk for TestDisk {
-    type Engine = MemoryEngine;
-
-    fn open(&mut self) -> Result<MemoryEngine, EngineError> {
-        Ok(self.disk.open())
-    }
-
-    fn is_full(&mut self) -> bool {
-        self.is_full.load(Ordering::Relaxed)
-    }
 }
 
 /// A store and the shards that talk to it, all on one thread.

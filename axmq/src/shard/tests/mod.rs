@@ -10,6 +10,7 @@ mod found;
 mod garbage;
 mod groups;
 mod hooks;
+mod kept;
 mod limits;
 mod local;
 mod ops;

@@ -14,7 +14,7 @@ use slabmem::Key;
 
 use super::super::outbox::Outbox;
 use super::super::{Core, Shared};
-use crate::config::{Limits, ProtocolSettings};
+use crate::config::{Limits, ProtocolSettings, StoreSettings};
 use crate::counters::Counters;
 use crate::group::GroupMail;
 use crate::hooks::Hooks;
@@ -137,6 +137,11 @@ impl World {
 
     pub(super) fn with_protocol(shards: u16, limits: Limits, protocol: ProtocolSettings) -> Self {
         Self::of(Shared::new(limits, shards).with_protocol(protocol))
+    }
+
+    /// The test plays the store.
+    pub(super) fn with_store(shards: u16, limits: Limits, settings: &StoreSettings) -> Self {
+        Self::of(Shared::new(limits, shards).with_store(settings, 1, [0; 16]))
     }
 
     fn of(shared: Shared) -> Self {
