@@ -182,6 +182,8 @@ pub(crate) struct Outgoing {
     sent: u16,
     /// Entries from here on wait to be sent again on it.
     resend_at: usize,
+    /// Connections whose resending waits until what was said before them is durable.
+    held_resends: u16,
     /// In the order of their numbers, all above those in flight.
     waiting: VecDeque<Queued>,
     waiting_bytes: u64,
@@ -343,10 +345,20 @@ impl Outgoing {
         self.sent = 0;
     }
 
+    /// Nothing is sent again before [`let_resend`](Self::let_resend), however much else may go out:
+    /// a PUBREL must not leave before its PUBREC is durable.
+    pub(crate) fn hold_resend(&mut self) {
+        self.held_resends = self.held_resends.saturating_add(1);
+    }
+
+    pub(crate) fn let_resend(&mut self) {
+        self.held_resends = self.held_resends.saturating_sub(1);
+    }
+
     /// The next packet to send again, within the receive maximum of the new connection, which may
     /// be smaller than that of the old one.
     pub(crate) fn next_resend(&mut self, receive_maximum: u16) -> Option<Resend> {
-        while self.sent < receive_maximum {
+        while self.sent < receive_maximum && self.held_resends == 0 {
             let state = self.in_flight.get(self.resend_at)?;
             self.resend_at += 1;
             let id = packet_id(state.number());
@@ -718,6 +730,22 @@ mod tests {
         assert_eq!(outgoing.receive(one).unwrap_err(), UnknownId);
         outgoing.begin_resend();
         assert!(outgoing.next_resend(9).is_none());
+    }
+
+    #[test]
+    fn resending_waits_for_every_connection_that_holds_it() {
+        let mut outgoing = Outgoing::default();
+        let one = outgoing.send(queued(QoS::ExactlyOnce));
+        assert!(outgoing.receive(one).is_ok());
+        for _ in 0..2 {
+            outgoing.begin_resend();
+            outgoing.hold_resend();
+        }
+        outgoing.let_resend();
+        assert!(outgoing.next_resend(9).is_none(), "the second one holds it");
+        assert!(!outgoing.has_room(9), "nothing passes it");
+        outgoing.let_resend();
+        assert!(matches!(outgoing.next_resend(9), Some(Resend::Release(id)) if id == one));
     }
 
     #[test]

@@ -7,12 +7,13 @@ use slabmem::Key;
 
 use super::aliases::AliasesOut;
 use super::connection::{Connection, Extras, Partial, State};
+use super::journal::Waiter;
 use super::{Authentication, Core, Timer};
 use crate::auth::Turn;
 use crate::connack;
 use crate::events::{Cause, Event};
 use crate::message::{ConnectInfo, Handover};
-use crate::session::Session;
+use crate::session::{Outgoing, Session};
 
 impl<S> Core<S> {
     /// Takes a connection from a front and answers its CONNECT.
@@ -236,6 +237,16 @@ impl<S> Core<S> {
         }
         // What goes out again must be what the disk has.
         self.drain_durably(session_key);
+    }
+
+    /// Sends a session what it has to get again, once that is durable.
+    fn drain_durably(&mut self, session: Key) {
+        if self.answers_wait(session) {
+            self.with_outgoing(session, Outgoing::hold_resend);
+            self.journal.wait(Waiter::Resend(session));
+        } else {
+            self.drain_later(session);
+        }
     }
 
     /// Publishes the wills that an orderly stop publishes: those of sessions that end with it

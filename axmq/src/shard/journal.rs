@@ -30,6 +30,8 @@ pub(super) enum Waiter {
     SubAck(Key),
     /// PUBREL or PUBCOMP.
     Ack(Key, PacketType, PacketId),
+    /// A session with a new connection may be sent again what it has in flight.
+    Resend(Key),
     /// A QoS 2 message may go out: its session, and its number there.
     LetOut(Key, u64),
 }

@@ -15,7 +15,7 @@ use crate::events::Cause;
 use crate::message::AcceptTag;
 use crate::publication::View;
 use crate::retained::RetainedFull;
-use crate::session::Queued;
+use crate::session::{Outgoing, Queued};
 use crate::store::op::{
     Health, Op, OpBatch, Page, PagedMessage, PlaceOp, QueueExtra, QueueOp, SessionOp, Stored,
     WillOp,
@@ -368,15 +368,6 @@ impl<S> Core<S> {
         }
     }
 
-    /// Sends a session what it has to get again, once that is durable.
-    pub(super) fn drain_durably(&mut self, session: Key) {
-        if self.answers_wait(session) {
-            self.journal.wait(Waiter::LetOut(session, 0));
-        } else {
-            self.drain_later(session);
-        }
-    }
-
     /// Whether the store keeps nothing any more.
     pub(super) fn has_store_failed(&self) -> bool {
         self.journal.health == Health::Failed
@@ -444,6 +435,12 @@ impl<S> Core<S> {
         }
     }
 
+    pub(super) fn with_outgoing(&mut self, session: Key, act: impl FnOnce(&mut Outgoing)) {
+        if let Some(flow) = self.sessions.get_mut(session).and_then(|s| s.flow.as_mut()) {
+            act(&mut flow.outgoing);
+        }
+    }
+
     fn go_ahead(&mut self, waiter: Waiter, has_failed: bool) {
         match waiter {
             Waiter::Accept(shard, mut tag) => {
@@ -470,11 +467,13 @@ impl<S> Core<S> {
             Waiter::Ack(key, packet_type, packet_id) => {
                 self.ack(key, packet_type, packet_id, ReasonCode::Success);
             }
+            Waiter::Resend(session) => {
+                self.with_outgoing(session, Outgoing::let_resend);
+                self.drain_later(session);
+            }
             Waiter::LetOut(session, number) => {
-                if let Some(flow) = self.sessions.get_mut(session).and_then(|s| s.flow.as_mut()) {
-                    flow.outgoing.let_out(number);
-                    self.drain_later(session);
-                }
+                self.with_outgoing(session, |outgoing| outgoing.let_out(number));
+                self.drain_later(session);
             }
         }
     }
