@@ -133,9 +133,9 @@ fn run(durability: &str) {
         worst = worst.max(stage.judge.worst);
         left -= of_life;
         seed += 1;
-        println!("{durability}: {left} rounds left");
+        eprintln!("{durability}: {left} rounds left");
     }
-    println!(
+    eprintln!(
         "{durability}: {rounds} rounds from seed {first_seed}: {acks} acknowledged, {arrivals} \
          received, {lost} lost and {doubled} doubled within the bound, the oldest {worst:?} before \
          a kill; a group has not got {unseen}"
