@@ -101,9 +101,17 @@ impl Incoming {
             let routes_again =
                 self.routes_again && qos == QoS::AtLeastOnce && !planted!(JoinsBehindRouted);
             // The youngest: an elder one may be of another message that had this id.
-            let due = self.ring.iter_mut().rev().find(|ack| {
+            let found = self.ring.iter().rposition(|ack| {
                 ack.packet_id == packet_id && ack.kind == kind && (ack.is_wanted || !routes_again)
             });
+            // Nor may it be elder than one that is due now, or its acknowledgement would be first.
+            let is_passed = |at: usize| {
+                let mut behind = self.ring.iter().skip(at + 1);
+                qos == QoS::AtLeastOnce && behind.any(|ack| ack.is_wanted && ack.kind == kind)
+            };
+            let is_fit =
+                |at: &usize| self.ring.get(*at).is_some_and(|ack| ack.is_wanted) || !is_passed(*at);
+            let due = found.filter(is_fit).and_then(|at| self.ring.get_mut(at));
             if let Some(ack) = due {
                 if !std::mem::replace(&mut ack.is_wanted, true) {
                     self.open = self.open.saturating_add(1);
@@ -411,6 +419,35 @@ mod tests {
             Arrival::Joins,
             "its repetition"
         );
+        incoming.accepted(1, false);
+        incoming.accepted(2, false);
+        let acks = std::iter::from_fn(|| incoming.pop_ready()).map(|(_, packet_id, _)| packet_id);
+        assert_eq!(acks.collect::<Vec<_>>(), [first, second]);
+    }
+
+    #[test]
+    fn what_comes_again_joins_nothing_that_is_elder_than_what_is_due() {
+        let mut incoming = Incoming::default();
+        let (first, second) = (id(1), id(2));
+        let arrive = |incoming: &mut Incoming, packet_id| {
+            incoming.arrive(QoS::AtLeastOnce, packet_id, true, 10)
+        };
+        incoming.begin(QoS::AtLeastOnce, first, 0);
+        incoming.begin(QoS::AtLeastOnce, second, 1);
+        incoming.begin_connection();
+        assert_eq!(incoming.pop_ready(), None, "the first is let go, unwanted");
+        // The second connection lasts until the first message has come again.
+        assert_eq!(arrive(&mut incoming, first), Arrival::New);
+        incoming.begin(QoS::AtLeastOnce, first, 1);
+        incoming.begin_connection();
+        assert_eq!(arrive(&mut incoming, first), Arrival::Joins);
+        assert_eq!(
+            arrive(&mut incoming, second),
+            Arrival::New,
+            "or it would be acknowledged before the first"
+        );
+        incoming.begin(QoS::AtLeastOnce, second, 0);
+        assert_eq!(arrive(&mut incoming, second), Arrival::Joins, "itself");
         incoming.accepted(1, false);
         incoming.accepted(2, false);
         let acks = std::iter::from_fn(|| incoming.pop_ready()).map(|(_, packet_id, _)| packet_id);
