@@ -12,7 +12,7 @@ use timerwheel::TimerKey;
 use topicmap::FilterId;
 
 pub(crate) use self::incoming::{AckKind, Arrival, Incoming};
-pub(crate) use self::outgoing::{Outgoing, Queued, Resend, UnknownId};
+pub(crate) use self::outgoing::{IDS, Outgoing, Queued, Resend, UnknownId};
 pub(crate) use self::tail::Tail;
 use crate::message::Will;
 

@@ -13,7 +13,7 @@ use slabmem::Key;
 use super::tail::Tail;
 
 /// Packet ids there are: 1 to 65,535 [MQTT-2.2.1-1].
-const IDS: u64 = u16::MAX as u64;
+pub(crate) const IDS: u64 = u16::MAX as u64;
 
 /// The number of a message that has none yet.
 const UNNUMBERED: u64 = u64::MAX;

@@ -437,6 +437,7 @@ pub(crate) mod key {
     pub(crate) const FORMAT: &[u8] = b"format";
     pub(crate) const NODE: &[u8] = b"node";
     pub(crate) const STOPPED: &[u8] = b"stopped";
+    pub(crate) const CRASHES: &[u8] = b"crashes";
 
     pub(crate) fn number(number: u64) -> [u8; 8] {
         number.to_be_bytes()

@@ -16,13 +16,22 @@ use super::record::{
 use super::time::WallClock;
 use crate::publication::Publication;
 use crate::route::SubscriptionOptions;
+use crate::session::IDS;
 
 /// The format that this program writes, and the newest that it reads.
 pub(crate) const FORMAT: u32 = 1;
 
-/// After a crash a session numbers its messages from so much further on: its client may remember
-/// the packet ids of QoS 2 messages that were sent and are not on disk.
-const JUMP: u64 = 32_768;
+/// After a crash a session numbers its messages from another place on: its client may remember the
+/// packet ids of QoS 2 messages that were sent and are not on disk, for ever, since nobody will
+/// release them. The place follows from how many crashes there were: this, the golden section of
+/// all ids, is between one and the next, so that each is as far away as can be from all before it.
+const AFTER_A_CRASH: u64 = 40_504;
+
+/// Where the numbers of a session go on after so many crashes, if `next` is the lowest that is free.
+fn after_crashes(next: u64, crashes: u64) -> u64 {
+    let place = crashes.wrapping_mul(AFTER_A_CRASH) % IDS;
+    next + (place + IDS - next % IDS) % IDS
+}
 
 /// A will of an earlier run.
 #[derive(Debug)]
@@ -91,6 +100,8 @@ pub(crate) struct Recovery<'e, E> {
     now_ms: u64,
     /// The last run has not stopped in order.
     pub(crate) is_unclean: bool,
+    /// How often that has been so.
+    crashes: u64,
     pub(crate) node: [u8; 16],
     counts: HashMap<u64, u32>,
     /// No record has this number or a higher one.
@@ -161,6 +172,7 @@ impl<'e, E: Engine> Recovery<'e, E> {
             clock,
             now_ms,
             is_unclean: false,
+            crashes: 0,
             node: random,
             counts: HashMap::new(),
             first_free: 1,
@@ -186,6 +198,15 @@ impl<'e, E: Engine> Recovery<'e, E> {
         recovery.node = recovery.meta(key::NODE)?.unwrap_or(random);
         recovery.is_unclean = recovery.meta::<8>(key::STOPPED)?.is_none();
         recovery.repairs.remove(Space::Meta, key::STOPPED);
+        recovery.crashes = recovery.meta(key::CRASHES)?.map_or(0, u64::from_be_bytes);
+        if recovery.is_unclean {
+            // Durable before the first message is sent: see `finish`.
+            recovery.crashes = recovery.crashes.wrapping_add(1);
+            let value = seal(Space::Meta, key::CRASHES, |out| {
+                out.extend_from_slice(&recovery.crashes.to_be_bytes());
+            });
+            recovery.repairs.put(Space::Meta, key::CRASHES, value);
+        }
         for space in [Space::Session, Space::Message] {
             let last = recovery.engine.last(space)?;
             let number = last
@@ -264,7 +285,7 @@ impl<'e, E: Engine> Recovery<'e, E> {
                 if record.is_connected {
                     session.sent = session.next;
                 }
-                session.next += JUMP;
+                session.next = after_crashes(session.next, self.crashes);
             }
             each(session);
         }
@@ -364,4 +385,29 @@ impl<'e, E: Engine> Recovery<'e, E> {
 fn read_queued<'a>(key: &[u8], value: &'a [u8]) -> Result<(u64, QueueRecord<'a>), RecordError> {
     let (_, number) = key::read_queue(key)?;
     Ok((number, QueueRecord::decode(key, value)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_on_above_all_others_and_far_from_where_they_went_on_before() {
+        let mut places: Vec<u64> = Vec::new();
+        for crashes in 1..=100 {
+            // Some of what was sent before is on disk, or nothing of it.
+            for next in [0, 7, 40_504, 65_534, 65_535, 200_000] {
+                let from = after_crashes(next, crashes);
+                assert!(from >= next && from < next + IDS);
+                assert_eq!(from % IDS, after_crashes(0, crashes));
+            }
+            let place = after_crashes(0, crashes);
+            let nearest = places.iter().map(|other| {
+                let distance = place.abs_diff(*other);
+                distance.min(IDS - distance)
+            });
+            assert!(nearest.min().is_none_or(|nearest| nearest > 200));
+            places.push(place);
+        }
+    }
 }
