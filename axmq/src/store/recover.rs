@@ -24,7 +24,7 @@ pub(crate) const FORMAT: u32 = 1;
 /// After a crash a session numbers its messages from another place on: its client may remember the
 /// packet ids of QoS 2 messages that were sent and are not on disk, for ever, since nobody will
 /// release them. The place follows from how many crashes there were: this, the golden section of
-/// all ids, is between one and the next, so that each is as far away as can be from all before it.
+/// all ids, is between one and the next, so that each is far away from all before it.
 const AFTER_A_CRASH: u64 = 40_504;
 
 /// Where the numbers of a session go on after so many crashes, if `next` is the lowest that is free.
