@@ -27,7 +27,7 @@ pub(crate) const FORMAT: u32 = 1;
 /// all ids, is between one and the next, so that each is far away from all before it.
 const AFTER_A_CRASH: u64 = 40_504;
 
-/// Where the numbers of a session go on after so many crashes, if `next` is the lowest that is free.
+/// Where the numbers of a session go on after so many crashes; `next` is the lowest that is free.
 fn after_crashes(next: u64, crashes: u64) -> u64 {
     let place = crashes.wrapping_mul(AFTER_A_CRASH) % IDS;
     next + (place + IDS - next % IDS) % IDS

@@ -150,11 +150,6 @@ fn nothing_is_lost_and_nothing_doubled() {
     ));
 }
 
-#[test]
-fn interval_loses_no_more_than_it_says() {
-    run("interval");
-}
-
 /// The proof can fail: without a store it does, in the first round after the first kill.
 #[test]
 fn without_durability_it_is_found_out() {
