@@ -57,7 +57,7 @@ const BOUND: Duration = Duration::from_millis(300);
 const ROUNDS_A_LIFE: usize = 50;
 
 /// Broker and clients are busy in each other's time; a round takes about half a second.
-const ROUNDS: usize = 4;
+const ROUNDS: usize = 2;
 
 fn of_environment<T: FromStr<Err: Display>>(name: &str, otherwise: T) -> T {
     match std::env::var(name) {
