@@ -1,10 +1,9 @@
 //! The store: what the broker keeps on disk.
 //!
 //! A shard says what has happened to its kept sessions in *ops* (`op`). The store's thread
-//! (`server`) takes them in batches, turns them into records (`keeper`, `record`), writes
-//! them
-//! through an engine (`engine`, `disk`) and syncs once for all that came. At start, `recover`
-//! reads everything back. `docs/storage.md` is the whole story.
+//! (`server`) takes them in batches, turns them into records (`keeper`, `record`), writes them
+//! through an engine (`engine`, `disk`) and syncs once for all that came. At start, `recover` reads
+//! everything back. `docs/storage.md` is the whole story.
 
 use self::engine::Space;
 pub use self::record::RecordError;
