@@ -107,7 +107,9 @@ impl Incoming {
             // Nor may it be elder than one that is due now, or its acknowledgement would be first.
             let is_passed = |at: usize| {
                 let mut behind = self.ring.iter().skip(at + 1);
-                qos == QoS::AtLeastOnce && behind.any(|ack| ack.is_wanted && ack.kind == kind)
+                qos == QoS::AtLeastOnce
+                    && !planted!(JoinsBehindRouted)
+                    && behind.any(|ack| ack.is_wanted && ack.kind == kind)
             };
             let is_fit =
                 |at: &usize| self.ring.get(*at).is_some_and(|ack| ack.is_wanted) || !is_passed(*at);
