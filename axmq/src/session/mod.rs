@@ -5,6 +5,7 @@
 
 mod incoming;
 mod outgoing;
+mod queued;
 mod tail;
 
 use slabmem::Key;
@@ -12,7 +13,8 @@ use timerwheel::TimerKey;
 use topicmap::FilterId;
 
 pub(crate) use self::incoming::{AckKind, Arrival, Incoming};
-pub(crate) use self::outgoing::{IDS, Outgoing, Queued, Resend, UnknownId};
+pub(crate) use self::outgoing::{IDS, Outgoing, Resend, UnknownId};
+pub(crate) use self::queued::Queued;
 pub(crate) use self::tail::Tail;
 use crate::message::Will;
 

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::outgoing::Queued;
+use super::queued::Queued;
 
 /// See the module.
 #[derive(Debug)]
