@@ -8,7 +8,6 @@
 use self::engine::Space;
 pub use self::record::RecordError;
 
-mod crc;
 mod disk;
 pub(crate) mod engine;
 mod figures;

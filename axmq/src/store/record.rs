@@ -5,15 +5,17 @@
 
 use std::fmt;
 
+use crc::{CRC_32_ISCSI, Crc, Table};
 use mqtt_codec::QoS;
 
-use super::crc::Crc;
 use super::engine::Space;
 use crate::route::SubscriptionOptions;
 
 /// The version of every record that is written.
 const VERSION: u8 = 1;
 const CRC_BYTES: usize = 4;
+/// CRC-32C (RFC 3720, appendix B.4), sixteen bytes a step.
+static CRC_32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
 /// Why bytes are no record.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -161,11 +163,11 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 }
 
 fn checksum(space: Space, key: &[u8], version_and_body: &[u8]) -> u32 {
-    let mut crc = Crc::new();
-    crc.add(&[space as u8]);
-    crc.add(key);
-    crc.add(version_and_body);
-    crc.finish()
+    let mut crc = CRC_32C.digest();
+    crc.update(&[space as u8]);
+    crc.update(key);
+    crc.update(version_and_body);
+    crc.finalize()
 }
 
 /// Makes a value: version, what `write` writes, checksum.

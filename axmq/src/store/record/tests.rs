@@ -183,3 +183,11 @@ fn an_unknown_version_says_so() {
     assert_eq!(error, RecordError::Version(9));
     assert_eq!(error.to_string(), "unknown version 9");
 }
+
+/// RFC 3720, appendix B.4: what was written once has to be read by all later versions.
+#[test]
+fn the_checksum_is_crc_32c() {
+    assert_eq!(CRC_32C.checksum(b"123456789"), 0xE306_9283);
+    assert_eq!(CRC_32C.checksum(&[0; 32]), 0x8A91_36AA);
+    assert_eq!(CRC_32C.checksum(&[0xFF; 32]), 0x62A8_AB43);
+}
