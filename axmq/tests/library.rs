@@ -7,9 +7,10 @@
 
 #[path = "support/clause.rs"]
 mod clause;
+#[path = "support/peer.rs"]
+mod peer;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -24,64 +25,22 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use mqtt_codec::encode::{Auth, Connect, ConnectProperties, Disconnect, Subscribe, Will};
-use mqtt_codec::{
-    Packet, PacketId, PublishHead, QoS, RetainHandling, Role, Scan, SubscribeFilter, Version,
-};
+use mqtt_codec::{Packet, PacketId, PublishHead, QoS, RetainHandling, SubscribeFilter, Version};
 use sha2::{Digest, Sha256};
+
+use self::peer::Peer;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const V5: Version = Version::V5;
 const V311: Version = Version::V311;
 
-/// A client that knows nothing but bytes.
-struct Peer {
-    stream: TcpStream,
-    version: Version,
-    received: Vec<u8>,
-}
-
 impl Peer {
-    fn open(address: SocketAddr, version: Version) -> Self {
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
-        Self {
-            stream,
-            version,
-            received: Vec::new(),
-        }
-    }
-
-    fn connect(address: SocketAddr, version: Version, connect: &Connect<'_>) -> Self {
-        let mut peer = Self::open(address, version);
-        peer.send(&connect.encode_to_vec(version));
-        peer
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("it is connected");
-    }
-
     /// The next packet, as a line and with the data that authentication put in; "closed" at the
     /// end.
     fn read(&mut self) -> (String, Vec<u8>) {
-        loop {
-            let scan = mqtt_codec::scan(&self.received, u32::MAX).expect("a packet");
-            if let Scan::Frame(frame) = scan {
-                let packet: Vec<u8> = self.received.drain(..frame.total_len).collect();
-                let packet = mqtt_codec::decode(&packet, &frame, self.version, Role::Client)
-                    .map(|packet| describe(&packet));
-                return packet.expect("the broker keeps to the protocol");
-            }
-            let mut buffer = [0; 4_096];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return ("closed".to_owned(), Vec::new()),
-                Ok(read) => self.received.extend_from_slice(&buffer[..read]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                    return ("closed".to_owned(), Vec::new());
-                }
-                Err(error) => panic!("{error}"),
-            }
-        }
+        let closed = |_| ("closed".to_owned(), Vec::new());
+        self.receive(|packet, _| describe(packet))
+            .unwrap_or_else(closed)
     }
 
     #[track_caller]

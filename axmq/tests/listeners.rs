@@ -7,20 +7,22 @@
 
 #[path = "support/clause.rs"]
 mod clause;
+#[path = "support/peer.rs"]
+mod peer;
 mod support;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use mqtt_codec::encode::{
     Connect, ConnectProperties, Subscribe, Unsubscribe, Will, WillProperties,
 };
 use mqtt_codec::{
-    Packet, PacketId, PublishHead, QoS, ReasonCode, RetainHandling, Role, Scan, SubscribeFilter,
-    Version,
+    Packet, PacketId, PublishHead, QoS, ReasonCode, RetainHandling, SubscribeFilter, Version,
 };
 
-use self::support::{PATIENCE, Process, TempDir, program};
+use self::peer::{End, Peer};
+use self::support::{Process, TempDir, program};
 
 const V5: Version = Version::V5;
 const V311: Version = Version::V311;
@@ -54,34 +56,22 @@ impl Broker {
         }
     }
 
-    fn open(&self, address: SocketAddr, version: Version) -> Client {
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        Client {
-            stream,
-            version,
-            bytes: Vec::new(),
-        }
-    }
-
     /// A client of the listener with the rules, and its CONNACK.
-    fn connect(&self, version: Version, connect: &Connect<'_>) -> (Client, String) {
-        let mut client = self.open(self.ruled, version);
-        client.send(&connect.encode_to_vec(version));
+    fn connect(&self, version: Version, connect: &Connect<'_>) -> (Peer, String) {
+        let mut client = Peer::connect(self.ruled, version, connect);
         let connack = client.read();
         (client, connack)
     }
 
-    fn client(&self, version: Version, client_id: &str) -> Client {
+    fn client(&self, version: Version, client_id: &str) -> Peer {
         let (client, connack) = self.connect(version, &named(client_id));
         assert!(connack.starts_with("connack 0x00"), "{connack}");
         client
     }
 
     /// A client of the listener without rules.
-    fn outsider(&self) -> Client {
-        let mut client = self.open(self.plain, V5);
-        client.send(&named("outsider").encode_to_vec(V5));
+    fn outsider(&self) -> Peer {
+        let mut client = Peer::connect(self.plain, V5, &named("outsider"));
         assert_eq!(client.read(), "connack 0x00");
         client
     }
@@ -95,17 +85,7 @@ fn named(client_id: &str) -> Connect<'_> {
     }
 }
 
-struct Client {
-    stream: TcpStream,
-    version: Version,
-    bytes: Vec<u8>,
-}
-
-impl Client {
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("it reads");
-    }
-
+impl Peer {
     fn subscribe(&mut self, filter: &str, qos: u8, identifier: Option<u32>) {
         let filters = [SubscribeFilter {
             filter,
@@ -152,22 +132,10 @@ impl Client {
     /// The next packet in words, or `closed`.
     #[track_caller]
     fn read(&mut self) -> String {
-        loop {
-            match mqtt_codec::scan(&self.bytes, u32::MAX).expect("whole packets") {
-                Scan::Frame(frame) => {
-                    let bytes: Vec<u8> = self.bytes.drain(..frame.total_len).collect();
-                    let packet = mqtt_codec::decode(&bytes, &frame, self.version, Role::Client);
-                    return describe(&packet.expect("the broker keeps to the protocol"));
-                }
-                Scan::Incomplete { .. } => {
-                    let mut more = [0; 4_096];
-                    match self.stream.read(&mut more) {
-                        Ok(0) => return "closed".to_owned(),
-                        Ok(n) => self.bytes.extend_from_slice(&more[..n]),
-                        Err(error) => panic!("nothing comes: {error}"),
-                    }
-                }
-            }
+        match self.receive(|packet, _| describe(packet)) {
+            Ok(words) => words,
+            Err(End::Closed) => "closed".to_owned(),
+            Err(End::Reset) => panic!("the connection was reset"),
         }
     }
 }
@@ -224,7 +192,7 @@ fn a_version_that_is_not_served_is_refused_as_such() {
         (connack.as_str(), client.read().as_str()),
         ("connack 0x84", "closed")
     );
-    let mut client = broker.open(broker.ruled, Version::V31);
+    let mut client = Peer::open(broker.ruled, Version::V31);
     client.send(&named("a").encode_to_vec(Version::V31));
     // 3.1 knows the return code 1, which reads as the reason it stands for.
     assert_eq!(client.read(), "connack 0x84");
@@ -489,7 +457,7 @@ fn a_3_x_client_has_the_window_of_its_listener() {
 fn connections_of_a_listener_are_bounded_and_a_reload_changes_its_rules() {
     let mut broker = Broker::start("connections = 1");
     let first = broker.client(V5, "a");
-    let mut second = broker.open(broker.ruled, V5);
+    let mut second = Peer::open(broker.ruled, V5);
     second.stream.set_nodelay(true).expect("a socket");
     let refused = second
         .stream

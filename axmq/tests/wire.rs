@@ -6,18 +6,19 @@
 
 #![cfg(not(loom))]
 
+#[path = "support/peer.rs"]
+mod peer;
 mod support;
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::io::Read;
+use std::net::{Shutdown, SocketAddr};
 
 use mqtt_codec::encode::{Connect, Subscribe};
-use mqtt_codec::{
-    Packet, PacketId, PublishHead, QoS, RetainHandling, Role, Scan, SubscribeFilter, Version,
-};
+use mqtt_codec::{Packet, PacketId, PublishHead, QoS, RetainHandling, SubscribeFilter, Version};
 use rustix::process::Signal;
 
-use self::support::{PATIENCE, Process, TempDir, program};
+use self::peer::{End, Peer};
+use self::support::{Process, TempDir, program};
 
 struct Broker {
     process: Process,
@@ -48,30 +49,16 @@ impl Broker {
         }
     }
 
-    fn connect(&self, version: Version, client_id: &str) -> Client {
+    fn connect(&self, version: Version, client_id: &str) -> Peer {
         let mut client = self.open(version);
         client.send(&connect(version, client_id));
         assert_eq!(client.read(), "connack");
         client
     }
 
-    fn open(&self, version: Version) -> Client {
-        let stream = TcpStream::connect(self.address).expect("it listens");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a socket option");
-        Client {
-            stream,
-            version,
-            bytes: Vec::new(),
-        }
+    fn open(&self, version: Version) -> Peer {
+        Peer::open(self.address, version)
     }
-}
-
-struct Client {
-    stream: TcpStream,
-    version: Version,
-    bytes: Vec<u8>,
 }
 
 fn connect(version: Version, client_id: &str) -> Vec<u8> {
@@ -117,30 +104,14 @@ fn publish(version: Version, topic: &str, payload: &[u8]) -> Vec<u8> {
     .encode_to_vec(version, payload)
 }
 
-impl Client {
-    #[track_caller]
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream
-            .write_all(bytes)
-            .expect("the connection is open");
-    }
-
+impl Peer {
     /// The next packet in words, or how the connection ended.
     #[track_caller]
     fn read(&mut self) -> String {
-        loop {
-            if let Scan::Frame(frame) = mqtt_codec::scan(&self.bytes, u32::MAX).expect("a packet") {
-                let packet: Vec<u8> = self.bytes.drain(..frame.total_len).collect();
-                let packet = mqtt_codec::decode(&packet, &frame, self.version, Role::Client);
-                return describe(&packet.expect("the broker keeps to the protocol"));
-            }
-            let mut buffer = [0; 4_096];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return "end".into(),
-                Ok(n) => self.bytes.extend_from_slice(&buffer[..n]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return "reset".into(),
-                Err(error) => panic!("nothing came: {error}"),
-            }
+        match self.receive(|packet, _| describe(packet)) {
+            Ok(words) => words,
+            Err(End::Closed) => "end".into(),
+            Err(End::Reset) => "reset".into(),
         }
     }
 
@@ -333,7 +304,7 @@ fn a_stop_says_good_bye_and_flushes() {
     // that it is queued.
     let mut first = [0; 1];
     greedy.stream.read_exact(&mut first).expect("it comes");
-    greedy.bytes.push(first[0]);
+    greedy.received.push(first[0]);
     broker.process.signal(Signal::TERM);
     assert_eq!(modern.read(), "disconnect 0x8B the server stops");
     assert_eq!(modern.read(), "end");

@@ -2,18 +2,18 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 
 use mqtt_codec::encode::{self, Connect, ConnectProperties, Subscribe, Unsubscribe};
 use mqtt_codec::{
-    AckPacket, Packet, PacketId, PacketType, PublishHead, PublishProperties, QoS, ReasonCode, Role,
-    Scan, SubscribeFilter, UserProperties, Version,
+    AckPacket, Packet, PacketId, PacketType, PublishHead, PublishProperties, QoS, ReasonCode,
+    SubscribeFilter, UserProperties, Version,
 };
 
 use rustix::process::Signal;
 
-use crate::support::{PATIENCE, Process, TempDir, program};
+use crate::peer::Peer;
+use crate::support::{Process, TempDir, program};
 
 pub(crate) struct Broker {
     process: Process,
@@ -49,16 +49,11 @@ impl Broker {
     }
 
     pub(crate) fn open(&self, version: Version) -> Client {
-        let stream = TcpStream::connect(self.address).expect("it listens");
-        stream
-            .set_read_timeout(Some(PATIENCE))
-            .expect("a socket option");
         Client {
-            stream,
+            peer: Peer::open(self.address, version),
             version,
             packet_bytes_max: usize::MAX,
             last_len: 0,
-            bytes: Vec::new(),
         }
     }
 
@@ -104,13 +99,12 @@ pub(crate) fn lasting(client_id: &str) -> Connect<'_> {
 }
 
 pub(crate) struct Client {
-    stream: TcpStream,
+    peer: Peer,
     version: Version,
     /// What it said in CONNECT; a larger packet is a failure, whatever the test is about.
     packet_bytes_max: usize,
     /// Bytes of the packet that was heard last.
     pub(crate) last_len: usize,
-    bytes: Vec<u8>,
 }
 
 pub(crate) fn id(n: u16) -> PacketId {
@@ -160,9 +154,7 @@ pub(crate) fn filter(filter: &str, qos: u8) -> SubscribeFilter<'_> {
 impl Client {
     #[track_caller]
     pub(crate) fn says(&mut self, bytes: &[u8]) {
-        self.stream
-            .write_all(bytes)
-            .expect("the connection is open");
+        self.peer.send(bytes);
     }
 
     #[track_caller]
@@ -220,7 +212,8 @@ impl Client {
     /// The connection ends without DISCONNECT, and the broker knows.
     #[track_caller]
     pub(crate) fn is_lost(&mut self) {
-        self.stream
+        self.peer
+            .stream
             .shutdown(std::net::Shutdown::Write)
             .expect("it is open");
         while !matches!(&*self.read(), "end") {}
@@ -237,22 +230,13 @@ impl Client {
     /// The next packet in words, or `end` when the broker has closed.
     #[track_caller]
     pub(crate) fn read(&mut self) -> String {
-        loop {
-            if let Scan::Frame(frame) = mqtt_codec::scan(&self.bytes, u32::MAX).expect("a packet") {
-                self.last_len = frame.total_len;
-                assert!(frame.total_len <= self.packet_bytes_max, "[MQTT-3.1.2-24]");
-                let packet: Vec<u8> = self.bytes.drain(..frame.total_len).collect();
-                let packet = mqtt_codec::decode(&packet, &frame, self.version, Role::Client);
-                return words(&packet.expect("the broker keeps to the protocol"));
-            }
-            let mut buffer = [0; 4_096];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return "end".into(),
-                Ok(n) => self.bytes.extend_from_slice(&buffer[..n]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return "end".into(),
-                Err(error) => panic!("nothing came: {error}"),
-            }
-        }
+        let received = self.peer.receive(|packet, len| (words(packet), len));
+        let Ok((words, len)) = received else {
+            return "end".into();
+        };
+        self.last_len = len;
+        assert!(len <= self.packet_bytes_max, "[MQTT-3.1.2-24]");
+        words
     }
 }
 

@@ -11,6 +11,8 @@ mod clause;
 mod client;
 mod connect;
 mod delivery;
+#[path = "../support/peer.rs"]
+mod peer;
 #[path = "../support/mod.rs"]
 mod support;
 mod topics;

@@ -6,22 +6,24 @@
 
 mod acl;
 mod passwords;
+#[path = "../support/peer.rs"]
+mod peer;
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::process::Stdio;
 
 use mqtt_codec::encode::{Connect, Subscribe};
 use mqtt_codec::{
-    Packet, PacketId, PublishHead, QoS, ReasonCode, RetainHandling, Role, Scan, SubscribeFilter,
-    Version,
+    Packet, PacketId, PublishHead, QoS, ReasonCode, RetainHandling, SubscribeFilter, Version,
 };
 use rustix::process::Signal;
 
-use self::support::{PATIENCE, Process, TempDir, program};
+use self::peer::Peer;
+use self::support::{Process, TempDir, program};
 
 const V5: Version = Version::V5;
 const V311: Version = Version::V311;
@@ -72,9 +74,7 @@ impl Broker {
 
     /// What a CONNECT is answered, by its return code.
     fn answer(&self, version: Version, connect: &Connect<'_>) -> u8 {
-        let mut peer = Peer::open(self.address, version);
-        peer.send(&connect.encode_to_vec(version));
-        peer.connack()
+        Peer::connect(self.address, version, connect).connack()
     }
 
     /// The same for a user with a password.
@@ -99,45 +99,10 @@ fn login<'a>(client_id: &'a str, user: Option<&'a str>, password: Option<&'a str
     }
 }
 
-/// A client that knows nothing but bytes.
-struct Peer {
-    stream: TcpStream,
-    version: Version,
-    received: Vec<u8>,
-}
-
 impl Peer {
-    fn open(address: SocketAddr, version: Version) -> Self {
-        let stream = TcpStream::connect(address).expect("it listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
-        Self {
-            stream,
-            version,
-            received: Vec::new(),
-        }
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.stream.write_all(bytes).expect("it is connected");
-    }
-
     /// Hands the next packet to `look`; `None` at the end of the connection.
     fn read<T>(&mut self, look: impl FnOnce(&Packet<'_>) -> T) -> Option<T> {
-        loop {
-            let scan = mqtt_codec::scan(&self.received, u32::MAX).expect("a packet");
-            if let Scan::Frame(frame) = scan {
-                let packet: Vec<u8> = self.received.drain(..frame.total_len).collect();
-                let packet = mqtt_codec::decode(&packet, &frame, self.version, Role::Client);
-                return Some(look(&packet.expect("the broker keeps to the protocol")));
-            }
-            let mut buffer = [0; 4_096];
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return None,
-                Ok(read) => self.received.extend_from_slice(&buffer[..read]),
-                Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("{error}"),
-            }
-        }
+        self.receive(|packet, _| look(packet)).ok()
     }
 
     /// The code of the CONNACK that is next: for 3.x the return code, for 5.0 the reason.
@@ -160,8 +125,7 @@ impl Peer {
     /// Connects as this user; it has to be let in.
     #[track_caller]
     fn connected(address: SocketAddr, version: Version, connect: &Connect<'_>) -> Self {
-        let mut peer = Self::open(address, version);
-        peer.send(&connect.encode_to_vec(version));
+        let mut peer = Self::connect(address, version, connect);
         assert_eq!(peer.connack(), 0);
         peer
     }

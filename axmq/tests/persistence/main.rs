@@ -7,6 +7,8 @@
 
 #[path = "../conformance/client.rs"]
 mod client;
+#[path = "../support/peer.rs"]
+mod peer;
 #[path = "../support/mod.rs"]
 mod support;
 
