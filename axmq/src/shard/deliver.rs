@@ -7,14 +7,15 @@ use slabmem::{Key, Slab};
 use topicmap::{Audience, Target};
 
 use super::aliases::{self, Naming};
-use super::connection::{State, flag};
+use super::connection::{Connection, State, flag};
 use super::images::{Look, TooLarge};
 use super::rules::unmounted;
 use super::{Core, Kept, mark};
+use crate::config::Limits;
 use crate::message::{AcceptTag, Batch, Forwarded, Reply};
 use crate::publication::{Publication, SessionRef, View};
 use crate::route::Route;
-use crate::session::{Queued, Resend};
+use crate::session::{Outgoing, Queued, Resend};
 
 /// Messages that one slice of background work sends to one session.
 const DRAINED_A_SLICE: usize = 16;
@@ -29,6 +30,43 @@ pub(super) struct Wanted<'a> {
     pub(super) identifiers: &'a [u32],
     /// The membership by which the session gets it, where it is a group's message.
     pub(super) member: Option<Key>,
+}
+
+/// What becomes of a QoS 1 or 2 message that comes for a session.
+pub(super) enum Course {
+    /// It goes out, by this connection.
+    Send(Key),
+    Wait,
+    /// As many wait as may.
+    Drop,
+}
+
+impl Course {
+    pub(super) fn of<S>(
+        outgoing: &Outgoing,
+        connection: Option<Key>,
+        connections: &Slab<Connection<S>>,
+        limits: &Limits,
+    ) -> Self {
+        let has_room = |key: &Key| {
+            connections.get(*key).is_some_and(|connection| {
+                outgoing.has_room(connection.receive_maximum)
+                    && connection.out.bytes() < limits.out_queue_bytes as usize
+            })
+        };
+        let waiting = outgoing.waiting_count();
+        // While there is a tail, a page may be under way that would bring it too.
+        let is_next = waiting == 0 && !outgoing.has_tail();
+        match connection.filter(|key| is_next && has_room(key)) {
+            Some(key) => Self::Send(key),
+            _ if waiting < limits.session_queue_messages as usize
+                && outgoing.waiting_bytes() < limits.session_queue_bytes =>
+            {
+                Self::Wait
+            }
+            _ => Self::Drop,
+        }
+    }
 }
 
 impl<S> Core<S> {
@@ -174,35 +212,42 @@ impl<S> Core<S> {
         }
         let connection = session.connection;
         let outgoing = &mut session.flow().outgoing;
-        let limits = &self.shared.limits;
-        let sends_now = outgoing.waiting_count() == 0
-            && connection
-                .and_then(|key| self.connections.get(key))
-                .is_some_and(|connection| {
-                    outgoing.has_room(connection.receive_maximum)
-                        && connection.out.bytes() < limits.out_queue_bytes as usize
-                });
-        if let (true, Some(key)) = (sends_now, connection) {
-            let packet_id = outgoing.send(queued);
-            let wanted = Wanted {
-                packet_id: Some(packet_id),
-                ..*wanted
-            };
-            let is_queued = self.push(key, view, &wanted);
-            if !is_queued {
-                self.give_up(session_key, packet_id, wanted.qos);
+        match Course::of(outgoing, connection, &self.connections, &self.shared.limits) {
+            Course::Send(key) => {
+                let packet_id = outgoing.send(queued);
+                self.send_first(session_key, key, view, wanted, packet_id)
             }
-            is_queued
-        } else if outgoing.waiting_count() < limits.session_queue_messages as usize
-            && outgoing.waiting_bytes() < limits.session_queue_bytes
-        {
-            outgoing.wait(queued);
-            true
-        } else {
-            self.counters.dropped_session_queue_full += 1 + u64::from(planted!(DropCountedTwice));
-            self.done_with(session_key, &queued);
-            false
+            Course::Wait => {
+                outgoing.wait(queued);
+                true
+            }
+            Course::Drop => {
+                self.counters.dropped_session_queue_full +=
+                    1 + u64::from(planted!(DropCountedTwice));
+                self.done_with(session_key, &queued);
+                false
+            }
         }
+    }
+
+    /// Sends a message that is in flight from now on; where it can't be queued, it is given up.
+    pub(super) fn send_first(
+        &mut self,
+        session: Key,
+        connection: Key,
+        view: &View<'_>,
+        wanted: &Wanted<'_>,
+        packet_id: PacketId,
+    ) -> bool {
+        let wanted = Wanted {
+            packet_id: Some(packet_id),
+            ..*wanted
+        };
+        let is_queued = self.push(connection, view, &wanted);
+        if !is_queued {
+            self.give_up(session, packet_id, wanted.qos);
+        }
+        is_queued
     }
 
     /// Puts the message in the table, once for all its sessions, and counts one session more.

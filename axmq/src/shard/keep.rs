@@ -5,7 +5,7 @@ use mqtt_codec::{PacketId, PacketType, QoS, ReasonCode, Version};
 use slabmem::Key;
 use topicmap::{Target, Topic};
 
-use super::deliver::Wanted;
+use super::deliver::{Course, Wanted};
 use super::hooked::Unacknowledged;
 use super::journal::Waiter;
 use super::subscribe::DueSubAck;
@@ -118,22 +118,10 @@ impl<S> Core<S> {
         };
         let connection = session.connection;
         let outgoing = &mut session.flow().outgoing;
-        let limits = &self.shared.limits;
         let waits = view.durability() == Durability::Always;
         let is_held = waits && wanted.qos == QoS::ExactlyOnce;
-        // While there is a tail, a page may be under way that would bring it too.
-        let sends_now = !is_held
-            && !outgoing.has_tail()
-            && outgoing.waiting_count() == 0
-            && connection
-                .and_then(|key| self.connections.get(key))
-                .is_some_and(|connection| {
-                    outgoing.has_room(connection.receive_maximum)
-                        && connection.out.bytes() < limits.out_queue_bytes as usize
-                });
-        let is_full = outgoing.waiting_count() >= limits.session_queue_messages as usize
-            || outgoing.waiting_bytes() >= limits.session_queue_bytes;
-        if !sends_now && is_full {
+        let course = Course::of(outgoing, connection, &self.connections, &self.shared.limits);
+        if matches!(course, Course::Drop) {
             self.counters.dropped_session_queue_full += 1;
             self.done_with(session_key, &queued);
             return false;
@@ -156,18 +144,9 @@ impl<S> Core<S> {
         else {
             return false;
         };
-        if let (true, Some(key)) = (sends_now, connection) {
-            let qos = queued.qos;
+        if let (Course::Send(key), false) = (course, is_held) {
             let packet_id = outgoing.send(queued);
-            let wanted = Wanted {
-                packet_id: Some(packet_id),
-                ..*wanted
-            };
-            let is_queued = self.push(key, view, &wanted);
-            if !is_queued {
-                self.give_up(session_key, packet_id, qos);
-            }
-            return is_queued;
+            return self.send_first(session_key, key, view, wanted, packet_id);
         }
         let is_beyond_head = connection.is_none() && outgoing.waiting_in_memory() >= HEAD;
         if is_stored && queued.member().is_none() && (outgoing.has_tail() || is_beyond_head) {
