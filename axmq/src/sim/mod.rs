@@ -255,6 +255,7 @@ fn heal(w: &mut World, clients: &mut [Client]) -> Check {
             w.tick += 1;
             w.turn(at, false)?;
         }
+        is_at_rest &= clients.iter().all(Client::is_read);
         is_at_rest &= w.site.store_is_well();
         quiet = if is_at_rest { quiet + 1 } else { 0 };
         if quiet == 12 {

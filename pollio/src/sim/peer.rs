@@ -57,6 +57,12 @@ impl SimPeer {
         Ok(count)
     }
 
+    /// How many bytes sent the server has not read yet.
+    #[must_use]
+    pub fn unread(&self) -> usize {
+        self.conn.lock().to_server.len()
+    }
+
     /// Receives at most `count_max` bytes, puts them behind those of `out`, and answers how many.
     pub fn receive(&self, out: &mut Vec<u8>, count_max: usize) -> usize {
         let mut state = self.conn.lock();

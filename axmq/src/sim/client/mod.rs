@@ -465,6 +465,12 @@ impl Client {
             })
     }
 
+    /// The broker has read all that was sent. One that waits for its disk takes its time.
+    pub(super) fn is_read(&self) -> bool {
+        let conn = self.conn.as_ref();
+        conn.is_none_or(|conn| conn.peer.unread() == 0)
+    }
+
     pub(super) fn describe(&self) -> String {
         let conn = self.conn.as_ref().map(|conn| {
             let (unsent, received) = (conn.unsent.len(), conn.received.len());
