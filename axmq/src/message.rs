@@ -9,7 +9,7 @@ use mqtt_codec::Version;
 use pollio::PeerAddr;
 use slabmem::Key;
 
-use crate::auth::{self, Enhanced};
+use crate::auth::{self, Enhanced, Policy};
 use crate::config::ListenerRules;
 use crate::control::{ClientDetail, ClientsPage, DisconnectLine, TraceLine};
 use crate::group::GroupMail;
@@ -140,6 +140,11 @@ pub(crate) enum Query {
         client: Option<Box<str>>,
         most: u32,
     },
+    /// End the connections of clients whose credentials do not hold any more, from this slot on.
+    Revoke {
+        policy: Arc<Policy>,
+        from: u32,
+    },
 }
 
 /// The answer to a [`Query`].
@@ -149,6 +154,8 @@ pub(crate) enum Answer {
     Clients(ClientsPage),
     Client(Option<Box<ClientDetail>>),
     Disconnects(Vec<DisconnectLine>),
+    /// The slot where it goes on.
+    Revoked(Option<u32>),
 }
 
 /// A question and who wants the answer.

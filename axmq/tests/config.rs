@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use axmq::Config;
-use axmq::config::{self, CommandLine, Kind, Loaded, LogLevel, Origin, Sources, Value};
+use axmq::config::{
+    self, Authenticator, CommandLine, Kind, Loaded, LogLevel, Origin, Sources, Value,
+};
 use proptest::prelude::*;
 
 /// A file that is gone when this is.
@@ -499,9 +501,13 @@ fn service_links_of_kubernetes_do_not_keep_the_broker_from_starting() {
     ];
     assert!(load_variables(&links).is_ok());
     for key in config::keys() {
+        let sample = match key.kind {
+            Kind::Words(words) => words.last().map_or("", |word| word),
+            _ => "/x",
+        };
         let value = key
             .value(&Config::default())
-            .map_or_else(|| "/x".to_owned(), |value| value.to_string());
+            .map_or_else(|| sample.to_owned(), |value| value.to_string());
         let value = value.trim_matches('"');
         let loaded = load_variables(&[(&key.variable(), value)]).expect("the default is accepted");
         assert_eq!(*loaded.origin(key), Origin::Environment(key.variable()));
@@ -583,6 +589,115 @@ fn what_is_shown_loads_to_the_same_configuration() {
 }
 
 #[test]
+fn a_list_of_words_comes_from_a_file_or_a_variable() {
+    let file = "[auth]\npassword_file = \"users\"\nchain = [\"anonymous\", \"password\"]\n";
+    let loaded = load_file(file).expect("nothing is wrong with it");
+    let order = |loaded: &Loaded| loaded.config.auth.order(true);
+    use Authenticator::{Anonymous, Password};
+    assert_eq!(order(&loaded), [Anonymous, Password]);
+    let shown = loaded.to_string();
+    assert!(
+        shown.contains("\nchain = [\"anonymous\", \"password\"]"),
+        "{shown}"
+    );
+    let variables = [("AXMQ_AUTH__CHAIN", "password, anonymous")];
+    let loaded = load(file, &variables, CommandLine::default()).expect("it is accepted");
+    assert_eq!(order(&loaded), [Password, Anonymous]);
+    // Without a list: what is configured.
+    let file = "[auth]\npassword_file = \"users\"\n";
+    let loaded = load_file(file).expect("nothing is wrong with it");
+    assert_eq!(order(&loaded), [Password, Anonymous]);
+    assert_eq!(loaded.config.auth.order(false), [Password]);
+
+    for (chain, expected) in [
+        (
+            "[\"pasword\"]",
+            "FILE:2:9: `auth.chain` must be a list of some of \"password\", ",
+        ),
+        ("[5]", "not one of a whole number"),
+        ("\"password\"", "not text"),
+        ("[]", "`auth.chain` must be a list"),
+        (
+            "[\"password\"]",
+            "FILE:2:9: `password` in `auth.chain` needs `auth.password_file`",
+        ),
+        (
+            "[\"anonymous\", \"anonymous\"]",
+            "`anonymous` stands in `auth.chain` twice",
+        ),
+    ] {
+        refused(&format!("[auth]\nchain = {chain}\n"), expected);
+    }
+    let error = load_variables(&[("AXMQ_AUTH__CHAIN", "password,,")]).expect_err("it is refused");
+    assert!(
+        error.contains("AXMQ_AUTH__CHAIN: `auth.chain` must be a list"),
+        "{error}"
+    );
+}
+
+#[test]
+fn roles_are_read_and_shown_and_their_mistakes_have_a_place() {
+    let file = "\
+[[auth.role]]
+name = \"a \\\"b\\\"\"
+users = [\"ann\", \"*\"]
+allow = [\"read x/#\", \"y/%u\"]
+deny = [\"write x/secret\"]
+
+[[auth.role]]
+name = \"empty\"
+";
+    let loaded = load_file(file).expect("nothing is wrong with it");
+    let roles = &loaded.config.auth.roles;
+    assert_eq!(roles.len(), 2);
+    assert_eq!(roles[0].name, "a \"b\"");
+    assert_eq!(roles[0].allow, ["read x/#", "y/%u"]);
+    let shown = loaded.to_string();
+    assert!(shown.contains("# FILE:7\nusers = []\n"), "{shown}");
+    let again = load_file(&shown).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+    assert_eq!(again.config.auth, loaded.config.auth);
+
+    for (lines, expected) in [
+        ("name = 5", "FILE:2:8: `name` must be text in quotes"),
+        ("users = [\"a\"]", "FILE:1:1: this role has no name"),
+        ("name = \"\"", "a role has no name"),
+        (
+            "name = \"a\"\nalow = []",
+            "FILE:3:1: unknown key `alow` in [[auth.role]]\n",
+        ),
+        (
+            "name = \"a\"\nallow = \"x\"",
+            "FILE:3:9: `allow` must be a list of texts, not text",
+        ),
+        (
+            "name = \"a\"\nallow = [\"read x\", \"raed y/#\"]",
+            "FILE:3:20: unknown access `raed`; did you mean `read`?",
+        ),
+        (
+            "name = \"a\"\ndeny = [\"read\"]",
+            "FILE:3:9: there is no topic",
+        ),
+        (
+            "name = \"a\"\ndeny = [\"deny x\"]",
+            "FILE:3:9: what is denied stands in the list `deny`",
+        ),
+        ("name = \"a\"\ndeny = [\"a#\"]", "FILE:3:9: "),
+        (
+            "name = \"a\"\n[[auth.role]]\nname = \"a\"",
+            "there are two roles \"a\"",
+        ),
+    ] {
+        refused(&format!("[[auth.role]]\n{lines}\n"), expected);
+    }
+    refused("[auth]\nrole = 5\n", "FILE:2:8: `role` is a list");
+    refused(
+        "[auth]\nrole = [5]\n",
+        "FILE:2:9: a role is a table, not a whole",
+    );
+    refused("[auth]\nrol = []\n", "did you mean `role`?");
+}
+
+#[test]
 fn a_configuration_of_ones_own_is_checked_too() {
     assert_eq!(Config::default().check(), []);
     let mut config = Config::default();
@@ -602,7 +717,7 @@ fn the_document_has_every_key_with_its_default_and_range() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let document = std::fs::read_to_string(path).expect("the document is there");
     let config = Config::default();
-    for section in ["broker", "log", "protocol", "limits", "budgets"] {
+    for section in ["broker", "auth", "log", "protocol", "limits", "budgets"] {
         let heading = format!("\n## [{section}]\n");
         let (_, rest) = document.split_once(&heading).expect("there is a heading");
         let text = rest.split("\n## ").next().unwrap_or_default();
@@ -620,6 +735,9 @@ fn the_document_has_every_key_with_its_default_and_range() {
                     format!(" {}, from {} to {}", key.unit, grouped(min), grouped(max))
                 }
                 Kind::Choice(words) => format!(", one of \"{}\"", words.join("\", \"")),
+                Kind::Words(words) => {
+                    format!(", a list of some of \"{}\"", words.join("\", \""))
+                }
                 _ => String::new(),
             };
             let line = format!("\n- **`{}`**{default}{accepted}.\n", key.name);

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use super::FileError;
-use super::acl::{Acl, Subscribing, Want};
+use super::acl::{Rules, Want, Who};
+use super::chain::Chain;
 use super::password::Passwords;
 use super::permission::next_version;
-use super::scram::{Scram, Secret, SecretStore};
+use super::rights::Rights;
+use super::scram_users::ScramUsers;
 use crate::cli::{AclAction, AclCommand};
 use crate::config::{Change, Config};
 use crate::hooks::{Authenticate, Authorize, ConnectRequest, Denied, Grant, Hooks};
@@ -21,13 +23,11 @@ pub(crate) struct Guard {
     checks_deliveries: bool,
 }
 
-/// What the files of `[auth]` say.
+/// What `[auth]` and the files that it names say.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
-    passwords: Option<Passwords>,
-    allows_anonymous: bool,
-    acl: Option<Acl>,
-    subscribing: Subscribing,
+    chain: Chain,
+    rights: Rights,
 }
 
 /// Reads the files that `[auth]` of a configuration names.
@@ -39,11 +39,16 @@ pub fn check_files(config: &Config) -> Result<(), FileError> {
     Policy::load(config).map(drop)
 }
 
+/// What is wrong with a rule of a role, if anything is.
+pub(crate) fn check_role_rule(text: &str) -> Result<(), String> {
+    Rules::new("role").add(false, text)
+}
+
 /// Carries out `axmq acl test`: whether it is allowed, and by which rule.
 ///
 /// # Errors
 ///
-/// Where there is no ACL, or it cannot be used.
+/// Where there are no rules, or they cannot be used.
 pub fn test_acl(command: &AclCommand, config: &Config) -> Result<(bool, String), FileError> {
     let AclCommand::Test {
         user,
@@ -51,19 +56,19 @@ pub fn test_acl(command: &AclCommand, config: &Config) -> Result<(bool, String),
         action,
         topic,
     } = command;
-    let Some(path) = &config.auth.acl_file else {
+    let rights = Rights::load(&config.auth)?;
+    if rights.are_open_to(None) {
         return Err(FileError::new(
-            "the configuration names no ACL: set `acl_file` under [auth]",
+            "the configuration has no rules: set `acl_file` under [auth], or add a [[auth.role]]",
         ));
-    };
-    let acl = Acl::load(path)?;
+    }
     let want = match action {
         AclAction::Publish => Want::Publish(topic),
         AclAction::Receive => Want::Receive(topic),
         AclAction::Subscribe => Want::Subscribe(topic, config.auth.acl_subscribe),
     };
     let user = (user != "-").then_some(user.as_str());
-    let ruling = acl.decide(user, client, want);
+    let ruling = rights.decide(Who { user, client }, None, want);
     Ok((ruling.is_allowed(), ruling.to_string()))
 }
 
@@ -74,57 +79,54 @@ impl Policy {
     ///
     /// What is wrong with them.
     pub(crate) fn load(config: &Config) -> Result<Self, FileError> {
-        let (users, acl) = (&config.auth.password_file, &config.auth.acl_file);
+        let settings = &config.auth;
+        let users = settings.password_file.as_deref();
+        let passwords = users.map(Passwords::load).transpose()?;
+        let order = settings.order(config.broker.allow_anonymous);
         Ok(Self {
-            passwords: users.as_deref().map(Passwords::load).transpose()?,
-            allows_anonymous: config.broker.allow_anonymous,
-            acl: acl.as_deref().map(Acl::load).transpose()?,
-            subscribing: config.auth.acl_subscribe,
+            chain: Chain::new(order, passwords),
+            rights: Rights::load(settings)?,
         })
     }
 
-    pub(super) fn acl(&self) -> Option<&Acl> {
-        self.acl.as_ref()
+    pub(super) fn passwords(&self) -> Option<&Passwords> {
+        self.chain.passwords()
     }
 
-    pub(super) fn subscribing(&self) -> Subscribing {
-        self.subscribing
+    pub(super) fn rights(&self) -> &Rights {
+        &self.rights
     }
 
-    fn authenticate(&self, request: &ConnectRequest) -> Result<Grant, Denied> {
-        match (request.username(), request.password(), &self.passwords) {
-            (None, None, _) if self.allows_anonymous => Ok(Grant::anonymous()),
-            (None, None, _) => Err(Denied::not_authorized()),
-            (Some(user), Some(password), Some(passwords)) if passwords.admits(user, password) => {
-                Ok(Grant::to(user))
-            }
-            // Whoever says a name has to show that it is theirs, also where it need not be said.
-            _ => Err(Denied::credentials()),
-        }
+    /// Whether a client that has come in like this could do so now. Of one that a hook of the
+    /// program has let in nothing is known, and that holds.
+    pub(crate) fn holds(&self, grant: Option<&Grant>) -> bool {
+        let login = grant.and_then(Grant::login);
+        login.is_none_or(|login| self.chain.holds(grant.and_then(Grant::identity), login))
     }
 
     /// What has become of the content of the files.
     fn changes(&self, new: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
-        if let (Some(old), Some(new)) = (&self.passwords, &new.passwords)
-            && old.digest() != new.digest()
-        {
+        let mut change = |key: &str, from: String, to: String| {
             changes.push(Change {
-                key: "the content of auth.password_file".to_owned(),
-                from: format!("{} users", old.len()),
-                to: format!("{} users", new.len()),
+                key: format!("the content of {key}"),
+                from,
+                to,
                 needs_restart: false,
             });
+        };
+        if let (Some(old), Some(new)) = (self.passwords(), new.passwords())
+            && old.digest() != new.digest()
+        {
+            let users = |file: &Passwords| format!("{} users", file.len());
+            change("auth.password_file", users(old), users(new));
         }
-        if let (Some(old), Some(new)) = (&self.acl, &new.acl)
+        if let (Some(old), Some(new)) = (self.rights.acl(), new.rights.acl())
             && old.digest() != new.digest()
         {
-            changes.push(Change {
-                key: "the content of auth.acl_file".to_owned(),
-                from: format!("{} rules", old.len()),
-                to: format!("{} rules", new.len()),
-                needs_restart: false,
-            });
+            let (old, new) = (old.len(), new.len());
+            let rules = |count| format!("{count} rules");
+            change("auth.acl_file", rules(old), rules(new));
         }
         changes
     }
@@ -138,9 +140,8 @@ impl Guard {
     ///
     /// Where a file that is named cannot be used.
     pub(crate) fn install(config: &Config, hooks: &mut Hooks) -> Result<(), FileError> {
-        let (authenticates, authorizes) =
-            (config.auth.authenticates(), config.auth.acl_file.is_some());
-        if !authenticates && !authorizes {
+        let (authenticates, authorizes) = (config.auth.authenticates(), config.auth.authorizes());
+        if !authenticates && !authorizes && !config.auth.scram {
             return Ok(());
         }
         let guard = Arc::new(Self {
@@ -151,33 +152,29 @@ impl Guard {
         if authorizes && !hooks.authorizes() {
             hooks.set_authorize(Arc::clone(&guard) as Arc<dyn Authorize>);
         }
-        if authenticates && hooks.authenticate.is_none() {
+        // With SCRAM alone somebody has to say what becomes of those who do not name it.
+        if (authenticates || config.auth.scram) && hooks.authenticate.is_none() {
             hooks.authenticate = Some(Arc::clone(&guard) as Arc<dyn Authenticate>);
         }
         if config.auth.scram {
-            let users = ScramUsers(Arc::clone(&guard));
-            let scram = Scram::sha_256(users).map_err(|error| FileError::new(error.to_string()))?;
+            let scram = ScramUsers::new(Arc::clone(&guard));
+            let scram = scram.map_err(|error| FileError::new(error.to_string()))?;
             hooks.add_mechanism(Arc::new(scram));
         }
         hooks.guard = Some(guard);
         Ok(())
     }
 
-    /// Goes on by another policy: what is different in its files, and the users whose passwords do
-    /// not hold any more.
-    pub(crate) fn replace(&self, policy: Policy) -> (Vec<Change>, Vec<Box<str>>) {
+    /// Goes on by another policy, and says what is different in its files.
+    pub(crate) fn replace(&self, policy: Arc<Policy>) -> Vec<Change> {
         let mut current = self.policy.write().unwrap_or_else(PoisonError::into_inner);
         let changes = current.changes(&policy);
-        let revoked = match (&current.passwords, &policy.passwords) {
-            (Some(old), Some(new)) if old.digest() != new.digest() => old.revoked_in(new),
-            _ => Vec::new(),
-        };
-        *current = Arc::new(policy);
+        *current = policy;
         self.version.store(next_version(), Ordering::Release);
-        (changes, revoked)
+        changes
     }
 
-    fn policy(&self) -> Arc<Policy> {
+    pub(super) fn policy(&self) -> Arc<Policy> {
         self.versioned_policy().1
     }
 
@@ -200,18 +197,7 @@ impl Guard {
 
 impl Authenticate for Guard {
     fn authenticate(&self, request: &ConnectRequest) -> Result<Grant, Denied> {
-        self.policy().authenticate(request)
-    }
-}
-
-/// The users of the password file that have a secret for SCRAM.
-struct ScramUsers(Arc<Guard>);
-
-impl SecretStore for ScramUsers {
-    fn find(&self, user: &str) -> Result<Option<Secret>, Denied> {
-        let policy = self.0.policy();
-        let hash = policy.passwords.as_ref().and_then(|all| all.find(user));
-        Ok(hash.and_then(|hash| hash.scram().cloned()))
+        self.policy().chain.decide(request)
     }
 }
 

@@ -13,20 +13,25 @@
 //! same kind that programs write (`guard`).
 
 mod acl;
+mod chain;
 mod file_error;
 mod guard;
+mod login;
 mod password;
 mod permission;
 mod pool;
+mod rights;
 pub mod scram;
+mod scram_users;
 
 use std::fmt;
 use std::sync::Arc;
 
 pub use self::acl::{Acl, Ruling, Subscribing, Want};
 pub use self::file_error::FileError;
-pub(crate) use self::guard::{Guard, Policy};
+pub(crate) use self::guard::{Guard, Policy, check_role_rule};
 pub use self::guard::{check_files, test_acl};
+pub(crate) use self::login::Login;
 pub use self::password::{Passwords, Scheme, run_passwd};
 pub(crate) use self::pool::{Busy, Pool};
 use crate::hooks::{Authenticate, ConnectRequest, Denied, Grant, Hooks};

@@ -1,4 +1,4 @@
-//! What clients may do, by the ACL of a [`Guard`].
+//! What clients may do, by the rules of a [`Guard`].
 //!
 //! Each thread keeps the last decisions about topics in a table of its own, so that a fan-out to a
 //! thousand subscribers of a few topics goes through no rules. A reload voids all of them at once:
@@ -8,9 +8,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::acl::{Acl, Want};
+use super::acl::{Want, Who};
 use super::guard::{Guard, Policy};
-use crate::hooks::{Action, Authorize, Client, Decision};
+use super::login::Login;
+use super::rights::Rights;
+use crate::hooks::{Action, Authorize, Client, Decision, Grant};
 
 /// Decisions that a thread remembers; a newer one takes the place of an older one.
 const SLOTS: usize = 1_024;
@@ -77,21 +79,26 @@ impl Decided {
         let Some(policy) = &self.policy else {
             return false;
         };
-        let Some(acl) = policy.acl() else {
+        let rights = policy.rights();
+        let login = client.grant.and_then(Grant::login);
+        if rights.are_open_to(login) {
             return true;
+        }
+        let who = Who {
+            user: client.identity(),
+            client: client.id(),
         };
-        let (user, id) = (client.identity(), client.id());
         let (kind, topic, want) = match *action {
             Action::Publish { topic, .. } => (b'p', topic, Want::Publish(topic)),
             Action::Receive { topic, .. } => (b'r', topic, Want::Receive(topic)),
             // Not often asked twice.
             Action::Subscribe { filter, .. } => {
-                let want = Want::Subscribe(filter, policy.subscribing());
-                return acl.decide(user, id, want).is_allowed();
+                let want = Want::Subscribe(filter, rights.subscribing());
+                return rights.decide(who, login, want).is_allowed();
             }
         };
-        let question = Question::new(acl, kind, user, id, topic);
-        let ask = || acl.decide(user, id, want).is_allowed();
+        let question = Question::new(rights, login, kind, who, topic);
+        let ask = || rights.decide(who, login, want).is_allowed();
         if question.len() > KEY_BYTES_MAX {
             return ask();
         }
@@ -114,11 +121,13 @@ impl Decided {
     }
 }
 
-/// What a decision is about: a byte for the action and whether there is a user, user name, client
-/// id and topic. None of them has a NUL in it [MQTT-1.5.4-2], so that a NUL between them keeps them
-/// apart.
+/// What a decision is about: a byte for the action and whether there is a user, the number of the
+/// login, user name, client id and topic. The last three have no NUL in them [MQTT-1.5.4-2], so
+/// that a NUL between them keeps them apart.
 struct Question<'a> {
     kind: [u8; 1],
+    /// Of the login, where that has rights of its own.
+    login: [u8; 8],
     user: &'a [u8],
     /// Empty where the rules do not ask for it.
     client: &'a [u8],
@@ -128,16 +137,17 @@ struct Question<'a> {
 const NUL: &[u8] = b"\0";
 
 impl<'a> Question<'a> {
-    fn new(acl: &Acl, kind: u8, user: Option<&'a str>, client: &'a str, topic: &'a str) -> Self {
+    fn new(rights: &Rights, login: Option<&Login>, kind: u8, who: Who<'a>, topic: &'a str) -> Self {
         Self {
-            kind: [if user.is_some() {
+            kind: [if who.user.is_some() {
                 kind.to_ascii_uppercase()
             } else {
                 kind
             }],
-            user: user.unwrap_or_default().as_bytes(),
-            client: if acl.asks_for_client() {
-                client.as_bytes()
+            login: login.map_or(0, Login::rights_number).to_le_bytes(),
+            user: who.user.unwrap_or_default().as_bytes(),
+            client: if rights.ask_for_client(login) {
+                who.client.as_bytes()
             } else {
                 &[]
             },
@@ -145,8 +155,9 @@ impl<'a> Question<'a> {
         }
     }
 
-    fn parts(&self) -> [&[u8]; 6] {
-        [&self.kind, self.user, NUL, self.client, NUL, self.topic]
+    fn parts(&self) -> [&[u8]; 7] {
+        let Self { kind, login, .. } = self;
+        [kind, login, self.user, NUL, self.client, NUL, self.topic]
     }
 
     fn len(&self) -> usize {
@@ -187,16 +198,40 @@ impl<'a> Question<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::login::Tag;
+    use crate::config::{AuthSettings, Authenticator, Role};
+
+    fn rights(rule: &str) -> Rights {
+        let role = Role {
+            allow: vec![rule.to_owned()],
+            ..Role::default()
+        };
+        let settings = AuthSettings {
+            roles: vec![role],
+            ..AuthSettings::default()
+        };
+        Rights::load(&settings).expect("it is well")
+    }
+
+    fn superuser() -> Login {
+        let mut login = Login::new(Authenticator::Password, Tag::default());
+        login.is_superuser = true;
+        login
+    }
 
     #[test]
     fn a_question_is_itself_and_no_other() {
-        let acl = Acl::parse("acl", "pattern read %c").expect("it is well");
+        let rights = rights("read %c");
+        let logins = [(); 2].map(|()| superuser());
         let mut all = Vec::new();
         for kind in [b'p', b'r'] {
             for user in [None, Some(""), Some("a"), Some("ab")] {
                 for client in ["", "a", "b"] {
                     for topic in ["", "a", "ab", "topic/of/more/than/eight/bytes"] {
-                        all.push(Question::new(&acl, kind, user, client, topic));
+                        for login in [None, logins.first(), logins.last()] {
+                            let who = Who { user, client };
+                            all.push(Question::new(&rights, login, kind, who, topic));
+                        }
                     }
                 }
             }
@@ -210,8 +245,9 @@ mod tests {
             }
             assert!(!question.is(&[]));
         }
-        let acl = Acl::parse("acl", "pattern read %u").expect("it is well");
-        let of = |client| Question::new(&acl, b'p', None, client, "t").key();
+        let rights = self::rights("read %u");
+        let who = |client| Who { user: None, client };
+        let of = |client| Question::new(&rights, None, b'p', who(client), "t").key();
         assert_eq!(of("a"), of("b"), "the client does not matter there");
     }
 }

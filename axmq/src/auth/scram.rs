@@ -203,6 +203,14 @@ impl Scram {
         })
     }
 
+    /// The same with the secrets of another store. Users that there are not look the same in both.
+    pub(crate) fn with_store(&self, store: Arc<dyn SecretStore>) -> Self {
+        Self {
+            store,
+            decoy: self.decoy,
+        }
+    }
+
     /// Begins with a nonce that a test has chosen.
     #[cfg(test)]
     pub(crate) fn begin_with_nonce(&self, nonce: String) -> Box<dyn Exchange> {

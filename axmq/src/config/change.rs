@@ -1,5 +1,6 @@
 //! What differs between two configurations, and what of it a running broker can take over.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::is_structural;
 use super::keys::{self, Key, Value};
 use super::listener::RULE_KEYS;
-use super::{Config, Listener};
+use super::{AuthSettings, Config, Listener, Role};
 
 /// A setting that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +103,7 @@ impl Config {
                 needs_restart: needs_restart(key, self, new),
             })
             .collect();
+        found.extend(self.role_changes(new));
         for (old, new) in self.common_listeners(new) {
             for key in RULE_KEYS {
                 let (from, to) = ((key.read)(&old.rules), (key.read)(&new.rules));
@@ -130,6 +132,31 @@ impl Config {
         found
     }
 
+    /// Roles that came, went or are different.
+    fn role_changes(&self, new: &Self) -> Vec<Change> {
+        let (from, to) = (&self.auth, &new.auth);
+        let needs_restart = from.authorizes() != to.authorizes();
+        let mut found = Vec::new();
+        let names = from.roles.iter().chain(&to.roles).map(|role| &role.name);
+        let mut seen = HashSet::new();
+        for name in names.filter(|name| seen.insert(name.as_str())) {
+            let of = |auth: &AuthSettings| auth.roles.iter().find(|it| it.name == *name).cloned();
+            let (from, to) = (of(from), of(to));
+            if from != to {
+                let text = |role: Option<Role>| {
+                    role.map_or_else(|| "not there".to_owned(), |role| role.summary())
+                };
+                found.push(Change {
+                    key: format!("auth.role {name:?}"),
+                    from: text(from),
+                    to: text(to),
+                    needs_restart,
+                });
+            }
+        }
+        found
+    }
+
     /// The listeners that both have, in pairs and in the order of this one. Those on ports that the
     /// kernel chooses have the same address, and are told apart by their order.
     fn common_listeners<'a>(
@@ -152,6 +179,10 @@ impl Config {
                 (key.write)(self, value);
             }
         }
+        if self.auth.authorizes() == new.auth.authorizes() {
+            self.auth.roles.clone_from(&new.auth.roles);
+        }
+        self.drop_unset(new);
         let pairs = self.common_listeners(new);
         let rules: Vec<_> = pairs
             .map(|(old, new)| (old.address, new.rules.clone()))
@@ -160,6 +191,39 @@ impl Config {
         for listener in &mut self.listeners {
             if let Some((_, rules)) = rules.next_if(|(address, _)| *address == listener.address) {
                 listener.rules = rules;
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Forgets what is optional and stands in `new` no more.
+    fn drop_unset(&mut self, new: &Self) {
+        let unset = |config: &Self, section, name| {
+            let key = keys::find(section, name);
+            key.is_some_and(|key| key.value(new).is_none() && !needs_restart(key, config, new))
+        };
+        let before = self.clone();
+        if unset(&before, "auth", "chain") {
+            self.auth.chain.clear();
+        }
+        for (name, field) in [
+            ("password_file", &mut self.auth.password_file),
+            ("acl_file", &mut self.auth.acl_file),
+        ] {
+            if unset(&before, "auth", name) {
+                *field = None;
+            }
+        }
+        for (name, field) in [
+            (
+                "response_information",
+                &mut self.protocol.response_information,
+            ),
+            ("server_reference", &mut self.protocol.server_reference),
+        ] {
+            if unset(&before, "protocol", name) {
+                *field = None;
             }
         }
     }

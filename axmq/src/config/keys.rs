@@ -8,6 +8,39 @@ use super::{
     StoreSettings,
 };
 
+/// Declares a key whose field has its name: `key!(KIND, SECTION, NAME, PATH.TO.ITS.STRUCT)`. A path
+/// and a text are options there, a number is a `u32`.
+macro_rules! key {
+    (flag, $section:literal, $name:ident, $($at:ident).+) => {
+        key!(@ $section, $name, "", Kind::Flag,
+            |config| Some(Value::Flag(config.$($at).+.$name)),
+            |config, value| {
+                if let Value::Flag(flag) = value {
+                    config.$($at).+.$name = flag;
+                }
+            })
+    };
+    (path, $section:literal, $name:ident, $($at:ident).+) => {
+        key!(@ $section, $name, "", Kind::Path,
+            |config| config.$($at).+.$name.clone().map(Value::Path),
+            |config, value| {
+                if let Value::Path(path) = value {
+                    config.$($at).+.$name = Some(path);
+                }
+            })
+    };
+    (@ $section:literal, $name:ident, $unit:literal, $kind:expr, $read:expr, $write:expr) => {
+        Key {
+            section: $section,
+            name: stringify!($name),
+            unit: $unit,
+            kind: $kind,
+            read: $read,
+            write: $write,
+        }
+    };
+}
+
 /// One key of the configuration, but for the listeners, which are a list of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct Key {
@@ -47,6 +80,8 @@ pub enum Kind {
     Text,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// A list of some of these words; in an environment variable, with commas between them.
+    Words(&'static [&'static str]),
 }
 
 /// The value of a key.
@@ -63,6 +98,8 @@ pub enum Value {
     Text(String),
     /// For [`Kind::Choice`].
     Word(&'static str),
+    /// For [`Kind::Words`].
+    Words(Vec<&'static str>),
 }
 
 impl Key {
@@ -81,7 +118,8 @@ impl Key {
     /// The environment variable that sets this key, such as `AXMQ_LIMITS__PACKET_BYTES`.
     #[must_use]
     pub fn variable(&self) -> String {
-        format!("AXMQ_{}__{}", self.section, self.name).to_ascii_uppercase()
+        let section = self.section.replace('.', "__");
+        format!("AXMQ_{section}__{}", self.name).to_ascii_uppercase()
     }
 
     /// Says what is wrong with `value` for this key, if anything is.
@@ -114,6 +152,7 @@ impl Key {
             | (Kind::Text, Value::Text(_))
             | (Kind::Flag, Value::Flag(_))
             | (Kind::Choice(_), Value::Word(_)) => Ok(()),
+            (Kind::Words(_), Value::Words(words)) if !words.is_empty() => Ok(()),
             _ => Err(format!("`{}` must be {}", self.path(), self.kind)),
         }
     }
@@ -141,14 +180,8 @@ impl fmt::Display for Kind {
             Self::Flag => f.write_str("true or false"),
             Self::Path => f.write_str("a path in quotes"),
             Self::Text => f.write_str("text in quotes"),
-            Self::Choice(words) => {
-                f.write_str("one of ")?;
-                for (index, word) in words.iter().enumerate() {
-                    let comma = if index == 0 { "" } else { ", " };
-                    write!(f, "{comma}\"{word}\"")?;
-                }
-                Ok(())
-            }
+            Self::Choice(words) => write!(f, "one of {}", Quoted(words)),
+            Self::Words(words) => write!(f, "a list of some of {}", Quoted(words)),
         }
     }
 }
@@ -162,7 +195,21 @@ impl fmt::Display for Value {
             Self::Path(path) => toml::Value::String(path.to_string_lossy().into_owned()).fmt(f),
             Self::Text(text) => toml::Value::String(text.clone()).fmt(f),
             Self::Word(word) => write!(f, "\"{word}\""),
+            Self::Words(words) => write!(f, "[{}]", Quoted(words)),
         }
+    }
+}
+
+/// Words in quotes, with commas between them.
+struct Quoted<'a>(&'a [&'static str]);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, word) in self.0.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}\"{word}\"")?;
+        }
+        Ok(())
     }
 }
 
@@ -244,6 +291,7 @@ mod tests {
                 Kind::Path => vec![Value::Path(PathBuf::from("/x"))],
                 Kind::Text => vec![Value::Text("x".repeat(TEXT_BYTES_MAX))],
                 Kind::Choice(words) => words.iter().map(|word| Value::Word(word)).collect(),
+                Kind::Words(words) => vec![Value::Words(words.to_vec())],
             };
             for value in values {
                 assert_eq!(key.admits(&value), Ok(()));

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::auth::ROLE;
 use super::diagnose::{ConfigError, Diagnostic, Place, closest};
 use super::keys::{self, Key, Kind, Value};
 use super::{Address, Config, Listener, ListenerRules, LogLevel, Violation, toml_file};
@@ -66,7 +67,7 @@ impl fmt::Display for Origin {
 pub struct Loaded {
     /// The values.
     pub config: Config,
-    /// The origins of keys that are not at their defaults; at most one a key.
+    /// The origins of keys that are not at their defaults; at most one a key, and one a role.
     origins: Vec<(&'static str, &'static str, Origin)>,
     /// The origins of `config.listeners`, one each.
     listener_origins: Vec<Origin>,
@@ -84,6 +85,14 @@ impl Loaded {
     #[must_use]
     pub fn listener_origin(&self, index: usize) -> &Origin {
         self.listener_origins.get(index).unwrap_or(&Origin::Default)
+    }
+
+    /// Where the role with this index comes from.
+    pub(super) fn role_origin(&self, index: usize) -> &Origin {
+        let mut roles = self.origins.iter().filter(|(_, name, _)| *name == ROLE);
+        roles
+            .nth(index)
+            .map_or(&Origin::Default, |(_, _, origin)| origin)
     }
 
     fn find_origin(&self, section: &str, name: &str) -> Option<&Origin> {
@@ -196,6 +205,12 @@ impl Loader {
             if let Some(key) = key {
                 self.loaded.set(key, value, Origin::File(place));
             }
+        }
+        for Given { value, place, .. } in parsed.roles {
+            self.loaded.config.auth.roles.push(value);
+            self.loaded
+                .origins
+                .push(("auth", ROLE, Origin::File(place)));
         }
         self.listeners = parsed.listeners.map(|listeners| {
             listeners
@@ -442,6 +457,11 @@ fn variable_value(key: &Key, value: &OsStr) -> Result<Value, String> {
         Kind::Choice(words) => {
             let word = words.iter().find(|word| Some(**word) == text);
             Value::Word(word.ok_or_else(refuse)?)
+        }
+        Kind::Words(words) => {
+            let names = text.ok_or_else(refuse)?.split(',').map(str::trim);
+            let found = names.map(|name| words.iter().copied().find(|word| *word == name));
+            Value::Words(found.collect::<Option<_>>().ok_or_else(refuse)?)
         }
     };
     key.admits(&typed)?;

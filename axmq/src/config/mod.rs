@@ -5,11 +5,13 @@
 //! it does not know; a program that embeds the broker can instead start from
 //! [`Config::default`] and set fields.
 
+#[macro_use]
+mod keys;
+
 mod address;
 mod auth;
 mod change;
 mod diagnose;
-mod keys;
 mod limits;
 mod listener;
 mod load;
@@ -17,6 +19,7 @@ mod protocol;
 mod show;
 mod store;
 mod toml_file;
+mod toml_roles;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -25,7 +28,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use address::{Address, AddressError};
-pub use auth::AuthSettings;
+pub use auth::{AuthSettings, Authenticator, Role};
 pub use change::Change;
 pub(crate) use diagnose::closest;
 pub use diagnose::{ConfigError, Diagnostic, Place};
@@ -188,11 +191,11 @@ impl Config {
             }
         }
         self.check_pairs(&mut found);
-        if let Some((keys, message)) = self.auth.check() {
+        for (keys, message) in self.auth.check() {
             found.push(Violation {
                 keys: keys.to_vec(),
                 listener: None,
-                message: message.to_owned(),
+                message,
             });
         }
         self.check_listeners(&mut found);

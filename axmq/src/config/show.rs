@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
+use super::auth::ROLE_LISTS;
 use super::keys::{self, SECTIONS};
 use super::listener::RULE_KEYS;
 use super::load::{Loaded, Origin};
@@ -33,6 +34,9 @@ impl fmt::Display for Loaded {
                 f.write_str(&self.meaning(key.name))?;
                 f.write_char('\n')?;
             }
+            if *section == "auth" {
+                self.roles(f)?;
+            }
         }
         Ok(())
     }
@@ -47,6 +51,21 @@ fn comment(origin: &Origin) -> String {
 }
 
 impl Loaded {
+    fn roles(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        for (index, role) in self.config.auth.roles.iter().enumerate() {
+            writeln!(f, "\n[[auth.role]]")?;
+            let line = format!("name = {}", text(&role.name));
+            writeln!(f, "{line:WIDTH$} # {}", comment(self.role_origin(index)))?;
+            let mut role = role.clone();
+            for (name, list) in ROLE_LISTS {
+                let texts: Vec<_> = list(&mut role).iter().map(|it| text(it)).collect();
+                writeln!(f, "{name} = [{}]", texts.join(", "))?;
+            }
+        }
+        Ok(())
+    }
+
     /// What a value that stands for another comes to on this machine.
     fn meaning(&self, name: &str) -> String {
         let broker = &self.config.broker;

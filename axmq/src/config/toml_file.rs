@@ -9,17 +9,27 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
+use super::auth::ROLE;
 use super::diagnose::{Diagnostic, Place, closest};
 use super::keys::{self, Key, Kind, SECTIONS, Value};
 use super::listener::{RULE_KEYS, RuleKey};
-use super::{Address, ListenerRules, load::Given};
+use super::{Address, ListenerRules, Role, load::Given};
 
 /// The largest file that is read; a configuration of every key takes a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1_048_576;
 
 /// The names that may stand at the top level.
 fn top_level() -> impl Iterator<Item = &'static str> {
-    SECTIONS.iter().copied().chain(["listener"])
+    let tables = SECTIONS.iter().copied().filter(|name| !name.contains('.'));
+    tables.chain(["listener"])
+}
+
+/// The sections in a section, with their last names.
+fn tables_in(section: &'static str) -> impl Iterator<Item = (&'static str, &'static str)> {
+    SECTIONS.iter().filter_map(move |inner| {
+        let name = inner.strip_prefix(section)?.strip_prefix('.')?;
+        Some((*inner, name))
+    })
 }
 
 /// Reads the file; the message of the error names it and the reason.
@@ -54,6 +64,8 @@ pub(super) struct Parsed {
     pub(super) values: Vec<Given<Value>>,
     /// Listeners with their places; `None` if the file says nothing of them.
     pub(super) listeners: Option<Vec<Given<(Address, ListenerRules)>>>,
+    /// Roles with their places.
+    pub(super) roles: Vec<Given<Role>>,
     /// What is wrong.
     pub(super) diagnostics: Vec<Diagnostic>,
 }
@@ -82,21 +94,26 @@ pub(super) fn parse(name: &str, text: &str) -> Parsed {
     reader.parsed
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     name: &'a str,
     text: &'a str,
-    parsed: Parsed,
+    pub(super) parsed: Parsed,
 }
 
 impl Reader<'_> {
-    fn complain(&mut self, span: Range<usize>, message: impl Into<String>, hint: Option<String>) {
+    pub(super) fn complain(
+        &mut self,
+        span: Range<usize>,
+        message: impl Into<String>,
+        hint: Option<String>,
+    ) {
         let place = self.place(span);
         self.parsed
             .diagnostics
             .push(Diagnostic::new(message).at(Some(place)).hint(hint));
     }
 
-    fn place(&self, span: Range<usize>) -> Place {
+    pub(super) fn place(&self, span: Range<usize>) -> Place {
         Place::of(self.name, self.text, span)
     }
 
@@ -105,7 +122,7 @@ impl Reader<'_> {
             let text = name.get_ref().as_ref();
             if text == "listener" {
                 self.listeners(value);
-            } else if let Some(section) = SECTIONS.iter().find(|section| **section == text) {
+            } else if let Some(section) = top_level().find(|section| *section == text) {
                 self.section(section, value);
             } else {
                 self.unknown_at_top(name, value);
@@ -148,6 +165,14 @@ impl Reader<'_> {
         };
         for (name, value) in in_order(table) {
             let text = name.get_ref().as_ref();
+            if let Some(inner) = tables_in(section).find(|(_, name)| *name == text) {
+                self.section(inner.0, value);
+                continue;
+            }
+            if section == "auth" && text == ROLE {
+                self.roles(value);
+                continue;
+            }
             let Some(key) = keys::find(section, text) else {
                 self.unknown_key(section, name);
                 continue;
@@ -170,7 +195,9 @@ impl Reader<'_> {
         let text = name.get_ref().as_ref();
         let here = keys::keys()
             .filter(|key| key.section == section)
-            .map(|key| key.name);
+            .map(|key| key.name)
+            .chain(tables_in(section).map(|(_, name)| name))
+            .chain((section == "auth").then_some(ROLE));
         let elsewhere = || keys::keys().find(|key| key.name == text);
         let hint = closest(text, here).map_or_else(
             || elsewhere().map(|key| format!("this key belongs under [{}]", key.section)),
@@ -253,13 +280,13 @@ impl Reader<'_> {
     }
 }
 
-type Entry<'t, 'i> = (
+pub(super) type Entry<'t, 'i> = (
     &'t Spanned<std::borrow::Cow<'i, str>>,
     &'t Spanned<DeValue<'i>>,
 );
 
 /// The entries as they stand in the file, so that complaints come in that order.
-fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
+pub(super) fn in_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(name, _)| name.span().start);
     entries
@@ -280,6 +307,17 @@ fn key_value(key: &Key, value: &DeValue<'_>) -> Result<Value, String> {
         (Kind::Choice(words), DeValue::String(text)) => {
             let word = words.iter().find(|word| **word == text.as_ref());
             Value::Word(word.ok_or_else(|| key.out_of_range(&format!("{text:?}")))?)
+        }
+        (Kind::Words(words), DeValue::Array(array)) => {
+            let mut found = Vec::new();
+            for element in array.iter() {
+                let DeValue::String(text) = element.get_ref() else {
+                    return Err(key.out_of_range(&format!("one of {}", a(element.get_ref()))));
+                };
+                let word = words.iter().find(|word| **word == text.as_ref());
+                found.push(*word.ok_or_else(|| key.out_of_range(&format!("[{text:?}]")))?);
+            }
+            Value::Words(found)
         }
         (kind, other) => {
             return Err(format!("`{}` must be {kind}, not {}", key.path(), a(other)));
@@ -316,7 +354,7 @@ fn unsigned(integer: &DeInteger<'_>) -> Option<u64> {
 }
 
 /// What a value is, in words.
-fn a(value: &DeValue<'_>) -> &'static str {
+pub(super) fn a(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a whole number",
@@ -330,6 +368,6 @@ fn a(value: &DeValue<'_>) -> &'static str {
 }
 
 /// A name from the file, fit for a line of a terminal.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     name.chars().take(80).flat_map(char::escape_debug).collect()
 }

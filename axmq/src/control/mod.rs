@@ -10,7 +10,6 @@ mod show;
 mod types;
 mod wire;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -353,7 +352,7 @@ impl Control {
         let new = source.load().map_err(ControlError::Refused)?;
         let (reloaded, revoked) = self.apply_to(&mut state, &new)?;
         drop(state);
-        self.disconnect_users(revoked)?;
+        self.disconnect_revoked(revoked)?;
         Ok(reloaded)
     }
 
@@ -364,7 +363,7 @@ impl Control {
     /// [`ControlError::Refused`]; then nothing has changed.
     pub fn apply(&self, new: &Config) -> Result<Reloaded, ControlError> {
         let (reloaded, revoked) = self.apply_to(&mut self.state(), new)?;
-        self.disconnect_users(revoked)?;
+        self.disconnect_revoked(revoked)?;
         Ok(reloaded)
     }
 
@@ -400,32 +399,31 @@ impl Control {
         result
     }
 
-    /// Ends the connections of these users. Goes through all clients, a page at a time, so that no
-    /// shard is held up.
-    fn disconnect_users(&self, users: Vec<Box<str>>) -> Result<(), ControlError> {
-        if users.is_empty() {
+    /// Ends the connections of clients whose credentials do not hold by this policy. Goes through
+    /// all of them, a page at a time, so that no shard is held up.
+    fn disconnect_revoked(&self, policy: Option<Arc<Policy>>) -> Result<(), ControlError> {
+        let Some(policy) = policy else {
             return Ok(());
-        }
-        let users: HashSet<Box<str>> = users.into_iter().collect();
-        let mut next = Some(Cursor::default());
-        while let Some(cursor) = next {
-            let page = self.clients(cursor, CLIENTS_A_PAGE)?;
-            for client in page.clients {
-                if client.user.is_some_and(|user| users.contains(&*user)) {
-                    self.kick(&client.id)?;
-                }
+        };
+        for shard in 0..self.0.shards.len() {
+            let mut next = Some(0);
+            while let Some(from) = next {
+                let policy = Arc::clone(&policy);
+                let Answer::Revoked(left) = self.ask(shard, Query::Revoke { policy, from })? else {
+                    break;
+                };
+                next = left;
             }
-            next = page.next;
         }
         Ok(())
     }
 
-    /// What has changed, and the users whose connections are to be ended for it.
+    /// What has changed, and the policy by which connections are to be ended for it.
     fn apply_to(
         &self,
         state: &mut State,
         new: &Config,
-    ) -> Result<(Reloaded, Vec<Box<str>>), ControlError> {
+    ) -> Result<(Reloaded, Option<Arc<Policy>>), ControlError> {
         let violations = new.check();
         if !violations.is_empty() {
             let all: Vec<_> = violations.into_iter().map(|v| v.message).collect();
@@ -433,17 +431,17 @@ impl Control {
         }
         let mut changes = state.running.changes(new);
         let guard = state.shared.hooks.guard.as_deref();
-        let mut revoked = Vec::new();
+        let mut revoked = None;
         let mut next = state.running.clone();
         next.take_over(new);
         if let Some(guard) = guard {
             // Read before anything changes, so that a wrong file changes nothing.
             let policy = Policy::load(&next);
             let policy = policy.map_err(|error| ControlError::Refused(error.to_string()))?;
-            let (of_files, users) = guard.replace(policy);
-            changes.extend(of_files);
+            let policy = Arc::new(policy);
+            changes.extend(guard.replace(Arc::clone(&policy)));
             if next.auth.disconnect_revoked {
-                revoked = users;
+                revoked = Some(policy);
             }
         }
         if changes.iter().any(|change| !change.needs_restart) {

@@ -85,6 +85,7 @@ pub(super) fn clients(page: &ClientsPage, with_heading: bool) -> String {
             peer,
             protocol,
             user: _,
+            login: _,
             subscriptions,
             queued,
         } = client;
@@ -108,6 +109,9 @@ pub(super) fn client(client: &ClientDetail) -> String {
             line!(text, "connected from  {peer}, MQTT {protocol}");
             if let Some(user) = &line.user {
                 line!(text, "user            {}", shown(user));
+            }
+            if let Some(login) = &line.login {
+                line!(text, "let in by       {login}");
             }
             line!(
                 text,

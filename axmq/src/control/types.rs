@@ -149,6 +149,10 @@ pub struct ClientLine {
     /// while it is away.
     #[serde(default)]
     pub user: Option<String>,
+    /// Which part of `auth.chain` let it in; `None` where nobody was asked, or a hook, and while it
+    /// is away.
+    #[serde(default)]
+    pub login: Option<String>,
     /// Its subscriptions.
     pub subscriptions: u64,
     /// QoS 1 and 2 messages for it: in flight, and waiting.

@@ -3,10 +3,13 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use mqtt_codec::{ReasonCode, Version};
 use pollio::PeerAddr;
 use zeroize::Zeroizing;
+
+use crate::auth::Login;
 
 /// What authentication has established: who the client is, and whatever else the program wants to
 /// know about it later. Kept as long as the connection.
@@ -14,6 +17,9 @@ use zeroize::Zeroizing;
 pub struct Grant {
     identity: Option<Arc<str>>,
     data: Option<Arc<dyn Any + Send + Sync>>,
+    /// Where `[auth]` has let the client in.
+    login: Option<Arc<Login>>,
+    lasts: Option<Duration>,
 }
 
 impl Grant {
@@ -28,7 +34,7 @@ impl Grant {
     pub fn to(identity: impl Into<Arc<str>>) -> Self {
         Self {
             identity: Some(identity.into()),
-            data: None,
+            ..Self::default()
         }
     }
 
@@ -37,6 +43,31 @@ impl Grant {
     pub fn with_data<T: Send + Sync + 'static>(mut self, data: T) -> Self {
         self.data = Some(Arc::new(data));
         self
+    }
+
+    /// Ends the connection after this time, counted from when authentication is done, with reason
+    /// 0x87 where the client speaks 5.0. A client that authenticates anew gets the time of its new
+    /// grant. Milliseconds count, and more than 136 years are 136 years.
+    #[must_use]
+    pub fn for_at_most(mut self, time: Duration) -> Self {
+        self.lasts = Some(time);
+        self
+    }
+
+    pub(crate) fn with_login(mut self, login: Login) -> Self {
+        self.login = Some(Arc::new(login));
+        self
+    }
+
+    pub(crate) fn login(&self) -> Option<&Login> {
+        self.login.as_deref()
+    }
+
+    /// How long it holds, in milliseconds; `None` where that is not bounded.
+    pub(crate) fn lasts_ms(&self) -> Option<u64> {
+        let most = Duration::from_secs(u32::MAX.into());
+        let ms = self.lasts?.min(most).as_millis();
+        Some(u64::try_from(ms).unwrap_or(u64::MAX))
     }
 
     /// Who it was granted to.

@@ -6,6 +6,7 @@ use slabmem::Key;
 
 use super::Core;
 use super::connection::flag;
+use crate::auth::Policy;
 use crate::control::{
     ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine, SubscriptionLine,
 };
@@ -17,6 +18,8 @@ use crate::session::Session;
 
 /// Slots that one page looks at, however few of them hold a session.
 const SLOTS_A_PAGE: u32 = 16 * 1_024;
+/// Slots that a page of a revocation looks at: each may end a connection.
+const REVOKED_A_PAGE: u32 = 1_024;
 /// Clients on one page, at most.
 pub(crate) const CLIENTS_A_PAGE: u32 = 1_000;
 /// Records of last disconnects in one answer, at most.
@@ -39,6 +42,7 @@ impl<S> Core<S> {
             Query::Disconnects { client, most } => {
                 Answer::Disconnects(self.last_disconnects(client.as_deref(), most))
             }
+            Query::Revoke { policy, from } => Answer::Revoked(self.revoke(&policy, from)),
         }
     }
 
@@ -75,6 +79,9 @@ impl<S> Core<S> {
             user: connection
                 .and_then(|connection| connection.grant()?.identity())
                 .map(str::to_owned),
+            login: connection
+                .and_then(|connection| connection.grant()?.login())
+                .map(|login| login.by.name().to_owned()),
             subscriptions: session.filters.len() as u64,
             queued: session
                 .flow
@@ -123,6 +130,24 @@ impl<S> Core<S> {
             self.close(key, Cause::Kicked);
         }
         connection.is_some()
+    }
+
+    /// Ends the connections of a page of sessions whose credentials do not hold any more; the slot
+    /// of the next page.
+    fn revoke(&mut self, policy: &Policy, from: u32) -> Option<u32> {
+        let end = self.sessions.stats().chunks.saturating_mul(CHUNK_SLOTS);
+        let stop = end.min(from.saturating_add(REVOKED_A_PAGE));
+        for at in from..stop {
+            let session = self.sessions.get_at(at);
+            let Some(key) = session.and_then(|session| session.connection) else {
+                continue;
+            };
+            let connection = self.connections.get(key);
+            if connection.is_some_and(|connection| !policy.holds(connection.grant())) {
+                self.close(key, Cause::Kicked);
+            }
+        }
+        (stop < end).then_some(stop)
     }
 
     fn last_disconnects(&self, client: Option<&str>, most: u32) -> Vec<DisconnectLine> {

@@ -65,6 +65,7 @@ impl<S> Core<S> {
                 self.ready.push(key);
             }
         }
+        self.time_grant(key);
         let author = connect.will.is_some().then(|| self.author(key)).flatten();
         let timer = self.sessions.get_mut(session_key).and_then(|session| {
             session.connection = Some(key);

@@ -63,6 +63,10 @@ impl<S> Core<S> {
         if let Some(timer) = connection.timer.take() {
             self.keep_alive.cancel(timer);
         }
+        let extras = connection.extras.as_deref_mut();
+        if let Some(timer) = extras.and_then(|extras| extras.grant_timer.take()) {
+            self.timers.cancel(timer);
+        }
         connection.partial = None;
         self.clients_connected -= 1;
         self.stop_pressing(key);

@@ -65,6 +65,8 @@ pub(crate) struct Extras {
     /// Its place among the connections of its listener, where those are counted.
     pub(crate) seat: Option<Seat>,
     pub(crate) authentication: Option<Box<Authentication>>,
+    /// The end of the grant, where it has one; in the exact wheel.
+    pub(crate) grant_timer: Option<TimerKey>,
 }
 
 /// Bytes of a packet that has not come in whole.

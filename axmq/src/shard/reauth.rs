@@ -9,6 +9,7 @@ use mqtt_codec::{Auth, PacketType, ReasonCode, Role, Version};
 use slabmem::Key;
 
 use super::Core;
+use super::Timer;
 use super::connection::State;
 use crate::auth::{Answer, Mechanism, Turn, Work};
 use crate::events::Cause;
@@ -150,7 +151,34 @@ impl<S> Core<S> {
         if let Some(authentication) = extras.authentication.as_deref_mut() {
             authentication.turn = Turn::Nobody;
         }
+        self.time_grant(key);
         self.send_auth(key, ReasonCode::Success, data.as_deref());
+    }
+
+    /// Sets the timer for the end of a connection's grant, and takes back that of the one before.
+    pub(super) fn time_grant(&mut self, key: Key) {
+        let connection = self.connections.get_mut(key);
+        let Some(extras) = connection.and_then(|connection| connection.extras.as_deref_mut())
+        else {
+            return;
+        };
+        if let Some(timer) = extras.grant_timer.take() {
+            self.timers.cancel(timer);
+        }
+        if let Some(lasts_ms) = extras.grant.as_deref().and_then(Grant::lasts_ms) {
+            let due_ms = self.now_ms.saturating_add(lasts_ms);
+            extras.grant_timer = Some(self.timers.insert(due_ms, Timer::Grant(key)));
+        }
+    }
+
+    /// The end of a grant. The connection has not closed before: that takes the timer back.
+    pub(super) fn grant_due(&mut self, key: Key) {
+        let connection = self.connections.get_mut(key);
+        if let Some(extras) = connection.and_then(|connection| connection.extras.as_deref_mut()) {
+            extras.grant_timer = None;
+        }
+        let what = "what the client has logged in by has expired";
+        self.end_by_policy(key, ReasonCode::NotAuthorized, what);
     }
 
     fn end_by_policy(&mut self, key: Key, reason: ReasonCode, what: &'static str) {

@@ -21,6 +21,8 @@ pub(crate) enum Timer {
     SysTopics,
     /// Time to read a little from publishers that are held for want of memory.
     Breath,
+    /// What a client came in by holds no longer.
+    Grant(Key),
     /// Time for the store to get what has been said.
     Journal,
 }
@@ -60,6 +62,7 @@ impl<S> Core<S> {
                 Timer::Stall(key) => self.check_progress(key),
                 Timer::SysTopics => self.sys_due(),
                 Timer::Breath => self.breathe(),
+                Timer::Grant(key) => self.grant_due(key),
                 Timer::Journal => self.journal_due(),
             }
         }

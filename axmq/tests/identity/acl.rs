@@ -203,7 +203,7 @@ fn a_decision_can_be_asked_for() {
     }
     let (_, err, code) = run(&home, &["acl", "test", "a", "b", "publish", "c"], "");
     assert_eq!(code, Some(3));
-    assert!(err.contains("names no ACL"), "{err}");
+    assert!(err.contains("the configuration has no rules"), "{err}");
 
     fs::write(home.join("acl"), "user ann\n topc read x\n").expect("it is writable");
     for arguments in [

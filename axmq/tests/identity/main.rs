@@ -5,9 +5,11 @@
 #![cfg(not(loom))]
 
 mod acl;
+mod chain;
 mod passwords;
 #[path = "../support/peer.rs"]
 mod peer;
+mod roles;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -175,6 +177,17 @@ impl Peer {
             other => panic!("{other:?}"),
         });
         code.flatten().expect("it answers")
+    }
+
+    /// The reason of the DISCONNECT that is next, and ends the connection.
+    #[track_caller]
+    fn disconnect(&mut self) -> u8 {
+        let code = self.read(|packet| match packet {
+            Packet::Disconnect(packet) => packet.reason() as u8,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(self.read(|_| ()), None, "and the connection ends");
+        code.expect("it says why")
     }
 
     /// The topic of the next message.

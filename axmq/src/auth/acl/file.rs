@@ -17,7 +17,8 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use topicmap::{Filter, Limits};
 
-use super::{Access, Acl, Rule};
+use super::Acl;
+use super::rule::{Access, Rule};
 use crate::auth::FileError;
 use crate::auth::password::read;
 use crate::config::{Diagnostic, Place, closest};
@@ -25,11 +26,12 @@ use crate::config::{Diagnostic, Place, closest};
 /// Complaints about one file that are shown.
 const COMPLAINTS_MAX: usize = 20;
 const WORDS: [&str; 3] = ["user", "topic", "pattern"];
-const ACCESSES: [(&str, Access); 4] = [
-    ("read", Access::Read),
-    ("write", Access::Write),
-    ("readwrite", Access::ReadWrite),
-    ("deny", Access::Deny),
+/// What may stand before a filter, and whether it denies.
+const ACCESSES: [(&str, Access, bool); 4] = [
+    ("read", Access::Read, false),
+    ("write", Access::Write, false),
+    ("readwrite", Access::ReadWrite, false),
+    ("deny", Access::ReadWrite, true),
 ];
 
 impl Acl {
@@ -183,17 +185,17 @@ fn cut(text: &str) -> (&str, &str) {
 /// Reads `[read|write|readwrite|deny] FILTER`. A filter may have blanks in it.
 fn rule(line: usize, text: &str, at: usize, is_pattern: bool) -> Result<Rule, Wrong> {
     let (word, rest) = cut(text);
-    let known = ACCESSES.iter().find(|(name, _)| *name == word);
-    let (access, filter) = match known {
-        Some((_, access)) => (*access, rest),
-        None => (Access::ReadWrite, text),
+    let known = ACCESSES.iter().find(|(name, ..)| *name == word);
+    let (access, denies, filter) = match known {
+        Some((_, access, denies)) => (*access, *denies, rest),
+        None => (Access::ReadWrite, false, text),
     };
     let at_filter = at + text.len() - filter.len();
     if filter.is_empty() {
         return Err(Wrong::new(text, at, "there is no topic"));
     }
     if known.is_none() && !rest.is_empty() {
-        let names = ACCESSES.iter().map(|(name, _)| *name);
+        let names = ACCESSES.iter().map(|(name, ..)| *name);
         if let Some(near) = closest(word, names) {
             let message = format!("unknown access `{}`", word.escape_debug());
             return Err(Wrong::new(word, at, message).hint(format!("did you mean `{near}`?")));
@@ -210,8 +212,22 @@ fn rule(line: usize, text: &str, at: usize, is_pattern: bool) -> Result<Rule, Wr
     Ok(Rule {
         line,
         access,
+        denies,
         filter: filter.into(),
         asks_for_user,
         asks_for_client,
     })
+}
+
+/// Reads `[read|write|readwrite] FILTER`, with `%u` and `%c` in it where they are wanted.
+pub(super) fn rule_of_role(text: &str) -> Result<Rule, String> {
+    let text = text.trim();
+    let rule = rule(0, text, 0, true).map_err(|wrong| match wrong.hint {
+        Some(hint) => format!("{}; {hint}", wrong.message),
+        None => wrong.message,
+    })?;
+    if rule.denies {
+        return Err("what is denied stands in the list `deny`, without that word".to_owned());
+    }
+    Ok(rule)
 }

@@ -128,17 +128,6 @@ impl Passwords {
         self.find(name).is_some()
     }
 
-    /// The users that are not in `new`, or have another hash there: whoever came in by what stands
-    /// here might not come in any more.
-    pub(crate) fn revoked_in(&self, new: &Self) -> Vec<Box<str>> {
-        let holds = |user: &&User| {
-            let now = new.find(&user.name);
-            now.is_none_or(|now| now.to_string() != user.hash.to_string())
-        };
-        let revoked = self.users.iter().filter(holds);
-        revoked.map(|user| user.name.clone()).collect()
-    }
-
     pub(crate) fn find(&self, name: &str) -> Option<&PasswordHash> {
         let at = self
             .users

@@ -11,6 +11,7 @@ use pbkdf2::pbkdf2_hmac;
 use sha2::{Digest, Sha512};
 use subtle::ConstantTimeEq;
 
+use crate::auth::login::Tag;
 use crate::auth::scram::Secret;
 
 /// Standard base64. mosquitto pads it, the hashes of the argon2 family do not; both are read.
@@ -205,6 +206,11 @@ impl PasswordHash {
             other => return Err(HashError::Unknown(other.chars().take(20).collect())),
         };
         Ok(Self(form))
+    }
+
+    /// Tells this hash from others, and nothing else.
+    pub(crate) fn tag(&self) -> Tag {
+        Tag::of(self.to_string().as_bytes())
     }
 
     /// Whether this is the hash of `password`, compared in constant time. Takes as long as the

@@ -1,6 +1,7 @@
 //! Authentication anew on a live connection (MQTT 5.0 section 4.12.1). The test is the auth pool.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mqtt_codec::encode::Auth;
 use mqtt_codec::{ReasonCode, Version};
@@ -222,4 +223,52 @@ fn a_full_pool_is_a_denial() {
         world.cores[0].on_authenticated(job.key, refused);
     }
     assert_eq!(world.read(client), ["disconnect 0x97"]);
+}
+
+#[test]
+fn a_grant_that_ends_takes_its_connection_with_it() {
+    let mut world = world();
+    let lasts = |name: &str, ms| Grant::to(name.to_owned()).for_at_most(Duration::from_millis(ms));
+    let mut of_3 = connect("old");
+    of_3.version = Version::V311;
+    of_3.grant = Some(Arc::new(lasts("ann", 5_000)));
+    let mut of_5 = connect("new");
+    of_5.grant = Some(Arc::new(lasts("ann", 7_000)));
+    let (of_3, of_5) = (world.attach(of_3), world.attach(of_5));
+    world.read(of_3);
+    world.read(of_5);
+    world.pass(4_999);
+    assert_eq!(world.read(of_3), [""; 0]);
+    world.pass(2);
+    assert_eq!(world.read(of_3), ["closed"]);
+    assert_eq!(world.read(of_5), [""; 0]);
+    world.pass(2_000);
+    assert_eq!(world.read(of_5), ["disconnect 0x87"]);
+    world.settle();
+
+    // One that authenticates anew gets the time of its new grant; here that is no bound.
+    let mut renewed = connect("renewed");
+    renewed.grant = Some(Arc::new(lasts("ann", 1_000)));
+    renewed.enhanced = Some(Box::new(Enhanced {
+        mechanism: Arc::new(Obedient),
+        data: None,
+    }));
+    let renewed = world.attach(renewed);
+    world.read(renewed);
+    auth(&mut world, renewed, "OBEDIENT", ANEW, "ann");
+    work(&mut world);
+    assert_eq!(world.read(renewed), ["auth 0x00 OBEDIENT welcome"]);
+    world.pass(10_000);
+    assert_eq!(world.read(renewed), [""; 0]);
+
+    // Whoever goes before leaves no timer behind.
+    world.cut(renewed);
+    let mut fleeting = connect("fleeting");
+    fleeting.grant = Some(Arc::new(lasts("ann", u64::MAX)));
+    let fleeting = world.attach(fleeting);
+    world.cut(fleeting);
+    world.settle();
+    // Until the sessions have ended as well.
+    world.pass(1_100_000);
+    world.assert_empty();
 }
