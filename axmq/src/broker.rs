@@ -122,7 +122,8 @@ impl Broker {
             .with_hooks(hooks)
             .with_protocol(config.protocol.clone())
             .with_memory(memory_bytes, memory::resident_bytes)
-            .with_listeners(&config.listeners);
+            .with_listeners(&config.listeners)
+            .with_defence(&config);
         shared.sys.set_interval_s(config.broker.sys_interval_s);
         let data_path = data_dir.as_ref().map(DataDir::path);
         let backends = backends(front_count).map_err(StartError::Thread)?;
@@ -132,6 +133,12 @@ impl Broker {
             .unzip();
         let told_fronts = fronts.clone();
         let before = |shared: &Shared, shards: &[Sender<ToShard<Stream>>]| {
+            let banning = shards.to_vec();
+            shared.defence.heed_by(move |who| {
+                for shard in &banning {
+                    shard.push_unbounded(ToShard::Banned(who.clone()));
+                }
+            });
             let shards = shards.to_vec();
             let tell = move |shortage| {
                 for shard in &shards {

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -29,7 +30,7 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Without arguments, axmq listens on port 1883 of this machine's loopback addresses.
-status, clients, reload, trace and disconnects talk to the broker that has the same --data-dir.
+status, clients, ban, reload, trace and disconnects talk to the broker that has the same --data-dir.
 Every key of the configuration file can be set in the environment as AXMQ_SECTION__KEY.
 Exit codes: 0 orderly end, 1 failure while running, 2 usage, 3 configuration.";
 
@@ -90,6 +91,15 @@ pub enum ControlCommand {
         /// What to do.
         #[command(subcommand)]
         command: ClientsCommand,
+        /// How to print the answer.
+        #[command(flatten)]
+        output: Output,
+    },
+    /// List, set or lift the bans of the running broker
+    Ban {
+        /// What to do.
+        #[command(subcommand)]
+        command: BanCommand,
         /// How to print the answer.
         #[command(flatten)]
         output: Output,
@@ -225,12 +235,80 @@ pub enum ClientsCommand {
     },
 }
 
+/// What `axmq ban` can do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum BanCommand {
+    /// List the bans in force, those that end last first
+    List {
+        /// At most so many
+        #[arg(long, value_name = "N", default_value_t = 100)]
+        limit: u32,
+    },
+    /// Ban an address, or a range such as 203.0.113.0/24; what it has open is closed
+    Add {
+        /// The address or range; an IPv6 address stands for its first 64 bits
+        network: String,
+        /// How long: seconds, or 30m, 12h, 7d, ever
+        #[arg(long = "for", value_name = "TIME", default_value = "1d")]
+        duration: BanTime,
+    },
+    /// Lift a ban
+    Remove {
+        /// The address or range, as `axmq ban list` shows it
+        network: String,
+        /// Only that of this client
+        #[arg(long, value_name = "ID")]
+        client: Option<String>,
+    },
+}
+
+/// How long a ban lasts: so many seconds, or for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BanTime(pub Option<u32>);
+
+impl FromStr for BanTime {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "ever" {
+            return Ok(Self(None));
+        }
+        let wrong = "not a time: a number of seconds, or such as 30m, 12h, 7d, or `ever`";
+        let (digits, unit_s) = match text.split_at_checked(text.len().saturating_sub(1)) {
+            Some((digits, "m")) => (digits, 60),
+            Some((digits, "h")) => (digits, 3_600),
+            Some((digits, "d")) => (digits, 86_400),
+            _ => (text, 1),
+        };
+        let number: Option<u32> = digits
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+            .then(|| digits.parse().ok())
+            .flatten();
+        let seconds = number.and_then(|number| number.checked_mul(unit_s));
+        match seconds {
+            Some(seconds) if seconds > 0 => Ok(Self(Some(seconds))),
+            _ => Err(wrong),
+        }
+    }
+}
+
+impl fmt::Display for BanTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(seconds) => write!(f, "for {seconds} s"),
+            None => f.write_str("for ever"),
+        }
+    }
+}
+
 impl ControlCommand {
     /// How the answer is to be printed.
     #[must_use]
     pub fn format(&self) -> Format {
         let (Self::Status { output }
         | Self::Clients { output, .. }
+        | Self::Ban { output, .. }
         | Self::Reload { output }
         | Self::Trace { output, .. }
         | Self::Disconnects { output, .. }) = self;

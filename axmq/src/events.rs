@@ -37,6 +37,8 @@ pub(crate) enum Cause {
     },
     /// An operator asked for it.
     Kicked,
+    /// Its address, or the client itself, was banned.
+    Banned,
     /// Memory is short, and its queues were among the longest.
     MemoryShort,
     ServerStops,
@@ -55,7 +57,7 @@ impl Cause {
             Self::KeepAlive => ReasonCode::KeepAliveTimeout,
             Self::TakenOver(_) => ReasonCode::SessionTakenOver,
             Self::Policy { reason, .. } => *reason,
-            Self::Kicked => ReasonCode::AdministrativeAction,
+            Self::Kicked | Self::Banned => ReasonCode::AdministrativeAction,
             Self::MemoryShort => ReasonCode::QuotaExceeded,
             Self::ServerStops => ReasonCode::ServerShuttingDown,
         }
@@ -70,6 +72,7 @@ impl Cause {
             Self::TakenOver(_) => EndedBy::TakeOver,
             Self::Policy { .. } => EndedBy::Policy,
             Self::Kicked => EndedBy::Operator,
+            Self::Banned => EndedBy::Ban,
             Self::MemoryShort => EndedBy::Shortage,
             Self::ServerStops => EndedBy::Stop,
         }
@@ -142,6 +145,7 @@ impl fmt::Display for Cause {
             Self::MemoryShort => {
                 f.write_str("the broker is short of memory, and much was queued for this client")
             }
+            Self::Banned => f.write_str("the client, or its address, is banned"),
             Self::ServerStops => f.write_str("the server stops"),
         }
     }

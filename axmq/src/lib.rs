@@ -25,6 +25,7 @@ mod builder;
 mod connack;
 mod counters;
 mod data_plane;
+mod defence;
 mod disconnects;
 mod error;
 mod events;

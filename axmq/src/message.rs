@@ -12,6 +12,7 @@ use slabmem::Key;
 use crate::auth::{self, Enhanced, Policy};
 use crate::config::ListenerRules;
 use crate::control::{ClientDetail, ClientsPage, DisconnectLine, TraceLine};
+use crate::defence::Banned;
 use crate::group::GroupMail;
 use crate::hooks::{Author, Grant};
 use crate::listener::Seat;
@@ -218,6 +219,8 @@ pub(crate) enum ToShard<S> {
     Reload(Arc<Shared>),
     /// How short memory is from now on, or still is.
     Memory(Shortage),
+    /// Somebody was banned.
+    Banned(Banned),
     Group(GroupMail),
     Local(Local),
     /// The store's answer to batches of ops.

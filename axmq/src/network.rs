@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 /// All addresses that begin with the same bits. IPv4 addresses are those within `::ffff:0:0/96`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Network {
     first: u128,
     bits: u32,
@@ -20,7 +20,7 @@ impl fmt::Display for NetworkError {
         write!(
             f,
             "`{}` is no address and no range such as 10.0.0.0/8 or 2001:db8::/32",
-            self.0
+            self.0.escape_debug()
         )
     }
 }
@@ -28,6 +28,32 @@ impl fmt::Display for NetworkError {
 impl Network {
     pub(crate) fn contains(self, ip: IpAddr) -> bool {
         self.bits == 0 || (number(ip) ^ self.first) >> (128 - self.bits) == 0
+    }
+
+    /// The range around an address with this many bits in common, of those of IPv6.
+    pub(crate) fn around(ip: IpAddr, bits: u32) -> Self {
+        let bits = bits.min(128);
+        let mask = u128::MAX.unbounded_shl(128 - bits);
+        Self {
+            first: number(ip) & mask,
+            bits,
+        }
+    }
+
+    /// Bits in common, of those of IPv6.
+    pub(crate) fn bits(self) -> u32 {
+        self.bits
+    }
+
+    /// The lowest address, and bits in common, of those of its family.
+    pub(crate) fn parts(self) -> (IpAddr, u32) {
+        let ip = Ipv6Addr::from(self.first).to_canonical();
+        let width = if ip.is_ipv4() { 32 } else { 128 };
+        // What is wider than all of IPv4 is IPv6.
+        match (self.bits + width).checked_sub(128) {
+            Some(bits) => (ip, bits),
+            None => (Ipv6Addr::from(self.first).into(), self.bits),
+        }
     }
 
     /// Those of a list with commas between them; an empty one has none.
@@ -88,9 +114,8 @@ impl FromStr for Network {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ip = Ipv6Addr::from(self.first).to_canonical();
-        let width = if ip.is_ipv4() { 32 } else { 128 };
-        write!(f, "{ip}/{}", self.bits + width - 128)
+        let (ip, bits) = self.parts();
+        write!(f, "{ip}/{bits}")
     }
 }
 

@@ -187,7 +187,7 @@ fn unknown_names_are_refused_with_the_nearest() {
     refused("[limit]\n", "did you mean `[limits]`?");
     refused(
         "[weather]\n",
-        "known: broker, auth, log, protocol, store, limits, budgets, listener",
+        "known: broker, auth, defence, log, protocol, store, limits, budgets, listener",
     );
     refused("inflight = 5\n", "did you mean `inflight` under [limits]?");
     refused(
@@ -566,7 +566,7 @@ fn a_name_that_has_no_address_is_refused() {
 #[test]
 fn what_is_shown_loads_to_the_same_configuration() {
     let mut content = String::from("[[listener]]\naddress = \"127.0.0.1:5\"\n");
-    for section in ["broker", "log", "protocol", "limits", "budgets"] {
+    for section in ["broker", "defence", "log", "protocol", "limits", "budgets"] {
         content.push_str(&format!("[{section}]\n"));
         for key in config::keys().filter(|key| key.section == section) {
             let value = match key.kind {
@@ -576,6 +576,7 @@ fn what_is_shown_loads_to_the_same_configuration() {
                 Kind::Number { max, .. } => max.to_string(),
                 Kind::Flag => "true".to_owned(),
                 Kind::Choice(words) => format!("{:?}", words[0]),
+                Kind::Networks => "\"10.0.0.0/8, ::1\"".to_owned(),
                 _ => "\"/with \\\" and \\n in it\"".to_owned(),
             };
             content.push_str(&format!("{} = {value}\n", key.name));
@@ -717,7 +718,9 @@ fn the_document_has_every_key_with_its_default_and_range() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
     let document = std::fs::read_to_string(path).expect("the document is there");
     let config = Config::default();
-    for section in ["broker", "auth", "log", "protocol", "limits", "budgets"] {
+    for section in [
+        "broker", "auth", "defence", "log", "protocol", "limits", "budgets",
+    ] {
         let heading = format!("\n## [{section}]\n");
         let (_, rest) = document.split_once(&heading).expect("there is a heading");
         let text = rest.split("\n## ").next().unwrap_or_default();

@@ -4,9 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::{
-    AuthSettings, BrokerSettings, Budgets, Config, Limits, LogSettings, ProtocolSettings,
-    StoreSettings,
+    AuthSettings, BrokerSettings, Budgets, Config, DefenceSettings, Limits, LogSettings,
+    ProtocolSettings, StoreSettings,
 };
+use crate::network::Network;
 
 /// Declares a key whose field has its name: `key!(KIND, SECTION, NAME, PATH.TO.ITS.STRUCT)`. A path
 /// and a text are options there, a number is a `u32`.
@@ -26,6 +27,21 @@ macro_rules! key {
             |config, value| {
                 if let Value::Path(path) = value {
                     config.$($at).+.$name = Some(path);
+                }
+            })
+    };
+    (
+        number, $section:literal, $name:ident, $($at:ident).+,
+        $min:literal..=$max:literal, $unit:literal
+    ) => {
+        key!(@ $section, $name, $unit,
+            Kind::Number { min: $min, max: $max },
+            |config| Some(Value::Number(config.$($at).+.$name.into())),
+            |config, value| {
+                if let Value::Number(number) = value
+                    && let Ok(number) = number.try_into()
+                {
+                    config.$($at).+.$name = number;
                 }
             })
     };
@@ -78,6 +94,8 @@ pub enum Kind {
     Path,
     /// Text that clients see.
     Text,
+    /// Addresses and ranges of addresses, with commas between them; there may be none.
+    Networks,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list of some of these words; in an environment variable, with commas between them.
@@ -94,7 +112,7 @@ pub enum Value {
     Flag(bool),
     /// For [`Kind::Path`].
     Path(PathBuf),
-    /// For [`Kind::Text`].
+    /// For [`Kind::Text`] and [`Kind::Networks`].
     Text(String),
     /// For [`Kind::Choice`].
     Word(&'static str),
@@ -148,6 +166,10 @@ impl Key {
             (Kind::Text, Value::Text(text)) if text.contains('\0') => {
                 Err(format!("`{}` must not contain a NUL", self.path()))
             }
+            (Kind::Networks, Value::Text(text)) => match Network::parse_list(text) {
+                Ok(_) => Ok(()),
+                Err(error) => Err(format!("`{}`: {error}", self.path())),
+            },
             (Kind::Path, Value::Path(_))
             | (Kind::Text, Value::Text(_))
             | (Kind::Flag, Value::Flag(_))
@@ -182,6 +204,7 @@ impl fmt::Display for Kind {
             Self::Text => f.write_str("text in quotes"),
             Self::Choice(words) => write!(f, "one of {}", Quoted(words)),
             Self::Words(words) => write!(f, "a list of some of {}", Quoted(words)),
+            Self::Networks => f.write_str("addresses and ranges in quotes"),
         }
     }
 }
@@ -235,6 +258,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
     BrokerSettings::KEYS
         .iter()
         .chain(AuthSettings::KEYS)
+        .chain(DefenceSettings::KEYS)
         .chain(LogSettings::KEYS)
         .chain(ProtocolSettings::KEYS)
         .chain(StoreSettings::KEYS)
@@ -244,7 +268,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
 
 /// The sections in the order in which they are shown.
 pub(super) const SECTIONS: &[&str] = &[
-    "broker", "auth", "log", "protocol", "store", "limits", "budgets",
+    "broker", "auth", "defence", "log", "protocol", "store", "limits", "budgets",
 ];
 
 /// The key that is called `section.name`.
@@ -290,6 +314,7 @@ mod tests {
                 Kind::Flag => vec![Value::Flag(false), Value::Flag(true)],
                 Kind::Path => vec![Value::Path(PathBuf::from("/x"))],
                 Kind::Text => vec![Value::Text("x".repeat(TEXT_BYTES_MAX))],
+                Kind::Networks => vec![Value::Text("10.0.0.0/8, ::1".into())],
                 Kind::Choice(words) => words.iter().map(|word| Value::Word(word)).collect(),
                 Kind::Words(words) => vec![Value::Words(words.to_vec())],
             };

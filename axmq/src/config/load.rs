@@ -445,7 +445,7 @@ fn variable_value(key: &Key, value: &OsStr) -> Result<Value, String> {
     let refuse = || key.out_of_range(&quoted());
     let typed = match key.kind {
         Kind::Path => Value::Path(PathBuf::from(value)),
-        Kind::Text => Value::Text(text.ok_or_else(refuse)?.to_owned()),
+        Kind::Text | Kind::Networks => Value::Text(text.ok_or_else(refuse)?.to_owned()),
         Kind::Number { .. } => {
             let digits = text.ok_or_else(refuse)?.replace('_', "");
             if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {

@@ -11,6 +11,7 @@ mod keys;
 mod address;
 mod auth;
 mod change;
+mod defence;
 mod diagnose;
 mod limits;
 mod listener;
@@ -30,6 +31,7 @@ use std::str::FromStr;
 pub use address::{Address, AddressError};
 pub use auth::{AuthSettings, Authenticator, Role};
 pub use change::Change;
+pub use defence::DefenceSettings;
 pub(crate) use diagnose::closest;
 pub use diagnose::{ConfigError, Diagnostic, Place};
 pub use keys::{Key, Kind, Value, keys};
@@ -54,6 +56,8 @@ pub struct Config {
     pub broker: BrokerSettings,
     /// Who clients are: `[auth]`.
     pub auth: AuthSettings,
+    /// Who is kept out for what he did: `[defence]`.
+    pub defence: DefenceSettings,
     /// What is logged: `[log]`.
     pub log: LogSettings,
     /// Where the protocol leaves the server a choice: `[protocol]`.
@@ -204,6 +208,16 @@ impl Config {
 
     /// Limits of which one must not exceed the other.
     fn check_pairs(&self, found: &mut Vec<Violation>) {
+        if self.defence.ban_s > self.defence.ban_max_s {
+            found.push(Violation {
+                keys: vec![("defence", "ban_s"), ("defence", "ban_max_s")],
+                listener: None,
+                message:
+                    "`defence.ban_s` must not exceed `defence.ban_max_s`, or the first ban would \
+                          be the longest"
+                        .to_owned(),
+            });
+        }
         for (less, more, why) in [
             (
                 "pre_connect_bytes",
@@ -307,6 +321,7 @@ impl Default for Config {
             ],
             broker: BrokerSettings::default(),
             auth: AuthSettings::default(),
+            defence: DefenceSettings::default(),
             log: LogSettings::default(),
             protocol: ProtocolSettings::default(),
             store: StoreSettings::default(),

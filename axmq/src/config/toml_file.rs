@@ -303,7 +303,9 @@ fn key_value(key: &Key, value: &DeValue<'_>) -> Result<Value, String> {
         }
         (Kind::Flag, DeValue::Boolean(flag)) => Value::Flag(*flag),
         (Kind::Path, DeValue::String(text)) => Value::Path(PathBuf::from(text.as_ref())),
-        (Kind::Text, DeValue::String(text)) => Value::Text(text.clone().into_owned()),
+        (Kind::Text | Kind::Networks, DeValue::String(text)) => {
+            Value::Text(text.clone().into_owned())
+        }
         (Kind::Choice(words), DeValue::String(text)) => {
             let word = words.iter().find(|word| **word == text.as_ref());
             Value::Word(word.ok_or_else(|| key.out_of_range(&format!("{text:?}")))?)

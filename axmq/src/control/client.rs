@@ -12,10 +12,10 @@ use serde::de::DeserializeOwned;
 use super::server::{SOCKET, address};
 use super::types::{Request, Response};
 use super::{
-    ClientDetail, ClientsPage, Cursor, DisconnectLine, Reloaded, Status, TraceEnded, TraceLine,
-    show, wire,
+    BansPage, ClientDetail, ClientsPage, Cursor, DisconnectLine, Reloaded, Status, TraceEnded,
+    TraceLine, show, wire,
 };
-use crate::cli::{ClientsCommand, ControlCommand};
+use crate::cli::{BanCommand, ClientsCommand, ControlCommand};
 
 /// How answers are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,6 +106,7 @@ pub fn run_command(
             printer.print(&status, || show::status(&status))
         }
         ControlCommand::Clients { command, .. } => clients(&mut connection, &mut printer, command),
+        ControlCommand::Ban { command, .. } => ban(&mut connection, &mut printer, command),
         ControlCommand::Reload { .. } => {
             let reloaded: Reloaded = connection.ask(&Request::Reload)?;
             printer.print(&reloaded, || show::reloaded(&reloaded))
@@ -175,6 +176,37 @@ fn clients(
                 printer.print(&true, || format!("{id:?} is disconnected\n"))
             } else {
                 Err(CommandError::Refused(format!("{id:?} is not connected")))
+            }
+        }
+    }
+}
+
+fn ban(
+    connection: &mut Connection,
+    printer: &mut Printer<'_, impl Write>,
+    command: &BanCommand,
+) -> Result<(), CommandError> {
+    match command {
+        BanCommand::List { limit } => {
+            let page: BansPage = connection.ask(&Request::Bans { most: *limit })?;
+            printer.print(&page, || show::bans(&page))
+        }
+        BanCommand::Add { network, duration } => {
+            let banned: String = connection.ask(&Request::Ban {
+                network: network.clone(),
+                for_s: duration.0,
+            })?;
+            printer.print(&banned, || format!("{banned} is banned {duration}\n"))
+        }
+        BanCommand::Remove { network, client } => {
+            let was_banned: bool = connection.ask(&Request::Unban {
+                network: network.clone(),
+                client: client.clone(),
+            })?;
+            if was_banned {
+                printer.print(&true, || format!("{network} is not banned any more\n"))
+            } else {
+                Err(CommandError::Refused(format!("{network} is not banned")))
             }
         }
     }

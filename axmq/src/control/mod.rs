@@ -4,6 +4,7 @@
 //! in the data directory (`server`, `client`); other interfaces call the same functions. A question
 //! for a shard travels by its mailbox and is answered between two turns: nobody waits in a shard.
 
+mod bans;
 mod client;
 mod server;
 mod show;
@@ -24,8 +25,8 @@ pub use self::client::{CommandError, Format, run_command};
 pub(crate) use self::server::ControlServer;
 pub use self::server::SOCKET;
 pub use self::types::{
-    ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine, Reloaded, Status, StoreStatus,
-    SubscriptionLine, TraceLine,
+    BanLine, BansPage, ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine, Reloaded,
+    Status, StoreStatus, SubscriptionLine, TraceLine,
 };
 use crate::auth::Policy;
 use crate::config::Config;
@@ -51,6 +52,8 @@ pub enum ControlError {
     },
     /// The new configuration is refused; nothing has changed.
     Refused(String),
+    /// A ban that cannot be set or lifted, and why.
+    Ban(String),
     /// This broker was started from values and does not know where to read others.
     NothingToReload,
 }
@@ -69,6 +72,7 @@ impl fmt::Display for ControlError {
                     "the new configuration is refused, and nothing has changed\n{why}"
                 )
             }
+            Self::Ban(why) => f.write_str(why),
             Self::NothingToReload => {
                 f.write_str("this broker does not know where its configuration comes from")
             }
@@ -223,6 +227,7 @@ impl Control {
                         shared.memory.times_accepting_held(),
                     ),
                 ])
+                .chain(shared.defence.figures())
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
         }
@@ -459,7 +464,8 @@ impl Control {
             let shared = state.shared.with_limits(limits);
             let shared = shared
                 .with_rules(&state.running.listeners)
-                .with_protocol(state.running.protocol.clone());
+                .with_protocol(state.running.protocol.clone())
+                .with_defence(&state.running);
             let shared = Arc::new(shared);
             state.shared = Arc::clone(&shared);
             for shard in &self.0.shards {

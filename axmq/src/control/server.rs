@@ -229,6 +229,9 @@ fn answer(control: &Control, request: Request) -> io::Result<Response> {
             of(was_connected)
         }
         Request::Disconnects { client, most } => of(control.disconnects(client.as_deref(), most)),
+        Request::Bans { most } => of(Ok(control.bans(most))),
+        Request::Ban { network, for_s } => of(control.ban(&network, for_s)),
+        Request::Unban { network, client } => of(control.unban(&network, client.as_deref())),
         Request::Reload => of(control.reload_and_log("axmq reload")),
         // The caller has taken this one.
         Request::Trace { .. } => Ok(Response::Error("a trace has its own way".to_owned())),

@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::{ClientDetail, ClientLine, ClientsPage, DisconnectLine, Reloaded, Status, TraceLine};
+use super::{
+    BansPage, ClientDetail, ClientLine, ClientsPage, DisconnectLine, Reloaded, Status, TraceLine,
+};
 use crate::logging::{Timestamp, now_ms};
 
 /// Appends a line; writing to a text cannot fail.
@@ -163,6 +165,38 @@ pub(super) fn client(client: &ClientDetail) -> String {
     if let Some(last) = &client.last_disconnect {
         text.push_str("last disconnect ");
         text.push_str(&disconnect(last));
+    }
+    text
+}
+
+pub(super) fn bans(page: &BansPage) -> String {
+    let mut text = String::new();
+    line!(
+        text,
+        "{:<40} {:<12} {:>5} FOR",
+        "BANNED",
+        "ENDS IN",
+        "TIMES"
+    );
+    for ban in &page.bans {
+        let ends_in = ban
+            .ends_in_s
+            .map_or_else(|| "never".to_owned(), |s| span(s.into()));
+        let client = match &ban.client {
+            Some(client) => format!(", client {}", shown(client)),
+            None => String::new(),
+        };
+        let who = format!("{}{client}", ban.address);
+        line!(
+            text,
+            "{who:<40} {ends_in:<12} {:>5} {}",
+            ban.times,
+            ban.cause
+        );
+    }
+    let left_out = page.total.saturating_sub(page.bans.len() as u64);
+    if left_out > 0 {
+        line!(text, "and {left_out} more: --limit {}", page.total);
     }
     text
 }

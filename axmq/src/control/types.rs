@@ -28,6 +28,20 @@ pub(crate) enum Request {
         most: u32,
     },
     Reload,
+    /// The bans in force, those that end last first.
+    Bans {
+        most: u32,
+    },
+    /// Ban an address or a range, for so many seconds or for ever.
+    Ban {
+        network: String,
+        for_s: Option<u32>,
+    },
+    /// Lift the ban of an address or range, or of one client of an address.
+    Unban {
+        network: String,
+        client: Option<String>,
+    },
     /// Answered by one frame a packet until either side closes.
     Trace {
         id: String,
@@ -228,6 +242,33 @@ pub struct DisconnectLine {
     pub why: String,
     /// How often it has disconnected since it is remembered.
     pub times: u64,
+}
+
+/// A ban in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BanLine {
+    /// The address, or the range of addresses. IPv6 addresses are banned by the first 64 bits.
+    pub address: String,
+    /// The one client of that address that is banned; `None` where all are.
+    pub client: Option<String>,
+    /// For what: `no CONNECT`, `malformed packets`, `oversized packets`, `failed logins` or
+    /// `connections for nothing`, the last of the offences that led to it; or `operator`.
+    pub cause: String,
+    /// How often in a row; 0 for one that an operator has set.
+    pub times: u8,
+    /// Seconds that are left; `None` is for ever.
+    pub ends_in_s: Option<u32>,
+}
+
+/// The bans in force, or some of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BansPage {
+    /// The bans, those that end last first.
+    pub bans: Vec<BanLine>,
+    /// How many there are in all.
+    pub total: u64,
 }
 
 /// A packet of a client that is traced, or an event of its connection.

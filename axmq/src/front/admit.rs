@@ -11,8 +11,10 @@ use pollio::PeerAddr;
 use topicmap::Topic;
 use zeroize::Zeroizing;
 
+use super::watch::offence_of_denial;
 use crate::auth::{Mechanism, Work};
 use crate::config::{ListenerRules, Redirect};
+use crate::defence::Offence;
 use crate::hooks::{ConnectRequest, Denied, Hooks};
 use crate::message::{ConnectInfo, Will};
 use crate::publication::{Parts, Publication};
@@ -43,6 +45,8 @@ pub(super) struct Refusal {
     packet_bytes_max: u32,
     cause: RefusalCause,
     server_reference: Option<Box<str>>,
+    /// What it is held for, if for anything.
+    pub(super) offence: Option<Offence>,
 }
 
 #[derive(Debug)]
@@ -73,6 +77,7 @@ impl Refusal {
     /// One that gets no answer: what came was not even a CONNECT.
     pub(super) fn silent(error: Error) -> Self {
         Self {
+            offence: Offence::of_reason(error.reason()),
             client_id: Box::default(),
             reason: error.reason(),
             version: None,
@@ -90,6 +95,7 @@ impl Refusal {
         what: &'static str,
     ) -> Self {
         Self {
+            offence: Offence::of_reason(reason),
             client_id: connect.client_id().into(),
             reason,
             version: Some(connect.version()),
@@ -123,11 +129,26 @@ impl Refusal {
         } else {
             ReasonCode::UnspecifiedError
         };
-        Self::of(connect, reason, RefusalCause::Denied(denied.clone()))
+        let offence = offence_of_denial(reason);
+        Self {
+            offence,
+            ..Self::of(connect, reason, RefusalCause::Denied(denied.clone()))
+        }
+    }
+
+    /// The client is banned, and has come all the same.
+    pub(super) fn banned(connect: &ConnectInfo) -> Self {
+        let what = "the client is banned at this address";
+        let cause = RefusalCause::Rule("MQTT 5.0 section 3.2.2.2", what);
+        Self {
+            offence: Some(Offence::Fruitless),
+            ..Self::of(connect, ReasonCode::Banned, cause)
+        }
     }
 
     fn of(connect: &ConnectInfo, reason: ReasonCode, cause: RefusalCause) -> Self {
         Self {
+            offence: Offence::of_reason(reason),
             client_id: connect.client_id.clone(),
             reason,
             version: Some(connect.version),
@@ -173,6 +194,7 @@ impl Refusal {
 pub(super) fn first_bytes(bytes: &[u8]) -> Result<(), Refusal> {
     match bytes.first() {
         Some(first) if first >> 4 != PacketType::Connect as u8 => Err(Refusal {
+            offence: Some(Offence::Malformed),
             client_id: Box::default(),
             reason: ReasonCode::ProtocolError,
             version: None,
@@ -414,6 +436,7 @@ fn client_id(
     };
     if !may_be_empty {
         return Err(Refusal {
+            offence: None,
             client_id: Box::default(),
             reason: ReasonCode::ClientIdentifierNotValid,
             version: Some(connect.version()),
@@ -445,6 +468,7 @@ fn will(connect: &Connect<'_>, shared: &Shared, mount: &str) -> Result<Option<Bo
     }
     if let Err(error) = Topic::parse(&topic, &shared.topic_limits) {
         return Err(Refusal {
+            offence: None,
             client_id: connect.client_id().into(),
             reason: ReasonCode::TopicNameInvalid,
             version: Some(connect.version()),

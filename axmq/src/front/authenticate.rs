@@ -152,9 +152,12 @@ impl<B: Backend> FrontServer<B> {
         let answer = connack::success(&connect, &self.parts.shared, false);
         let refusal = if connack::fits(&answer, &connect) {
             let judged = self.judge_will(key, &connect);
-            judged
-                .err()
-                .map(|denied| Refusal::denied(&connect, &denied))
+            judged.err().map(|denied| {
+                let mut refusal = Refusal::denied(&connect, &denied);
+                // It has logged in.
+                refusal.offence = None;
+                refusal
+            })
         } else {
             Some(Refusal::breach(
                 &connect,

@@ -9,6 +9,7 @@ use super::admit::Refusal;
 use super::authenticate::Pending;
 use super::proxy::ProxyError;
 use super::{FrontServer, Greeting};
+use crate::defence::Offence;
 use crate::events::ReasonHex;
 
 /// A refused client has this long to read why.
@@ -30,6 +31,11 @@ impl<B: Backend> FrontServer<B> {
                 reason = %ReasonHex(refusal.reason),
                 "{refusal}"
             );
+        }
+        if let Some(offence) = refusal.offence {
+            let defence = &self.parts.shared.defence;
+            let client = Some(&*refusal.client_id);
+            defence.offend(&greeting.peer, client, offence, self.now_ms);
         }
         let answer = refusal.connack();
         if answer.is_empty() {
@@ -93,10 +99,22 @@ impl<B: Backend> FrontServer<B> {
                 "{how} before CONNACK"
             );
         }
+        if self.is_fruitless(key) {
+            self.blame(key, None, Offence::Fruitless);
+        }
         self.drop_greeting(key);
     }
 
+    /// Whether a client leaves that has not been answered, and does not wait for an answer of ours.
+    fn is_fruitless(&self, key: Key) -> bool {
+        let greeting = self.greetings.get(key);
+        greeting.is_some_and(|it| it.discard_left.is_none() && it.pending.is_none())
+    }
+
     pub(super) fn time_out(&mut self, io: &mut Io<'_, B>, key: Key) {
+        if self.has_more_time(key) {
+            return;
+        }
         let too_late = self
             .greetings
             .get(key)
@@ -105,6 +123,9 @@ impl<B: Backend> FrontServer<B> {
         if let Some(refusal) = too_late {
             self.refuse(io, key, &refusal);
             return;
+        }
+        if self.is_fruitless(key) {
+            self.blame(key, None, Offence::Silent);
         }
         if let Some(greeting) = self.greetings.get(key)
             && greeting.discard_left.is_none()
@@ -115,9 +136,14 @@ impl<B: Backend> FrontServer<B> {
             tracing::info!(
                 event = "connection.refused",
                 peer = %greeting.peer,
-                "no complete CONNECT within {} ms, {} bytes came (limits.connect_timeout_ms)",
-                self.parts.shared.limits.connect_timeout_ms,
-                greeting.bytes.len()
+                "no complete CONNECT within {} ms, {} bytes came ({})",
+                self.now_ms.saturating_sub(greeting.opened_ms),
+                greeting.bytes.len(),
+                if greeting.has_spoken {
+                    "limits.connect_timeout_ms"
+                } else {
+                    "defence.silence_ms, limits.connect_timeout_ms"
+                }
             );
         }
         self.drop_greeting(key);

@@ -11,6 +11,7 @@ mod pace;
 mod proxy;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 use std::collections::VecDeque;
 use std::io;
@@ -58,6 +59,9 @@ struct Greeting<S> {
     seat: Option<Seat>,
     /// A proxy that has not said yet for whom it connects.
     awaits_proxy_header: bool,
+    /// A byte has come.
+    has_spoken: bool,
+    opened_ms: u64,
     bytes: Vec<u8>,
     timer: TimerKey,
     /// Its CONNECT is there and has not been answered.
@@ -197,7 +201,10 @@ impl<B: Backend> FrontServer<B> {
     }
 
     fn greet(&mut self, io: &mut Io<'_, B>, at: usize, stream: B::Stream, peer: PeerAddr) {
-        let timeout_ms = u64::from(self.parts.shared.limits.connect_timeout_ms);
+        if self.parts.shared.defence.turns_away(&peer, self.now_ms) {
+            // Counted, and logged when it was banned: a line for each try is what it would like.
+            return;
+        }
         let open = self.parts.shared.connections();
         if open >= self.parts.connections_max {
             if self.log.allows(self.now_ms, "limits.connections", "") {
@@ -235,6 +242,7 @@ impl<B: Backend> FrontServer<B> {
             }
             return;
         };
+        let look_ms = self.now_ms + self.first_look_ms(&peer, awaits_proxy_header);
         let Some(entry) = self.greetings.vacant_entry() else {
             return;
         };
@@ -244,13 +252,15 @@ impl<B: Backend> FrontServer<B> {
             tracing::warn!(event = "connection.refused", %peer, %error);
             return;
         }
-        let timer = self.timers.insert(self.now_ms + timeout_ms, key);
+        let timer = self.timers.insert(look_ms, key);
         entry.insert(Greeting {
             stream,
             peer,
             listener,
             seat,
             awaits_proxy_header,
+            has_spoken: false,
+            opened_ms: self.now_ms,
             bytes: Vec::new(),
             timer,
             pending: None,
@@ -285,6 +295,7 @@ impl<B: Backend> FrontServer<B> {
                     return Progress::Done;
                 }
             };
+            greeting.has_spoken = true;
             if let Some(left) = &mut greeting.discard_left {
                 *left = left.saturating_sub(u32::try_from(read).unwrap_or(u32::MAX));
                 if *left == 0 {
@@ -313,11 +324,16 @@ impl<B: Backend> FrontServer<B> {
         if greeting.pending.is_some() {
             return self.examine_exchange(io, key);
         }
-        if greeting.awaits_proxy_header
-            && let Err(error) = self.read_proxy_header(key)?
-        {
-            self.refuse_proxy(key, error);
-            return Some(Progress::Done);
+        if greeting.awaits_proxy_header {
+            if let Err(error) = self.read_proxy_header(key)? {
+                self.refuse_proxy(key, error);
+                return Some(Progress::Done);
+            }
+            let peer = self.greetings.get(key)?.peer;
+            if self.parts.shared.defence.turns_away(&peer, self.now_ms) {
+                self.drop_greeting(key);
+                return Some(Progress::Done);
+            }
         }
         let greeting = self.greetings.get_mut(key)?;
         let limits = &self.parts.shared.limits;
@@ -342,6 +358,7 @@ impl<B: Backend> FrontServer<B> {
                 greeting.bytes.drain(..used);
                 greeting.connect_bytes = used as u64;
                 match begin {
+                    _ if self.refuses_banned(io, key, &connect) => {}
                     Some(begin) => self.begin_authentication(io, key, connect, begin),
                     None => self.let_in(io, key, connect),
                 }

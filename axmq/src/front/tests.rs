@@ -10,7 +10,7 @@ use pollio::{Backend, PeerAddr, Reactor, ReactorOptions, Receiver, Sender, mailb
 
 use super::admit::{Admitted, Refusal, check};
 use super::{FrontParts, FrontServer, NS_PER_MS};
-use crate::config::{Limits, Listener, ProtocolSettings, Redirect};
+use crate::config::{Config, Limits, Listener, ProtocolSettings, Redirect};
 use crate::connack;
 use crate::memory::Shortage;
 use crate::message::{ToFront, ToShard};
@@ -399,4 +399,94 @@ fn a_proxy_that_checks_whether_the_broker_lives_may_connect_for_itself() {
         peer.addr(),
         "the address of the connection counts"
     );
+}
+
+/// A front that watches strangers, and CONNECTs that may take ten seconds.
+fn watchful() -> Site {
+    let shared = Shared::new(Limits::default(), 1).with_defence(&Config::default());
+    Site::of(shared, 1)
+}
+
+fn figure(site: &Site, name: &str) -> u64 {
+    let mut figures = site.shared.defence.figures();
+    figures.find(|(n, _)| *n == name).map_or(0, |(_, n)| n)
+}
+
+#[test]
+fn who_says_nothing_goes_after_two_seconds_and_who_is_slow_after_ten() {
+    let mut site = watchful();
+    let silent = site.net.connect(address()).expect("the queue has room");
+    let slow = site.net.connect(address()).expect("the queue has room");
+    site.settle();
+    assert!(slow.send(b"\x10").is_ok());
+    site.pass(1_999);
+    assert!(!silent.server_is_gone());
+    site.pass(1);
+    assert!(silent.server_is_gone() && !slow.server_is_gone());
+    site.pass(7_999);
+    assert!(!slow.server_is_gone());
+    site.pass(1);
+    assert!(slow.server_is_gone());
+    assert_eq!(figure(&site, "offences_silent"), 2);
+    assert_eq!(site.shared.connections(), 0);
+}
+
+#[test]
+fn who_is_banned_is_closed_at_accept_and_costs_no_greeting() {
+    let mut site = watchful();
+    for _ in 0..5 {
+        let peer = site.net.connect(address()).expect("the queue has room");
+        site.settle();
+        assert!(!peer.server_is_gone());
+        assert!(peer.send(b"GET / HTTP/1.1\r\n\r\n").is_ok());
+        site.settle();
+        assert!(peer.server_is_gone());
+    }
+    assert_eq!(figure(&site, "offences_malformed"), 5);
+    let peer = site.net.connect(address()).expect("the queue has room");
+    site.settle();
+    assert!(peer.server_is_gone());
+    assert_eq!(figure(&site, "banned_connections"), 1);
+    // Half an hour later it may try again.
+    site.pass(1_801_000);
+    let peer = site.net.connect(address()).expect("the queue has room");
+    site.settle();
+    assert!(!peer.server_is_gone());
+}
+
+#[test]
+fn who_is_banned_while_its_connect_is_under_way_is_told_so() {
+    let mut site = watchful();
+    let peer = site.net.connect(address()).expect("the queue has room");
+    site.settle();
+    let range = peer.addr().ip().expect("it has one").to_string();
+    let range = range.parse().expect("an address");
+    let now_ms = site.net.now_ns() / NS_PER_MS;
+    assert!(site.shared.defence.ban(range, Some(60), now_ms).is_ok());
+    assert!(peer.send(&named("c").encode_to_vec(V5)).is_ok());
+    site.settle();
+    let answer = peer.receive_all();
+    assert_eq!(answer.get(..4), Some(&[0x20, answer[1], 0, 0x8A][..]));
+}
+
+#[test]
+fn connections_for_nothing_are_a_strike_by_the_hundred() {
+    let mut site = watchful();
+    for _ in 0..100 {
+        let peer = site.net.connect(address()).expect("the queue has room");
+        site.settle();
+        drop(peer);
+        site.settle();
+    }
+    assert_eq!(figure(&site, "offences_fruitless"), 100);
+    assert_eq!(figure(&site, "bans_set"), 0);
+    let banned = (101..).find(|_| {
+        let peer = site.net.connect(address()).expect("the queue has room");
+        site.settle();
+        let is_gone = peer.server_is_gone();
+        drop(peer);
+        site.settle();
+        is_gone
+    });
+    assert_eq!(banned, Some(402), "four strikes and one");
 }

@@ -225,6 +225,8 @@ pub enum EndedBy {
     Policy,
     /// An operator, by name of the client.
     Operator,
+    /// A ban of the client, or of its address.
+    Ban,
     /// The broker, which stops.
     Stop,
     /// The broker, which is short of memory.
@@ -242,6 +244,7 @@ impl EndedBy {
             Self::TakeOver => "another connection",
             Self::Policy => "policy",
             Self::Operator => "operator",
+            Self::Ban => "ban",
             Self::Stop | Self::Shortage => "broker",
         }
     }

@@ -12,6 +12,7 @@ use topicmap::Filter;
 use super::connection::{State, flag};
 use super::server::STOP_MS;
 use super::{Core, Timer};
+use crate::defence::{Charge, Offence};
 use crate::events::{Cause, Event};
 use crate::message::Will;
 use crate::session::FilterSet;
@@ -124,6 +125,15 @@ impl<S> Core<S> {
         let hash = self.shared.hasher.hash_one(&*session.client_id);
         self.disconnects
             .record(hash, &session.client_id, peer, self.now_ms, cause.clone());
+        if let Some(offence) = Offence::of_cause(cause)
+            && self.shared.defence.watches(&peer)
+        {
+            self.offences.push(Charge {
+                peer,
+                client_id: session.client_id.clone(),
+                offence,
+            });
+        }
         if self.reports_routine || cause.is_noteworthy() {
             let client_id = session.client_id.clone();
             self.events.push(Event::Disconnected {

@@ -13,6 +13,7 @@ mod close;
 mod connection;
 mod deal;
 mod deliver;
+mod evict;
 mod groups;
 mod hooked;
 mod images;
@@ -58,6 +59,7 @@ pub(crate) use self::answer::{CLIENTS_A_PAGE, RECORDS_AN_ANSWER};
 pub(crate) use self::audit::Audit;
 pub(crate) use self::close::Doomed;
 pub(crate) use self::connection::{Connection, Partial};
+use self::evict::Eviction;
 use self::groups::Groups;
 use self::images::Images;
 pub(crate) use self::input::read;
@@ -80,6 +82,7 @@ use self::timers::Timer;
 pub(crate) use self::trace::Traced;
 use self::trace::Tracer;
 use crate::counters::Counters;
+use crate::defence::Charge;
 use crate::disconnects::Disconnects;
 use crate::events::{Cause, Event};
 use crate::memory::Shortage;
@@ -204,6 +207,9 @@ pub(crate) struct Core<S> {
     credit: u64,
     events: Vec<Event>,
     disconnects: Disconnects,
+    /// What is to be held against clients.
+    offences: Vec<Charge>,
+    eviction: Eviction,
     tracers: Vec<Tracer>,
     traced: Vec<Traced>,
     traced_lost: u64,
@@ -281,6 +287,8 @@ impl<S> Core<S> {
             credit,
             events: Vec::new(),
             disconnects: Disconnects::new(disconnects_max),
+            offences: Vec::new(),
+            eviction: Eviction::default(),
             tracers: Vec::new(),
             traced: Vec::new(),
             traced_lost: 0,
@@ -355,6 +363,7 @@ impl<S> Core<S> {
             || !self.feeds.is_empty()
             || self.has_replay()
             || self.has_local()
+            || self.has_eviction()
     }
 
     /// A step of background work of each kind; `false` when there is none.
@@ -364,6 +373,7 @@ impl<S> Core<S> {
             | self.feed_one()
             | self.replay_one()
             | self.local_one()
+            | self.evict_one()
     }
 
     /// Lets go of what only a match would let go of, for a shard that has none.
@@ -382,6 +392,10 @@ impl<S> Core<S> {
 
     pub(crate) fn drain_events(&mut self) -> impl Iterator<Item = Event> {
         self.events.drain(..)
+    }
+
+    pub(crate) fn drain_offences(&mut self) -> impl Iterator<Item = Charge> {
+        self.offences.drain(..)
     }
 
     pub(crate) fn outboxes(&mut self) -> &mut [Outbox] {

@@ -402,6 +402,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                     self.core.on_shortage(shortage);
                     self.shortage = shortage;
                 }
+                ToShard::Banned(who) => self.core.on_banned(who),
                 ToShard::Group(mail) => self.core.on_group_mail(mail),
                 ToShard::Local(message) => self.core.on_local(message),
                 ToShard::Stored(stored) => self.core.on_stored(stored),
@@ -477,8 +478,11 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         if std::mem::take(&mut self.has_acted) || self.shortage != Shortage::None {
             self.shared.memory.look(io.now_ns() / NS_PER_MS);
         }
-        self.log
-            .write(self.core.drain_events(), io.now_ns() / NS_PER_MS);
+        let now_ms = io.now_ns() / NS_PER_MS;
+        self.log.write(self.core.drain_events(), now_ms);
+        for charge in self.core.drain_offences() {
+            self.shared.defence.charge(&charge, now_ms);
+        }
         self.check_stop(io.now_ns());
         if self.is_done {
             self.send_ops();

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use topicmap::{InterestMap, Stamps};
 
-use crate::config::{Durability, Limits, Listener, ProtocolSettings, StoreSettings};
+use crate::config::{Config, Durability, Limits, Listener, ProtocolSettings, StoreSettings};
 use crate::counters::Figures;
+use crate::defence::Defence;
 use crate::hooks::Hooks;
 use crate::keyed_hash::KeyedHash;
 use crate::listener::ListenerState;
@@ -53,6 +54,7 @@ pub(crate) struct Shared {
     accepting_held: Arc<AtomicU64>,
     pub(crate) sys: Arc<SysTopics>,
     pub(crate) memory: Arc<Guard>,
+    pub(crate) defence: Defence,
     /// In the order of the configuration.
     pub(crate) listeners: Arc<[ListenerState]>,
     /// The numbers of each shard, for whoever wants to know.
@@ -76,6 +78,7 @@ impl Shared {
             seed,
         };
         let gates = (0..shards).map(|_| Gate::new(limits.local_bytes)).collect();
+        let defence = Defence::off(&hasher);
         let retained = Retained::new(seed, limits.retained_messages, limits.retained_bytes);
         Self {
             limits,
@@ -105,6 +108,7 @@ impl Shared {
             accepting_held: Arc::default(),
             sys: Arc::new(SysTopics::new(|| 0)),
             memory: Arc::default(),
+            defence,
             figures: (0..shards).map(|_| Figures::default()).collect(),
         }
     }
@@ -132,6 +136,14 @@ impl Shared {
             node,
             durability: settings.durability,
             store_interval_ms: settings.interval_ms,
+            ..self
+        }
+    }
+
+    /// The same, which keeps out whom this configuration wants kept out.
+    pub(crate) fn with_defence(self, config: &Config) -> Self {
+        Self {
+            defence: self.defence.with_config(config),
             ..self
         }
     }

@@ -25,6 +25,8 @@ pub(crate) enum Timer {
     Grant(Key),
     /// Time for the store to get what has been said.
     Journal,
+    /// Time to look for connections of banned addresses.
+    Evict,
 }
 
 /// Expired timers that one turn handles; more wait for the next.
@@ -64,6 +66,7 @@ impl<S> Core<S> {
                 Timer::Breath => self.breathe(),
                 Timer::Grant(key) => self.grant_due(key),
                 Timer::Journal => self.journal_due(),
+                Timer::Evict => self.begin_eviction(),
             }
         }
         more_silent || more_due

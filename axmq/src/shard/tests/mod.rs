@@ -6,6 +6,7 @@ mod auth;
 #[path = "../../../tests/support/clause.rs"]
 mod clause;
 mod clauses;
+mod defence;
 mod found;
 mod garbage;
 mod groups;

@@ -14,7 +14,7 @@ use slabmem::Key;
 
 use super::super::outbox::Outbox;
 use super::super::{Core, Shared};
-use crate::config::{Limits, ProtocolSettings, StoreSettings};
+use crate::config::{Config, Limits, ProtocolSettings, StoreSettings};
 use crate::counters::Counters;
 use crate::group::GroupMail;
 use crate::hooks::Hooks;
@@ -43,6 +43,8 @@ pub(super) struct World {
     /// Mail that has been sent and not been taken, by target.
     pub(super) mail: Vec<VecDeque<Mail>>,
     pub(super) now_ms: u64,
+    /// Where whoever attaches next comes from.
+    pub(super) peer: PeerAddr,
     streams: u32,
     /// Bytes of clients whose reading is stopped.
     unsent: Vec<(Client, Vec<u8>)>,
@@ -139,6 +141,11 @@ impl World {
         Self::of(Shared::new(limits, shards).with_protocol(protocol))
     }
 
+    /// With the defence that this configuration asks for.
+    pub(super) fn with_defence(shards: u16, config: &Config) -> Self {
+        Self::of(Shared::new(config.limits.clone(), shards).with_defence(config))
+    }
+
     /// The test plays the store.
     pub(super) fn with_store(shards: u16, limits: Limits, settings: &StoreSettings) -> Self {
         Self::of(Shared::new(limits, shards).with_store(settings, 1, [0; 16]))
@@ -155,6 +162,7 @@ impl World {
             cores,
             mail: (0..shards).map(|_| VecDeque::new()).collect(),
             now_ms: 1_000,
+            peer: PeerAddr::UNIX,
             streams: 0,
             unsent: Vec::new(),
         }
@@ -175,7 +183,7 @@ impl World {
         self.shared.connection_opened();
         let handover = Handover {
             stream: self.streams,
-            peer: PeerAddr::UNIX,
+            peer: self.peer,
             connect,
             seat: None,
             surplus: Vec::new(),

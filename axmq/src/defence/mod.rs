@@ -1,0 +1,443 @@
+//! Keeping out who does harm: strikes by address and by client, and bans.
+//!
+//! All threads share one [`Defence`]. Fronts ask it about each connection that they accept, which
+//! costs an atomic load while nobody is banned, and else a hash and a look-up behind a lock that is
+//! one of [`STRIPES`]. Messages never come here. The tables ([`Bans`], [`Buckets`]) know neither
+//! lock nor clock.
+
+mod bans;
+mod buckets;
+mod host;
+mod offence;
+mod operator;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::hash::BuildHasher;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use pollio::PeerAddr;
+
+use self::bans::{Ban, Bans, Full, Terms};
+use self::buckets::Buckets;
+pub(crate) use self::host::Host;
+pub(crate) use self::offence::Offence;
+#[cfg(test)]
+use self::operator::BanError;
+pub(crate) use self::operator::Listed;
+use crate::config::{Config, DefenceSettings};
+use crate::events::LogBudget;
+use crate::keyed_hash::KeyedHash;
+use crate::network::Network;
+
+/// Locks, so that fronts do not wait for each other.
+const STRIPES: usize = 16;
+/// Ranges that operators may ban at a time.
+const NETWORKS_MAX: usize = 10_000;
+
+/// A client behind an address. What another address does under the same client id is not its fault.
+#[derive(Clone, Debug, Eq, PartialEq, Hash)]
+pub(crate) struct ClientOf {
+    pub(crate) host: Host,
+    pub(crate) id: Box<str>,
+}
+
+/// Who is banned.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Banned {
+    Host(Host),
+    Network(Network),
+    Client(ClientOf),
+}
+
+impl fmt::Display for Banned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(host) => host.fmt(f),
+            Self::Network(network) => network.fmt(f),
+            Self::Client(client) => write!(f, "{:?} at {}", client.id, client.host),
+        }
+    }
+}
+
+/// An offence of a client that has been let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Charge {
+    pub(crate) peer: PeerAddr,
+    pub(crate) client_id: Box<str>,
+    pub(crate) offence: Offence,
+}
+
+/// What follows from the configuration.
+#[derive(Debug, Default)]
+struct Policy {
+    settings: DefenceSettings,
+    /// Who is never banned.
+    exempt: Vec<Network>,
+}
+
+#[derive(Debug)]
+struct Stripe {
+    hosts: Bans<Host>,
+    clients: Bans<ClientOf>,
+    host_scores: Buckets,
+    client_scores: Buckets,
+}
+
+/// Ranges, and which lengths of prefixes they have.
+#[derive(Debug)]
+struct Ranges {
+    bans: Bans<Network>,
+    lengths: Vec<u32>,
+}
+
+type Heed = Box<dyn Fn(&Banned) + Send + Sync>;
+
+struct State {
+    hasher: KeyedHash,
+    stripes: [Mutex<Stripe>; STRIPES],
+    ranges: Mutex<Ranges>,
+    /// What is in the tables, so that nobody takes a lock for an empty one.
+    hosts: AtomicUsize,
+    clients: AtomicUsize,
+    networks: AtomicUsize,
+    offences: [AtomicU64; Offence::ALL.len()],
+    bans_set: AtomicU64,
+    bans_refused: AtomicU64,
+    turned_away: AtomicU64,
+    clients_turned_away: AtomicU64,
+    log: Mutex<LogBudget>,
+    heed: OnceLock<Heed>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("hosts", &self.hosts)
+            .field("clients", &self.clients)
+            .field("networks", &self.networks)
+            .finish_non_exhaustive()
+    }
+}
+
+/// See the module. Clones share what is known; a reload makes one with another policy.
+#[derive(Clone, Debug)]
+pub(crate) struct Defence {
+    policy: Arc<Policy>,
+    state: Arc<State>,
+}
+
+fn seconds(now_ms: u64) -> u32 {
+    u32::try_from(now_ms / 1_000).unwrap_or(u32::MAX - 1)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A table is whole between any two of its operations.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Defence {
+    /// One that keeps nobody out by itself.
+    pub(crate) fn off(hasher: &KeyedHash) -> Self {
+        let settings = DefenceSettings {
+            enabled: false,
+            ..DefenceSettings::default()
+        };
+        let stripe = |_| {
+            Mutex::new(Stripe {
+                hosts: Bans::new(hasher.clone(), 0),
+                clients: Bans::new(hasher.clone(), 0),
+                host_scores: Buckets::new(0),
+                client_scores: Buckets::new(0),
+            })
+        };
+        let state = State {
+            hasher: hasher.clone(),
+            stripes: std::array::from_fn(stripe),
+            ranges: Mutex::new(Ranges {
+                bans: Bans::new(hasher.clone(), NETWORKS_MAX),
+                lengths: Vec::new(),
+            }),
+            hosts: AtomicUsize::new(0),
+            clients: AtomicUsize::new(0),
+            networks: AtomicUsize::new(0),
+            offences: [const { AtomicU64::new(0) }; Offence::ALL.len()],
+            bans_set: AtomicU64::new(0),
+            bans_refused: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
+            clients_turned_away: AtomicU64::new(0),
+            log: Mutex::default(),
+            heed: OnceLock::new(),
+        };
+        let defence = Self {
+            policy: Arc::default(),
+            state: Arc::new(state),
+        };
+        defence.with_policy(settings, Vec::new())
+    }
+
+    /// The same under the policy of a configuration.
+    pub(crate) fn with_config(&self, config: &Config) -> Self {
+        let proxies = config
+            .listeners
+            .iter()
+            .map(|listener| &listener.rules.proxy_protocol_from);
+        // Checked with the configuration; what an embedding program sets may be anything.
+        let exempt = proxies
+            .chain([&config.defence.allow])
+            .flat_map(|list| Network::parse_list(list).unwrap_or_default())
+            .collect();
+        self.with_policy(config.defence.clone(), exempt)
+    }
+
+    fn with_policy(&self, settings: DefenceSettings, exempt: Vec<Network>) -> Self {
+        let share = |all: u32| all.div_ceil(STRIPES as u32) as usize;
+        for stripe in &self.state.stripes {
+            let mut stripe = lock(stripe);
+            stripe.hosts.set_max(share(settings.bans));
+            stripe.clients.set_max(share(settings.bans));
+            stripe.host_scores.set_max(share(settings.scores));
+            stripe.client_scores.set_max(share(settings.scores));
+        }
+        Self {
+            policy: Arc::new(Policy { settings, exempt }),
+            state: Arc::clone(&self.state),
+        }
+    }
+
+    /// Has `heed` act on each ban, on the thread that sets it: it must not block.
+    pub(crate) fn heed_by(&self, heed: impl Fn(&Banned) + Send + Sync + 'static) {
+        let was_free = self.state.heed.set(Box::new(heed)).is_ok();
+        debug_assert!(was_free, "set once, at the start");
+    }
+
+    pub(crate) fn settings(&self) -> &DefenceSettings {
+        &self.policy.settings
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            first_s: self.policy.settings.ban_s,
+            most_s: self.policy.settings.ban_max_s,
+        }
+    }
+
+    fn stripe(&self, host: Host) -> (u64, MutexGuard<'_, Stripe>) {
+        let hash = self.state.hasher.hash_one(host);
+        // The tables take the lowest bits.
+        let at = (hash >> 60) as usize % STRIPES;
+        (hash, lock(&self.state.stripes[at]))
+    }
+
+    /// Whether nothing that comes from there is ever held against it.
+    pub(crate) fn is_exempt(&self, ip: IpAddr) -> bool {
+        let exempt = &self.policy.exempt;
+        ip.is_loopback() || exempt.iter().any(|network| network.contains(ip))
+    }
+
+    /// Whether a peer is looked at at all.
+    pub(crate) fn watches(&self, peer: &PeerAddr) -> bool {
+        self.policy.settings.enabled && peer.ip().is_some_and(|ip| !self.is_exempt(ip))
+    }
+
+    /// Whether connections from there are not wanted now; counts those.
+    pub(crate) fn turns_away(&self, peer: &PeerAddr, now_ms: u64) -> bool {
+        let state = &*self.state;
+        let has_hosts = state.hosts.load(Ordering::Relaxed) > 0;
+        let has_networks = state.networks.load(Ordering::Relaxed) > 0;
+        if !has_hosts && !has_networks {
+            return false;
+        }
+        let Some(ip) = peer.ip() else { return false };
+        let now_s = seconds(now_ms);
+        let host = Host::from(ip);
+        let is_banned = (has_hosts && self.stripe(host).1.hosts.of(&host, now_s).is_some())
+            || (has_networks && self.is_in_banned_range(ip, now_s));
+        // Looked at last: hardly anybody comes so far.
+        let turns_away = is_banned && !self.is_exempt(ip);
+        if turns_away {
+            state.turned_away.fetch_add(1, Ordering::Relaxed);
+        }
+        turns_away
+    }
+
+    fn is_in_banned_range(&self, ip: IpAddr, now_s: u32) -> bool {
+        let ranges = lock(&self.state.ranges);
+        let mut lengths = ranges.lengths.iter();
+        lengths.any(|bits| ranges.bans.of(&Network::around(ip, *bits), now_s).is_some())
+    }
+
+    /// Whether this client of that address is banned; counts it if so.
+    pub(crate) fn turns_away_client(&self, peer: &PeerAddr, id: &str, now_ms: u64) -> bool {
+        if self.state.clients.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let Some(ip) = peer.ip() else { return false };
+        let host = Host::from(ip);
+        let client = ClientOf {
+            host,
+            id: id.into(),
+        };
+        let (_, stripe) = self.stripe(host);
+        let is_banned = stripe.clients.of(&client, seconds(now_ms)).is_some();
+        drop(stripe);
+        let turns_away = is_banned && !self.is_exempt(ip);
+        if turns_away {
+            let count = &self.state.clients_turned_away;
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        turns_away
+    }
+
+    /// Holds against a client, and its address, what it did.
+    pub(crate) fn charge(&self, charge: &Charge, now_ms: u64) {
+        let client = Some(&*charge.client_id);
+        self.offend(&charge.peer, client, charge.offence, now_ms);
+    }
+
+    /// Holds an offence against an address, and against the client where it is known which; bans
+    /// whoever it was once too often.
+    pub(crate) fn offend(
+        &self,
+        peer: &PeerAddr,
+        client: Option<&str>,
+        offence: Offence,
+        now_ms: u64,
+    ) {
+        let (Some(ip), true) = (peer.ip(), self.watches(peer)) else {
+            return;
+        };
+        if let Some(count) = self.state.offences.get(offence as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let host = Host::from(ip);
+        let client = client.filter(|id| !id.is_empty());
+        let settings = &self.policy.settings;
+        let strike_us = u64::from(settings.strike_s) * 1_000_000;
+        // The strike that makes them too many need not have waited for an older one to be forgiven.
+        let limit_us = strike_us * u64::from(settings.strikes.saturating_sub(1));
+        let (now_us, now_s) = (now_ms * 1_000, seconds(now_ms));
+        let weight = offence.weight(client.is_some());
+        let (of_client, of_host) = self.change(host, |stripe, hash| {
+            let of_client = client.filter(|_| weight.client > 0).and_then(|id| {
+                let key = self.state.hasher.hash_one((host, id));
+                let amount_us = strike_us * weight.client / 100;
+                let scores = &mut stripe.client_scores;
+                is_too_much(scores, key, key, now_us, amount_us, limit_us).then(|| {
+                    let id = id.into();
+                    let client = ClientOf { host, id };
+                    stripe.clients.punish(client, now_s, self.terms(), offence)
+                })
+            });
+            let key = host.to_bits();
+            let amount_us = strike_us * weight.host / 100;
+            let scores = &mut stripe.host_scores;
+            let of_host = is_too_much(scores, hash, key, now_us, amount_us, limit_us)
+                .then(|| stripe.hosts.punish(host, now_s, self.terms(), offence));
+            (of_client, of_host)
+        });
+        if let Some(result) = of_client {
+            self.announce(result, Banned::Client, offence, now_ms);
+        }
+        if let Some(result) = of_host {
+            self.announce(result, Banned::Host, offence, now_ms);
+        }
+    }
+
+    /// Changes what is known about a host; with its hash.
+    fn change<T>(&self, host: Host, change: impl FnOnce(&mut Stripe, u64) -> T) -> T {
+        let (hash, mut stripe) = self.stripe(host);
+        let before = (stripe.hosts.len(), stripe.clients.len());
+        let result = change(&mut stripe, hash);
+        let after = (stripe.hosts.len(), stripe.clients.len());
+        // Wrapping, so that a difference may be negative. While the lock is held: who finds nobody
+        // counted comes before whoever is put in here.
+        let add = |count: &AtomicUsize, before: usize, after: usize| {
+            if before != after {
+                count.fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+            }
+        };
+        add(&self.state.hosts, before.0, after.0);
+        add(&self.state.clients, before.1, after.1);
+        result
+    }
+
+    /// Says what became of somebody who went too far, and has it acted on.
+    fn announce<K>(
+        &self,
+        result: Result<Ban<K>, Full>,
+        who: impl FnOnce(K) -> Banned,
+        offence: Offence,
+        now_ms: u64,
+    ) {
+        let mut log = lock(&self.state.log);
+        match result {
+            Ok(ban) => {
+                self.state.bans_set.fetch_add(1, Ordering::Relaxed);
+                let who = who(ban.key);
+                if log.allows(now_ms, "ban.set", "") {
+                    tracing::warn!(
+                        event = "ban.set",
+                        %who,
+                        seconds = ban.until_s.saturating_sub(seconds(now_ms)),
+                        times = ban.times,
+                        "for {}",
+                        offence.name()
+                    );
+                }
+                drop(log);
+                self.heed(&who);
+            }
+            Err(Full) => {
+                self.state.bans_refused.fetch_add(1, Ordering::Relaxed);
+                if log.allows(now_ms, "ban.refused", "") {
+                    tracing::warn!(
+                        event = "ban.refused",
+                        "as many are banned as may be (defence.bans)"
+                    );
+                }
+            }
+        }
+    }
+
+    fn heed(&self, who: &Banned) {
+        if let Some(heed) = self.state.heed.get() {
+            heed(who);
+        }
+    }
+
+    /// Counters and gauges by name.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let state = &*self.state;
+        let offences = Offence::ALL.iter().zip(&state.offences);
+        let offences = offences.map(|(offence, count)| (offence.counter(), count));
+        let others = [
+            ("bans_set", &state.bans_set),
+            ("bans_refused", &state.bans_refused),
+            ("banned_connections", &state.turned_away),
+            ("banned_clients_refused", &state.clients_turned_away),
+        ];
+        offences
+            .chain(others)
+            .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+    }
+}
+
+/// Pours into a bucket, and empties it if that was too much.
+fn is_too_much(
+    scores: &mut Buckets,
+    hash: u64,
+    key: u64,
+    now_us: u64,
+    amount_us: u64,
+    limit_us: u64,
+) -> bool {
+    let is_too_much = scores.pour(hash, key, now_us, amount_us) > limit_us;
+    if is_too_much {
+        scores.empty(hash, key);
+    }
+    is_too_much
+}
