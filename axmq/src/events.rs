@@ -8,6 +8,7 @@ use mqtt_codec::{ReasonCode, Version};
 use pollio::PeerAddr;
 
 use crate::hooks::EndedBy;
+use crate::transport::Fault;
 
 /// Why a connection ended, and by whom.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub(crate) enum Cause {
     },
     /// A topic name that is not legal.
     Topic(topicmap::TopicError),
+    /// What lies between socket and MQTT was broken or ended.
+    Transport(Fault),
     KeepAlive,
     TakenOver(PeerAddr),
     /// A hook, or what authentication came to, ends it.
@@ -54,6 +57,7 @@ impl Cause {
             Self::Protocol(error) => error.reason(),
             Self::Violation { reason, .. } => *reason,
             Self::Topic(_) => ReasonCode::TopicNameInvalid,
+            Self::Transport(_) => ReasonCode::ProtocolError,
             Self::KeepAlive => ReasonCode::KeepAliveTimeout,
             Self::TakenOver(_) => ReasonCode::SessionTakenOver,
             Self::Policy { reason, .. } => *reason,
@@ -68,7 +72,9 @@ impl Cause {
         match self {
             Self::ClientDisconnected(_) => EndedBy::Client,
             Self::PeerClosed | Self::Io(_) | Self::KeepAlive => EndedBy::Network,
-            Self::Protocol(_) | Self::Violation { .. } | Self::Topic(_) => EndedBy::Misconduct,
+            Self::Protocol(_) | Self::Violation { .. } | Self::Topic(_) | Self::Transport(_) => {
+                EndedBy::Misconduct
+            }
             Self::TakenOver(_) => EndedBy::TakeOver,
             Self::Policy { .. } => EndedBy::Policy,
             Self::Kicked => EndedBy::Operator,
@@ -109,7 +115,11 @@ impl Cause {
     pub(crate) fn is_noteworthy(&self) -> bool {
         matches!(
             self,
-            Self::Protocol(_) | Self::Violation { .. } | Self::Topic(_) | Self::MemoryShort
+            Self::Protocol(_)
+                | Self::Violation { .. }
+                | Self::Topic(_)
+                | Self::Transport(_)
+                | Self::MemoryShort
         )
     }
 
@@ -138,6 +148,7 @@ impl fmt::Display for Cause {
                     error.position()
                 )
             }
+            Self::Transport(fault) => write!(f, "{fault}"),
             Self::KeepAlive => f.write_str("nothing came for 1.5 times the keep alive"),
             Self::Policy { what, .. } => f.write_str(what),
             Self::TakenOver(peer) => write!(f, "taken over by a connection from {peer}"),

@@ -46,6 +46,7 @@ mod shard;
 #[cfg(test)]
 mod sim;
 mod sys_topics;
+mod transport;
 
 pub use broker::{Broker, Running, Stopper};
 pub use builder::Builder;

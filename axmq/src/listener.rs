@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use pollio::PeerAddr;
 use topicmap::{Subscription, parse_subscription};
 
-use crate::config::{Listener, ListenerRules};
+use crate::config::{Listener, ListenerRules, list};
 use crate::network::Network;
+use crate::transport::{Door, Layers, WebRules};
 
 /// The value of `connections` that bounds nothing.
 const UNBOUNDED: u64 = u32::MAX as u64;
@@ -19,6 +20,8 @@ pub(crate) struct ListenerState {
     rules: Option<Arc<ListenerRules>>,
     /// Who connects for others, saying so by a PROXY header; empty where everybody comes himself.
     proxies: Arc<[Network]>,
+    /// What lies between its sockets and MQTT, where anything does.
+    door: Option<Arc<Door>>,
     taken: Arc<AtomicU64>,
     connections_max: u64,
 }
@@ -55,6 +58,7 @@ impl ListenerState {
             proxies: Network::parse_list(&rules.proxy_protocol_from)
                 .unwrap_or_default()
                 .into(),
+            door: door(rules).map(Arc::new),
             taken: Arc::clone(&self.taken),
             connections_max: rules.connections,
         }
@@ -63,6 +67,11 @@ impl ListenerState {
     /// The rules, where they are not the default ones.
     pub(crate) fn rules(&self) -> Option<&Arc<ListenerRules>> {
         self.rules.as_ref()
+    }
+
+    /// What lies between a new socket from there and MQTT, where anything does.
+    pub(crate) fn layers(&self, peer: &PeerAddr) -> Option<Box<Layers>> {
+        Layers::new(self.door.as_deref()?, peer.ip())
     }
 
     /// Whether a connection from there begins with a PROXY header.
@@ -100,6 +109,19 @@ impl ListenerState {
             Err(NoSeat)
         }
     }
+}
+
+fn door(rules: &ListenerRules) -> Option<Door> {
+    let web = rules.websocket.then(|| {
+        Arc::new(WebRules {
+            path: rules.websocket_path.as_str().into(),
+            origins: list(&rules.websocket_origins).map(Into::into).collect(),
+            // As for the proxies above.
+            proxies: Network::parse_list(&rules.forwarded_for_from).unwrap_or_default(),
+            frame_bytes_max: rules.websocket_frame_bytes,
+        })
+    });
+    web.is_some().then_some(Door { web })
 }
 
 /// The filter that a client means under a mount point; of a shared subscription the part behind the

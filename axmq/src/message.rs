@@ -22,6 +22,7 @@ use crate::publication::Publication;
 use crate::shard::Shared;
 use crate::store::Restored;
 use crate::store::op::Stored;
+use crate::transport::Layers;
 
 /// A will as it was given in CONNECT.
 #[derive(Debug)]
@@ -74,6 +75,8 @@ pub(crate) struct Handover<S> {
     pub(crate) connect: ConnectInfo,
     /// Its place among the connections of its listener, where those are counted.
     pub(crate) seat: Option<Seat>,
+    /// What lies between the socket and MQTT, where anything does.
+    pub(crate) layers: Option<Box<Layers>>,
     /// What the front read past CONNECT.
     pub(crate) surplus: Vec<u8>,
 }

@@ -15,11 +15,17 @@ mod model;
 #[path = "../../axmq/src/front/proxy.rs"]
 mod proxy;
 
+#[path = "../../axmq/src/transport/frames.rs"]
+mod frames;
+#[path = "../../axmq/src/transport/upgrade.rs"]
+mod upgrade;
+
 mod auth;
 mod configuration;
 mod storage;
 mod structured;
 mod topics;
+mod web;
 
 /// The targets, a function each.
 pub mod exercise {
@@ -88,6 +94,16 @@ pub mod exercise {
     /// A password file.
     pub fn password_file(data: &[u8]) {
         crate::auth::passwords(data);
+    }
+
+    /// A request for a WebSocket.
+    pub fn web_request(data: &[u8]) {
+        crate::web::request(data);
+    }
+
+    /// Frames of a client of a WebSocket.
+    pub fn web_frames(data: &[u8]) {
+        crate::web::frames(data);
     }
 
     /// What a proxy says of its client: however it is cut, it is read the same, and what wants more

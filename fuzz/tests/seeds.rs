@@ -19,6 +19,8 @@ const TARGETS: &[Target] = &[
     ("password_file", fuzz::exercise::password_file),
     ("store_record", fuzz::exercise::store_record),
     ("proxy_header", fuzz::exercise::proxy_header),
+    ("web_request", fuzz::exercise::web_request),
+    ("web_frames", fuzz::exercise::web_frames),
 ];
 
 #[test]

@@ -8,7 +8,8 @@ pub struct DefenceSettings {
     /// Whether offences are counted, and lead to bans. Bans that an operator has set hold anyway.
     pub enabled: bool,
     /// Addresses and ranges that are never banned, with commas between them. Loopback addresses and
-    /// the proxies of `listener.proxy_protocol_from` are not either.
+    /// the proxies of `listener.proxy_protocol_from` and `listener.forwarded_for_from` are not
+    /// either.
     pub allow: String,
     /// Strikes that lead to a ban.
     pub strikes: u32,

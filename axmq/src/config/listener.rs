@@ -77,6 +77,17 @@ pub struct ListenerRules {
     /// Whether the user name stands for the client id, whatever that is. A client without a user
     /// name is refused.
     pub username_as_client_id: bool,
+    /// Whether clients speak MQTT over WebSocket here, and only so.
+    pub websocket: bool,
+    /// The path of the WebSocket.
+    pub websocket_path: String,
+    /// The origins of the pages whose scripts may connect, with commas between them; empty is all.
+    pub websocket_origins: String,
+    /// The longest frame of a client, in bytes.
+    pub websocket_frame_bytes: u64,
+    /// The HTTP proxies whose `X-Forwarded-For` says who the client is, as addresses and ranges
+    /// with commas between them; empty is none.
+    pub forwarded_for_from: String,
 }
 
 /// One key of `[[listener]]`.
@@ -93,14 +104,14 @@ macro_rules! rules {
     (
         flags { $($flag:ident = $on:literal,)* }
         numbers { $($number:ident: $ty:ty = $default:literal in $min:literal..=$max:literal,)* }
-        texts { $($text:ident,)* }
+        texts { $($text:ident = $default_text:literal,)* }
     ) => {
         impl Default for ListenerRules {
             fn default() -> Self {
                 Self {
                     $($flag: $on,)*
                     $($number: $default,)*
-                    $($text: String::new(),)*
+                    $($text: $default_text.to_owned(),)*
                 }
             }
         }
@@ -154,6 +165,7 @@ rules! {
         subscription_identifiers = true,
         empty_client_ids = true,
         username_as_client_id = false,
+        websocket = false,
     }
     numbers {
         connections: u64 = 4_294_967_295 in 1..=4_294_967_295,
@@ -161,10 +173,14 @@ rules! {
         keep_alive_max_s: u32 = 65_535 in 1..=65_535,
         session_expiry_max_s: u32 = 4_294_967_295 in 0..=4_294_967_295,
         inflight_v3: u32 = 65_535 in 1..=65_535,
+        websocket_frame_bytes: u64 = 268_435_460 in 125..=4_294_967_295,
     }
     texts {
-        mount_point,
-        proxy_protocol_from,
+        mount_point = "",
+        proxy_protocol_from = "",
+        websocket_path = "/mqtt",
+        websocket_origins = "",
+        forwarded_for_from = "",
     }
 }
 
@@ -182,9 +198,15 @@ impl ListenerRules {
         if !(self.mqtt_3_1 || self.mqtt_3_1_1 || self.mqtt_5_0) {
             found.push("the listener serves no version of MQTT".to_owned());
         }
-        if let Err(error) = Network::parse_list(&self.proxy_protocol_from) {
-            found.push(format!("`proxy_protocol_from`: {error}"));
+        for (name, list) in [
+            ("proxy_protocol_from", &self.proxy_protocol_from),
+            ("forwarded_for_from", &self.forwarded_for_from),
+        ] {
+            if let Err(error) = Network::parse_list(list) {
+                found.push(format!("`{name}`: {error}"));
+            }
         }
+        self.check_websocket(&mut found);
         let mount = &self.mount_point;
         if mount.contains(['+', '#', '\0']) || mount.starts_with('$') || mount.len() > 1_024 {
             found.push(
@@ -195,6 +217,41 @@ impl ListenerRules {
         }
         found
     }
+
+    fn check_websocket(&self, found: &mut Vec<String>) {
+        let default = Self::default();
+        let is_used = self.websocket_path != default.websocket_path
+            || self.websocket_origins != default.websocket_origins
+            || self.websocket_frame_bytes != default.websocket_frame_bytes
+            || self.forwarded_for_from != default.forwarded_for_from;
+        if is_used && !self.websocket {
+            found.push(
+                "keys of WebSocket on a listener without it: add `websocket = true`".to_owned(),
+            );
+        }
+        let path = &self.websocket_path;
+        let is_path = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#');
+        if !path.starts_with('/') || !path.bytes().all(is_path) {
+            found.push(
+                "`websocket_path` must be a path such as \"/mqtt\", without a query".to_owned(),
+            );
+        }
+        for origin in list(&self.websocket_origins) {
+            let host = origin.split_once("://").map_or("", |(_, host)| host);
+            if host.is_empty() || host.contains('/') {
+                found.push(format!(
+                    "`websocket_origins`: `{origin}` is no origin such as https://example.org"
+                ));
+            }
+        }
+    }
+}
+
+/// The elements of a list with commas between them.
+pub(crate) fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

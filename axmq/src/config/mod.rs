@@ -36,6 +36,7 @@ pub(crate) use diagnose::closest;
 pub use diagnose::{ConfigError, Diagnostic, Place};
 pub use keys::{Key, Kind, Value, keys};
 pub use limits::{Budgets, Limits};
+pub(crate) use listener::list;
 pub use listener::{Listener, ListenerRules};
 pub use load::{CommandLine, Loaded, Origin, Sources, load, load_text};
 pub use protocol::{ProtocolSettings, Redirect};

@@ -181,10 +181,10 @@ impl Defence {
 
     /// The same under the policy of a configuration.
     pub(crate) fn with_config(&self, config: &Config) -> Self {
-        let proxies = config
-            .listeners
-            .iter()
-            .map(|listener| &listener.rules.proxy_protocol_from);
+        let proxies = config.listeners.iter().flat_map(|listener| {
+            let rules = &listener.rules;
+            [&rules.proxy_protocol_from, &rules.forwarded_for_from]
+        });
         // Checked with the configuration; what an embedding program sets may be anything.
         let exempt = proxies
             .chain([&config.defence.allow])

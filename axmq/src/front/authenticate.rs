@@ -2,7 +2,6 @@
 //! pool works, and through the exchange of an enhanced authentication (MQTT 5.0 section 4.12).
 
 use std::fmt;
-use std::io::IoSlice;
 use std::sync::Arc;
 
 use mqtt_codec::encode::Auth;
@@ -133,7 +132,7 @@ impl<B: Backend> FrontServer<B> {
                 }
                 pending.turn = Turn::Client(exchange);
                 greeting.pending = Some(pending);
-                if self.write_whole(io, key, &challenge) {
+                if greeting.send(io, &challenge) {
                     // Whatever came meanwhile made no event that counts.
                     io.make_ready(Token(key.to_bits()));
                 } else {
@@ -196,22 +195,6 @@ impl<B: Backend> FrontServer<B> {
             Ok(_) => Err(Denied::not_authorized().with_text("not authorized to publish the will")),
             Err(_) => Err(Denied::failed()),
         }
-    }
-
-    /// Writes a small packet to a client that has had nothing before. Its socket buffer has room;
-    /// `false` where it has not.
-    fn write_whole(&self, io: &mut Io<'_, B>, key: Key, mut packet: &[u8]) -> bool {
-        let Some(greeting) = self.greetings.get(key) else {
-            return false;
-        };
-        while !packet.is_empty() {
-            match io.write_vectored(&greeting.stream, &[IoSlice::new(packet)]) {
-                Ok(written) => packet = packet.get(written..).unwrap_or_default(),
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        true
     }
 
     /// Looks for the packet that an exchange waits for; `None` where more has to be read.

@@ -1,7 +1,5 @@
 //! How connections end that are not handed over: refused, timed out, or gone by themselves.
 
-use std::io::IoSlice;
-
 use pollio::{Backend, Io, PeerAddr};
 use slabmem::Key;
 
@@ -11,6 +9,7 @@ use super::proxy::ProxyError;
 use super::{FrontServer, Greeting};
 use crate::defence::Offence;
 use crate::events::ReasonHex;
+use crate::transport::Layers;
 
 /// A refused client has this long to read why.
 const LINGER_MS: u64 = 1_000;
@@ -44,9 +43,19 @@ impl<B: Backend> FrontServer<B> {
         }
         // The socket buffer of a new connection has room for one small packet; where it has not,
         // the client misses the reason and no more.
-        let _ = io.write_vectored(&greeting.stream, &[IoSlice::new(&answer)]);
+        let _ = greeting.send(io, &answer);
+        self.linger(io, key);
+    }
+
+    /// Ends a connection that has been told why, but lets its client read that.
+    pub(super) fn linger(&mut self, io: &mut Io<'_, B>, key: Key) {
+        let Some(greeting) = self.greetings.get_mut(key) else {
+            return;
+        };
+        greeting.say_goodbye(io);
         let _ = io.shutdown_write(&greeting.stream);
-        self.greeting_bytes -= greeting.bytes.len() as u64 + greeting.connect_bytes;
+        self.greeting_bytes -= greeting.held_bytes();
+        greeting.layers = None;
         greeting.bytes = Vec::new();
         greeting.connect_bytes = 0;
         greeting.pending = None;
@@ -74,7 +83,7 @@ impl<B: Backend> FrontServer<B> {
     pub(super) fn take(&mut self, key: Key) -> Option<Greeting<B::Stream>> {
         let greeting = self.greetings.remove(key)?;
         self.timers.cancel(greeting.timer);
-        self.greeting_bytes -= greeting.bytes.len() as u64 + greeting.connect_bytes;
+        self.greeting_bytes -= greeting.held_bytes();
         Some(greeting)
     }
 
@@ -136,9 +145,10 @@ impl<B: Backend> FrontServer<B> {
             tracing::info!(
                 event = "connection.refused",
                 peer = %greeting.peer,
-                "no complete CONNECT within {} ms, {} bytes came ({})",
+                "no complete {} within {} ms, {} bytes came ({})",
+                greeting.layers.as_deref().map_or("CONNECT", Layers::stage),
                 self.now_ms.saturating_sub(greeting.opened_ms),
-                greeting.bytes.len(),
+                greeting.held_bytes(),
                 if greeting.has_spoken {
                     "limits.connect_timeout_ms"
                 } else {

@@ -6,6 +6,7 @@
 
 mod admit;
 mod authenticate;
+mod doors;
 mod leave;
 mod pace;
 mod proxy;
@@ -37,6 +38,7 @@ use crate::listener::{ListenerState, Seat};
 use crate::memory::Shortage;
 use crate::message::{Handover, ToFront, ToShard};
 use crate::shard::{Shared, read};
+use crate::transport::Layers;
 
 const NS_PER_MS: u64 = 1_000_000;
 /// While a shard's mailbox is full the front tries again this often.
@@ -62,6 +64,8 @@ struct Greeting<S> {
     /// A byte has come.
     has_spoken: bool,
     opened_ms: u64,
+    /// What lies between its socket and MQTT, where anything does.
+    layers: Option<Box<Layers>>,
     bytes: Vec<u8>,
     timer: TimerKey,
     /// Its CONNECT is there and has not been answered.
@@ -70,6 +74,14 @@ struct Greeting<S> {
     connect_bytes: u64,
     /// Refused: what still comes is thrown away, up to so many bytes.
     discard_left: Option<u32>,
+}
+
+impl<S> Greeting<S> {
+    /// Bytes that are kept for it.
+    fn held_bytes(&self) -> u64 {
+        let layers = self.layers.as_deref().map_or(0, Layers::held_bytes);
+        (self.bytes.len() + layers) as u64 + self.connect_bytes
+    }
 }
 
 /// What a front is made of.
@@ -243,6 +255,7 @@ impl<B: Backend> FrontServer<B> {
             return;
         };
         let look_ms = self.now_ms + self.first_look_ms(&peer, awaits_proxy_header);
+        let layers = state.and_then(|state| state.layers(&peer));
         let Some(entry) = self.greetings.vacant_entry() else {
             return;
         };
@@ -261,6 +274,7 @@ impl<B: Backend> FrontServer<B> {
             awaits_proxy_header,
             has_spoken: false,
             opened_ms: self.now_ms,
+            layers,
             bytes: Vec::new(),
             timer,
             pending: None,
@@ -304,10 +318,9 @@ impl<B: Backend> FrontServer<B> {
                 }
                 continue;
             }
-            greeting
-                .bytes
-                .extend_from_slice(self.buffer.get(..read).unwrap_or_default());
-            self.greeting_bytes += read as u64;
+            if !self.take_in(io, key, read) {
+                return Progress::More;
+            }
             if self.greeting_bytes > self.parts.pre_connect_bytes_max {
                 // Those that are in may finish; each is bounded by a limit of its own.
                 self.is_accepting = false;
@@ -333,6 +346,9 @@ impl<B: Backend> FrontServer<B> {
             if self.parts.shared.defence.turns_away(&peer, self.now_ms) {
                 self.drop_greeting(key);
                 return Some(Progress::Done);
+            }
+            if !self.enter(io, key) {
+                return Some(Progress::More);
             }
         }
         let greeting = self.greetings.get_mut(key)?;
@@ -399,6 +415,7 @@ impl<B: Backend> FrontServer<B> {
             stream,
             peer,
             seat,
+            layers,
             bytes: surplus,
             ..
         } = greeting;
@@ -409,6 +426,7 @@ impl<B: Backend> FrontServer<B> {
                 peer,
                 connect,
                 seat,
+                layers,
                 surplus,
             }),
         ));

@@ -6,7 +6,7 @@ use mqtt_codec::Version;
 use slabmem::Key;
 
 use super::aliases::AliasesOut;
-use super::connection::{Connection, Extras, Partial, State};
+use super::connection::{Connection, Extras, Partial, Stage};
 use super::journal::Waiter;
 use super::{Authentication, Core, Timer};
 use crate::auth::Turn;
@@ -27,6 +27,7 @@ impl<S> Core<S> {
             peer,
             mut connect,
             seat,
+            layers,
             surplus,
         } = handover;
         // Asked before the session is touched: for want of room a client is turned away, and its
@@ -49,6 +50,10 @@ impl<S> Core<S> {
         let mut connection = self.new_connection(stream, peer, session_key, &connect, surplus);
         if let (Some(seat), Some(extras)) = (seat, &mut connection.extras) {
             extras.seat = Some(seat);
+        }
+        if layers.is_some() {
+            connection.stage = Stage::new(true);
+            connection.extras.get_or_insert_default().layers = layers;
         }
         let key = match self.connections.insert(connection) {
             Ok(key) => key,
@@ -205,7 +210,7 @@ impl<S> Core<S> {
             },
             flags: 0,
             discard_left: 0,
-            state: State::Connected,
+            stage: Stage::new(false),
             version: connect.version,
         }
     }
@@ -278,7 +283,7 @@ impl<S> Core<S> {
         let keys: Vec<Key> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.state == State::Connected)
+            .filter(|(_, connection)| connection.is_connected())
             .map(|(key, _)| key)
             .collect();
         for key in keys {

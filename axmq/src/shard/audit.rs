@@ -123,7 +123,7 @@ impl<S> Core<S> {
                 text,
                 "  {key:?} of {:?}: {:?}, flags {:#b}, out {}, pending {pending}, partial {}",
                 session.map(|session| &session.client_id),
-                connection.state,
+                connection.state(),
                 connection.flags,
                 connection.out.bytes(),
                 connection.partial.is_some()

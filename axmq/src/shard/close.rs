@@ -41,7 +41,7 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if connection.state != State::Connected {
+        if !connection.is_connected() {
             if cause.is_from_peer() {
                 self.finish_closing(key);
             }
@@ -58,8 +58,9 @@ impl<S> Core<S> {
         let lingers = tells
             || matches!(
                 cause,
-                Cause::ServerStops | Cause::TakenOver(_) | Cause::Kicked
-            );
+                Cause::ServerStops | Cause::TakenOver(_) | Cause::Kicked | Cause::Transport(_)
+            )
+            || connection.owes_goodbye(&cause);
         connection.advance(State::Closing);
         if let Some(timer) = connection.timer.take() {
             self.keep_alive.cancel(timer);
@@ -103,7 +104,7 @@ impl<S> Core<S> {
     pub(crate) fn write_failed(&mut self, key: Key, kind: ErrorKind) {
         let is_gone = matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset);
         match self.connections.get_mut(key) {
-            Some(connection) if is_gone && connection.state == State::Connected => {
+            Some(connection) if is_gone && connection.is_connected() => {
                 connection.set(flag::HUNG_UP | flag::BLOCKED);
                 connection.clear(flag::PAUSED);
                 connection.out.clear_into(&mut self.blocks);
@@ -186,10 +187,7 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.remove(key) else {
             return;
         };
-        debug_assert!(
-            connection.state > State::Connected,
-            "the session was let go before"
-        );
+        debug_assert!(!connection.is_connected(), "the session was let go before");
         if let Some(timer) = connection.timer {
             self.timers.cancel(timer);
         }
@@ -469,7 +467,7 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get_mut(key) else {
             return false;
         };
-        let shuts = connection.state == State::Closing;
+        let shuts = connection.state() == State::Closing;
         if shuts {
             connection.advance(State::Draining);
             if let Some(timer) = connection.timer {

@@ -11,18 +11,39 @@ use timerwheel::TimerKey;
 use super::Authentication;
 use super::aliases::AliasesOut;
 use crate::config::ListenerRules;
+use crate::events::Cause;
 use crate::hooks::Grant;
 use crate::listener::Seat;
+use crate::transport::{Fault, Layers};
 
 /// How far a connection has come. The only legal moves are forward; a connection has one owner, so
 /// this is a plain enum (DECISIONS 6). What comes before is the front's business.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Debug)]
+#[repr(u8)]
 pub(crate) enum State {
-    Connected,
+    Connected = 0,
     /// The session is gone; what is left to say is flushed and input is thrown away.
     Closing,
     /// Its write side is shut; the peer has a last moment to read (DECISIONS 8).
     Draining,
+}
+
+/// How far a connection has come, and whether anything lies between its socket and MQTT: one byte,
+/// so that "connected, and plain" is one comparison for what every message touches.
+#[derive(Copy, Clone, Eq, PartialEq)]
+pub(crate) struct Stage(u8);
+
+impl Stage {
+    const LAYERED: u8 = 0x80;
+
+    /// The stage of a new connection.
+    pub(crate) const fn new(is_layered: bool) -> Self {
+        Self(if is_layered { Self::LAYERED } else { 0 })
+    }
+
+    const fn is_connected(self) -> bool {
+        self.0 & !Self::LAYERED == State::Connected as u8
+    }
 }
 
 /// Bits of [`Connection::flags`].
@@ -67,6 +88,8 @@ pub(crate) struct Extras {
     pub(crate) authentication: Option<Box<Authentication>>,
     /// The end of the grant, where it has one; in the exact wheel.
     pub(crate) grant_timer: Option<TimerKey>,
+    /// What lies between its socket and MQTT, where anything does.
+    pub(crate) layers: Option<Box<Layers>>,
 }
 
 /// Bytes of a packet that has not come in whole.
@@ -92,7 +115,7 @@ pub(crate) struct Connection<S> {
     pub(crate) keep_alive_s: u16,
     pub(crate) receive_maximum: u16,
     pub(crate) flags: u8,
-    pub(crate) state: State,
+    pub(crate) stage: Stage,
     pub(crate) version: Version,
     /// Input that may still be thrown away while closing, in units of 4 KiB.
     pub(crate) discard_left: u8,
@@ -114,14 +137,50 @@ impl<S> Connection<S> {
         self.flags &= !flag;
     }
 
+    pub(crate) fn state(&self) -> State {
+        match self.stage.0 & !Stage::LAYERED {
+            0 => State::Connected,
+            1 => State::Closing,
+            _ => State::Draining,
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.stage.is_connected()
+    }
+
+    /// Whether it is connected with nothing between its socket and MQTT.
+    pub(crate) fn is_plainly_connected(&self) -> bool {
+        self.stage == Stage::new(false)
+    }
+
+    pub(crate) fn is_layered(&self) -> bool {
+        self.stage.0 & Stage::LAYERED != 0
+    }
+
+    /// Its layers, where it has any, beside the socket under them.
+    pub(crate) fn layers(&mut self) -> Option<(&mut Layers, &S)> {
+        let layers = self.extras.as_deref_mut()?.layers.as_deref_mut()?;
+        Some((layers, &self.stream))
+    }
+
+    /// Whether a client that leaves by itself is still to be answered: its layers end with a word
+    /// from each side.
+    pub(crate) fn owes_goodbye(&mut self, cause: &Cause) -> bool {
+        let Some((layers, _)) = self.layers() else {
+            return false;
+        };
+        matches!(cause, Cause::ClientDisconnected(_)) || layers.end() == Some(&Fault::Ended)
+    }
+
     /// Moves forward.
     pub(crate) fn advance(&mut self, to: State) {
         assert!(
-            to > self.state,
+            to > self.state(),
             "a connection never goes back from {:?} to {to:?}",
-            self.state
+            self.state()
         );
-        self.state = to;
+        self.stage = Stage(self.stage.0 & Stage::LAYERED | to as u8);
     }
 
     /// Milliseconds of silence after which the client is taken for dead, one and a half times its
@@ -147,6 +206,12 @@ impl<S> Connection<S> {
 
     pub(crate) fn is_terse(&self) -> bool {
         self.extras.as_deref().is_some_and(|extras| extras.is_terse)
+    }
+}
+
+impl std::fmt::Debug for Stage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#04x}", self.0)
     }
 }
 

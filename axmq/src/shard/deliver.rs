@@ -7,7 +7,7 @@ use slabmem::{Key, Slab};
 use topicmap::{Audience, Target};
 
 use super::aliases::{self, Naming};
-use super::connection::{Connection, State, flag};
+use super::connection::{Connection, flag};
 use super::images::{Look, TooLarge};
 use super::rules::unmounted;
 use super::{Core, Kept, mark};
@@ -304,11 +304,7 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get_mut(key) else {
             return false;
         };
-        debug_assert_eq!(
-            connection.state,
-            State::Connected,
-            "closing lets the session go"
-        );
+        debug_assert!(connection.is_connected(), "closing lets the session go");
         let unmounted = connection.rules().and_then(|rules| unmounted(view, rules));
         let view = unmounted.as_ref().unwrap_or(view);
         let look = Look {

@@ -9,7 +9,6 @@ use std::collections::HashSet;
 use pollio::PeerAddr;
 use slabmem::Key;
 
-use super::connection::State;
 use super::{Core, Timer};
 use crate::defence::{Banned, Host};
 use crate::events::Cause;
@@ -102,7 +101,7 @@ impl<S> Core<S> {
         for slot in from..to.min(slots) {
             let is_wanted = |key: &Key| {
                 self.connections.get(*key).is_some_and(|it| {
-                    it.state == State::Connected
+                    it.is_connected()
                         && wanted.has(&it.peer)
                         && !it
                             .peer

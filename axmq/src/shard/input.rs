@@ -7,7 +7,7 @@ use sharedbuf::ReadBlock;
 use slabmem::Key;
 
 use super::Next;
-use super::connection::flag;
+use super::connection::{Connection, flag};
 use super::server::{Alarm, ShardServer};
 use crate::events::Cause;
 
@@ -18,6 +18,49 @@ const READ_BYTES: usize = 16 * 1_024;
 /// A packet from this size on is read into a block of its own.
 const LARGE_BYTES: usize = 32 * 1_024;
 
+/// Where the bytes of a connection come from: its socket, or the layers over it.
+pub(super) trait Source<B: Backend> {
+    /// Reads as [`Backend::read`] does, but is never interrupted.
+    fn read(
+        &mut self,
+        io: &mut Io<'_, B>,
+        connection: &mut Connection<B::Stream>,
+        into: &mut [u8],
+    ) -> io::Result<usize>;
+
+    /// Whether a short read does not mean that no more is there.
+    fn reads_to_the_end(&self) -> bool;
+
+    /// What an error of this source means.
+    fn cause(&mut self, error: &io::Error) -> Cause;
+}
+
+/// A socket that carries MQTT and nothing else.
+struct Plain {
+    has_hung_up: bool,
+}
+
+impl<B: Backend> Source<B> for Plain {
+    #[inline]
+    fn read(
+        &mut self,
+        io: &mut Io<'_, B>,
+        connection: &mut Connection<B::Stream>,
+        into: &mut [u8],
+    ) -> io::Result<usize> {
+        read(io, &connection.stream, into)
+    }
+
+    fn reads_to_the_end(&self) -> bool {
+        // After a hang-up even a short read is followed by another, up to the end (DECISIONS 7).
+        self.has_hung_up
+    }
+
+    fn cause(&mut self, error: &io::Error) -> Cause {
+        Cause::Io(error.kind())
+    }
+}
+
 /// How reading from a connection ended.
 enum Read {
     Progress(Progress),
@@ -27,18 +70,28 @@ enum Read {
 impl<B: Backend, A: Alarm> ShardServer<B, A> {
     /// Reads and acts on what comes, within the budget.
     pub(super) fn read(&mut self, io: &mut Io<'_, B>, key: Key, budget: &Budget) -> Progress {
-        self.core.hold_publisher(key);
-        // After a hang-up even a short read is followed by another, up to the end (DECISIONS 7).
-        let to_the_end = self
+        let has_hung_up = self
             .core
             .connection(key)
             .is_some_and(|connection| connection.has(flag::HUNG_UP));
+        self.read_from(&mut Plain { has_hung_up }, io, key, budget)
+    }
+
+    /// The same from any source.
+    pub(super) fn read_from(
+        &mut self,
+        source: &mut impl Source<B>,
+        io: &mut Io<'_, B>,
+        key: Key,
+        budget: &Budget,
+    ) -> Progress {
+        self.core.hold_publisher(key);
         let mut left = Budget {
             bytes: budget.bytes,
             packets: budget.packets,
         };
         if let Some(block) = self.core.take_block(key)
-            && let Read::Progress(progress) = self.read_large(io, key, block, to_the_end, &mut left)
+            && let Read::Progress(progress) = self.read_large(source, io, key, block, &mut left)
         {
             return progress;
         }
@@ -49,7 +102,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             self.block.extend_from_slice(self.core.kept_bytes(key));
             self.core.drop_bytes(key);
         }
-        let progress = self.read_small(io, key, start, to_the_end, &mut left);
+        let progress = self.read_small(source, io, key, start, &mut left);
         if !self.block.reset() && self.block.spare_len() < READ_BYTES {
             self.block = self.core.read_block(BLOCK_BYTES);
         }
@@ -67,10 +120,10 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     /// ordinary reading goes on.
     fn read_large(
         &mut self,
+        source: &mut impl Source<B>,
         io: &mut Io<'_, B>,
         key: Key,
         mut block: ReadBlock,
-        to_the_end: bool,
         left: &mut Budget,
     ) -> Read {
         while block.spare_len() > 0 {
@@ -79,25 +132,25 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                 return Read::Progress(progress);
             }
             let room = block.spare_len().min(left.bytes);
-            let Some(connection) = self.core.connection(key) else {
+            let Some(connection) = self.core.connection_mut(key) else {
                 return Read::Progress(Progress::Done);
             };
             let read = {
                 let spare = block.spare_mut().get_mut(..room).unwrap_or_default();
-                read(io, &connection.stream, spare)
+                source.read(io, connection, spare)
             };
             match read {
                 Ok(n) if n > 0 => {
                     block.advance(n);
                     left.bytes -= n.min(left.bytes);
                     self.core.heard(key);
-                    if n < room && !to_the_end {
+                    if n < room && !source.reads_to_the_end() {
                         self.core.keep_block(key, block);
                         return Read::Progress(Progress::Done);
                     }
                 }
                 other => {
-                    if !self.read_ended(key, other) {
+                    if !self.read_ended(source, key, other) {
                         self.core.keep_block(key, block);
                     }
                     return Read::Progress(Progress::Done);
@@ -129,10 +182,10 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
 
     fn read_small(
         &mut self,
+        source: &mut impl Source<B>,
         io: &mut Io<'_, B>,
         key: Key,
         mut start: usize,
-        to_the_end: bool,
         left: &mut Budget,
     ) -> Progress {
         let mut may_be_drained = false;
@@ -149,7 +202,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                     return self.unless_paused(key);
                 }
                 Next::Incomplete { total: Some(total) } if total >= LARGE_BYTES => {
-                    return self.begin_large(io, key, start, total, to_the_end, left);
+                    return self.begin_large(source, io, key, start, total, left);
                 }
                 Next::Incomplete { .. } => {}
             }
@@ -165,22 +218,22 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                 start = self.move_to_new_block(start);
             }
             let room = READ_BYTES.min(left.bytes);
-            let Some(connection) = self.core.connection(key) else {
+            let Some(connection) = self.core.connection_mut(key) else {
                 return Progress::Done;
             };
             let read = {
                 let spare = self.block.spare_mut().get_mut(..room).unwrap_or_default();
-                read(io, &connection.stream, spare)
+                source.read(io, connection, spare)
             };
             match read {
                 Ok(n) if n > 0 => {
                     self.block.advance(n);
                     left.bytes -= n.min(left.bytes);
                     self.core.heard(key);
-                    may_be_drained = n < room && !to_the_end;
+                    may_be_drained = n < room && !source.reads_to_the_end();
                 }
                 other => {
-                    if !self.read_ended(key, other) {
+                    if !self.read_ended(source, key, other) {
                         self.keep_rest(key, start);
                     }
                     return Progress::Done;
@@ -199,7 +252,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
 
     /// There is more to do in the next turn, but for a paused connection: the end of back-pressure
     /// puts that on the ready list.
-    fn unless_paused(&self, key: Key) -> Progress {
+    pub(super) fn unless_paused(&self, key: Key) -> Progress {
         if self.is_paused(key) {
             Progress::Done
         } else {
@@ -209,18 +262,18 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
 
     fn begin_large(
         &mut self,
+        source: &mut impl Source<B>,
         io: &mut Io<'_, B>,
         key: Key,
         start: usize,
         total: usize,
-        to_the_end: bool,
         left: &mut Budget,
     ) -> Progress {
         // Exactly as long as the packet: reading ends where the block does. The pool's blocks are
         // rounded up. Zeroed pages cost nothing until bytes arrive in them.
         let mut own = ReadBlock::with_capacity(total);
         own.extend_from_slice(self.block.filled().get(start..).unwrap_or_default());
-        match self.read_large(io, key, own, to_the_end, left) {
+        match self.read_large(source, io, key, own, left) {
             Read::Progress(progress) => progress,
             // What follows the packet is for the next turn.
             Read::Gone => Progress::More,
@@ -244,11 +297,16 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     }
 
     /// A read that gave nothing. Returns whether the connection has ended.
-    fn read_ended(&mut self, key: Key, read: io::Result<usize>) -> bool {
+    fn read_ended(
+        &mut self,
+        source: &mut impl Source<B>,
+        key: Key,
+        read: io::Result<usize>,
+    ) -> bool {
         match read {
             Ok(_) => self.core.close(key, Cause::PeerClosed),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
-            Err(error) => self.core.close(key, Cause::Io(error.kind())),
+            Err(error) => self.core.close(key, source.cause(&error)),
         }
         true
     }

@@ -20,6 +20,7 @@ mod images;
 mod input;
 mod journal;
 mod keep;
+mod layered;
 mod local;
 mod member;
 mod outbox;
@@ -328,6 +329,11 @@ impl<S> Core<S> {
 
     pub(crate) fn connection(&self, key: Key) -> Option<&Connection<S>> {
         self.connections.get(key)
+    }
+
+    /// Whether every client is being told to go.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping
     }
 
     pub(crate) fn connection_mut(&mut self, key: Key) -> Option<&mut Connection<S>> {

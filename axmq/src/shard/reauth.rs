@@ -10,7 +10,6 @@ use slabmem::Key;
 
 use super::Core;
 use super::Timer;
-use super::connection::State;
 use crate::auth::{Answer, Mechanism, Turn, Work};
 use crate::events::Cause;
 use crate::hooks::{ConnectRequest, Grant};
@@ -105,7 +104,7 @@ impl<S> Core<S> {
         let is_connected = self
             .connections
             .get(key)
-            .is_some_and(|connection| connection.state == State::Connected);
+            .is_some_and(|connection| connection.is_connected());
         if !is_connected {
             return;
         }

@@ -7,7 +7,7 @@ use sharedbuf::ReadBlock;
 use slabmem::Key;
 
 use super::Core;
-use super::connection::{Partial, State, flag};
+use super::connection::{Partial, flag};
 use crate::events::Cause;
 
 /// Boxes for incomplete packets that are kept for the next one.
@@ -69,7 +69,7 @@ impl<S> Core<S> {
                     next: Next::Closed,
                 };
             };
-            if connection.state != State::Connected {
+            if !connection.is_connected() {
                 return Input {
                     used_to: end,
                     next: Next::Closed,
@@ -201,7 +201,7 @@ impl<S> Core<S> {
     /// Keeps a packet that has a block of its own and is not whole.
     pub(crate) fn keep_block(&mut self, key: Key, block: ReadBlock) {
         if let Some(connection) = self.connections.get_mut(key)
-            && connection.state == State::Connected
+            && connection.is_connected()
         {
             connection.partial = Some(Box::new(Partial::Large(block)));
         }
@@ -212,7 +212,7 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
-        if connection.state != State::Connected {
+        if !connection.is_connected() {
             return;
         }
         let mut partial = self

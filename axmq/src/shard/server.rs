@@ -11,7 +11,7 @@ use sharedbuf::ReadBlock;
 use slabmem::Key;
 use timerwheel::Expired;
 
-use super::connection::{State, flag};
+use super::connection::flag;
 use super::input::BLOCK_BYTES;
 use super::reauth::AuthJob;
 use super::{Core, Shared, Timer};
@@ -29,9 +29,9 @@ use crate::store::op::ToStore;
 pub(crate) const TIMER: Token = Token(0);
 
 /// Segments of one `writev`; more is left for the next one.
-const SEGMENTS: usize = 64;
+pub(super) const SEGMENTS: usize = 64;
 /// What one connection may write in one turn.
-const WRITE_BYTES_PER_TURN: usize = 256 * 1_024;
+pub(super) const WRITE_BYTES_PER_TURN: usize = 256 * 1_024;
 /// Steps of background work between two looks at the clock.
 const STEPS: usize = 16;
 /// An orderly stop waits no longer for clients to take what is queued for them.
@@ -59,6 +59,14 @@ impl Alarm for timerwheel::driver::TimerFd {
         // cost a system call.
         deadline_ns.map_or(Ok(()), |deadline_ns| Self::arm(self, deadline_ns))
     }
+}
+
+/// Whether there is nothing to be read, nor an end of the stream.
+pub(super) fn is_only_writable(readiness: Readiness) -> bool {
+    readiness.is_writable()
+        && !readiness.is_readable()
+        && !readiness.is_read_closed()
+        && !readiness.is_error()
 }
 
 /// Whether each connect and disconnect is to be logged.
@@ -150,6 +158,10 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             };
             connection.clear(flag::DIRTY);
             if connection.has(flag::BLOCKED) {
+                return;
+            }
+            if connection.is_layered() {
+                self.write_layered(io, key);
                 return;
             }
             if connection.out.is_empty() {
@@ -362,18 +374,14 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         let Some(connection) = self.core.connection(key) else {
             return Progress::Done;
         };
-        if connection.state != State::Connected {
-            return self.discard(io, key, budget);
+        if !connection.is_plainly_connected() {
+            return self.on_other_ready(io, key, readiness, budget);
         }
         if connection.has(flag::PAUSED) {
             // What is there is read when back-pressure ends: that puts it on the ready list.
             return Progress::Done;
         }
-        let is_only_writable = readiness.is_writable()
-            && !readiness.is_readable()
-            && !readiness.is_read_closed()
-            && !readiness.is_error();
-        if is_only_writable {
+        if is_only_writable(readiness) {
             return Progress::Done;
         }
         self.read(io, key, budget)

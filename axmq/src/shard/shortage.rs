@@ -2,7 +2,7 @@
 
 use slabmem::Key;
 
-use super::connection::{Connection, State, flag};
+use super::connection::{Connection, flag};
 use super::{Core, Timer};
 use crate::events::Cause;
 use crate::memory::Shortage;
@@ -139,7 +139,7 @@ impl<S> Core<S> {
         let connected = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.state == State::Connected);
+            .filter(|(_, connection)| connection.is_connected());
         let mut weights: Vec<_> = connected
             .map(|(key, connection)| (self.weight(connection), key))
             .filter(|(weight, _)| *weight >= CLIENT_BYTES_MIN)

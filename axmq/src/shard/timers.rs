@@ -4,7 +4,7 @@ use slabmem::Key;
 use timerwheel::Expired;
 
 use super::Core;
-use super::connection::{State, flag};
+use super::connection::flag;
 use crate::events::Cause;
 
 /// Timers that are never early and at most a tick and a turn late; keep-alives have a wheel of
@@ -77,7 +77,7 @@ impl<S> Core<S> {
             return;
         };
         connection.timer = None;
-        if connection.state != State::Connected {
+        if !connection.is_connected() {
             return;
         }
         // While we are the ones who do not read, silence says nothing (DECISIONS 22).
@@ -96,7 +96,7 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get(key) else {
             return;
         };
-        if connection.state != State::Connected {
+        if !connection.is_connected() {
             return;
         }
         if let (Some(timer), Some(silence_ms)) = (connection.timer, connection.silence_max_ms()) {

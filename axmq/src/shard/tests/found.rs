@@ -40,6 +40,7 @@ fn a_client_that_finds_no_room_keeps_its_session() {
         peer: pollio::PeerAddr::UNIX,
         connect: connect("sleeper"),
         seat: None,
+        layers: None,
         surplus: Vec::new(),
     };
     assert!(world.cores[0].attach(handover).is_err(), "one connection");

@@ -186,6 +186,7 @@ impl World {
             peer: self.peer,
             connect,
             seat: None,
+            layers: None,
             surplus: Vec::new(),
         };
         let key = self.cores[shard].attach(handover).expect("there is room");

@@ -1,0 +1,173 @@
+//! Layers as a front and a shard use them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::frames::{FrameError, close};
+use super::*;
+use crate::network::Network;
+
+fn rules() -> WebRules {
+    WebRules {
+        path: "/mqtt".into(),
+        origins: Vec::new(),
+        proxies: Vec::new(),
+        frame_bytes_max: 1_000,
+    }
+}
+
+fn layers(rules: WebRules, peer: &str) -> Box<Layers> {
+    let door = Door {
+        web: Some(Arc::new(rules)),
+    };
+    let peer: IpAddr = peer.parse().expect("an address");
+    Layers::new(&door, Some(peer)).expect("there is a WebSocket")
+}
+
+fn request(path: &str, fields: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Protocol: mqtt\r\n{fields}\r\n"
+    )
+    .into()
+}
+
+/// A frame of a client with a mask of zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let len = u8::try_from(payload.len()).expect("it is short");
+    [&[first, 0x80 | len, 0, 0, 0, 0], payload].concat()
+}
+
+fn take_pending(layers: &mut Layers) -> Vec<u8> {
+    let pending = layers.pending().to_vec();
+    layers.sent(pending.len());
+    pending
+}
+
+#[test]
+fn a_request_and_frames_may_come_at_once_or_byte_by_byte() {
+    let stream = [
+        request("/mqtt?x", ""),
+        frame(0x82, b"con"),
+        frame(0x89, b"are you there"),
+        frame(0x82, b"nect"),
+    ]
+    .concat();
+    for step in [1, 7, stream.len()] {
+        let mut layers = layers(rules(), "192.0.2.1");
+        let mut plain = Vec::new();
+        for piece in stream.chunks(step) {
+            assert_eq!(layers.receive(piece, &mut plain), Ok(()));
+        }
+        assert_eq!(plain, b"connect", "{step}");
+        assert_eq!(layers.held_bytes(), 0);
+        let answer = take_pending(&mut layers);
+        assert!(answer.starts_with(b"HTTP/1.1 101 "));
+        assert!(answer.ends_with(b"\r\n\r\n\x8A\x0Dare you there"));
+    }
+}
+
+#[test]
+fn requests_are_refused_by_path_and_origin() {
+    let rules = WebRules {
+        origins: vec!["https://a.example".into(), "https://b.example".into()],
+        ..rules()
+    };
+    for (path, fields, status) in [
+        ("/mqtt", "", 101),
+        ("/mqtt", "Origin: https://B.example\r\n", 101),
+        ("/mqtt", "Origin: https://c.example\r\n", 403),
+        ("/other", "", 404),
+    ] {
+        let mut layers = layers(rules.clone(), "192.0.2.1");
+        let result = layers.receive(&request(path, fields), &mut Vec::new());
+        let answer = take_pending(&mut layers);
+        let begin = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(begin.as_bytes()), "{path} {fields}");
+        assert_eq!(result.is_ok(), status == 101);
+        if status != 101 {
+            assert!(!layers.say_goodbye(false), "HTTP has no close frame");
+        }
+    }
+}
+
+#[test]
+fn only_a_trusted_proxy_says_who_its_client_is() {
+    let rules = WebRules {
+        proxies: Network::parse_list("10.0.0.0/8").expect("a range"),
+        ..rules()
+    };
+    for (peer, header, client) in [
+        ("10.0.0.1", "192.0.2.7", Some("192.0.2.7:0")),
+        ("10.0.0.1", "192.0.2.7:99", Some("192.0.2.7:99")),
+        // The client wrote the first itself; our own proxies wrote the others.
+        (
+            "10.0.0.1",
+            "1.1.1.1, 192.0.2.7, 10.9.9.9",
+            Some("192.0.2.7:0"),
+        ),
+        ("10.0.0.1", "10.0.0.2", Some("10.0.0.2:0")),
+        ("10.0.0.1", "unknown, 10.0.0.2", Some("10.0.0.2:0")),
+        ("10.0.0.1", "unknown", None),
+        ("192.0.2.1", "192.0.2.7", None),
+    ] {
+        let mut layers = layers(rules.clone(), peer);
+        let fields = format!("X-Forwarded-For: {header}\r\n");
+        let request = request("/mqtt", &fields);
+        assert_eq!(layers.receive(&request, &mut Vec::new()), Ok(()));
+        let found = layers.take_client().map(|peer| peer.to_string());
+        assert_eq!(found.as_deref(), client, "{peer} {header}");
+    }
+}
+
+#[test]
+fn each_end_of_a_web_socket_has_its_code() {
+    for (last, is_stop, wanted, fault) in [
+        (frame(0x88, &[0x0B, 0xB8]), false, 3000, Some(Fault::Ended)),
+        (frame(0x88, b""), true, 1001, Some(Fault::Ended)),
+        (
+            frame(0x81, b"text"),
+            false,
+            1003,
+            Some(Fault::Frame(FrameError::Text)),
+        ),
+        (frame(0x82, b"x"), false, 1000, None),
+        (frame(0x82, b"x"), true, 1001, None),
+    ] {
+        let mut layers = layers(rules(), "192.0.2.1");
+        let mut plain = Vec::new();
+        let stream = [request("/mqtt", ""), frame(0x82, b"data"), last].concat();
+        let result = layers.receive(&stream, &mut plain);
+        assert!(plain.starts_with(b"data"), "what came before counts");
+        assert_eq!(result.clone().err(), fault);
+        if let Err(fault) = result {
+            layers.end_with(fault);
+        }
+        take_pending(&mut layers);
+        assert!(layers.say_goodbye(is_stop));
+        assert_eq!(take_pending(&mut layers), close(wanted));
+        assert!(!layers.say_goodbye(is_stop), "it is said once");
+    }
+}
+
+#[test]
+fn what_a_write_leaves_over_is_kept_without_a_gap() {
+    let mut layers = layers(rules(), "192.0.2.1");
+    let pieces: [&[u8]; 3] = [b"head", b"", b"payload"];
+    for written in 0..=11 {
+        layers.keep_rest(pieces.into_iter(), written);
+        assert_eq!(take_pending(&mut layers), b"headpayload"[written..]);
+    }
+}
+
+#[test]
+fn a_client_that_pings_and_reads_nothing_is_not_answered_for_ever() {
+    let mut layers = layers(rules(), "192.0.2.1");
+    let mut plain = Vec::new();
+    let _ = layers.receive(&request("/mqtt", ""), &mut plain);
+    for _ in 0..1_000 {
+        assert_eq!(layers.receive(&frame(0x89, &[7; 100]), &mut plain), Ok(()));
+    }
+    assert!(layers.pending().len() < ANSWERS_MAX + 200);
+}
