@@ -182,7 +182,7 @@ impl<S> Core<S> {
             self.images.begin();
             self.take_dealt(from, group, member, &publication.view(), qos, &mut None);
         }
-        let holds = self.felt_pressure && self.pressing > 0;
+        let holds = (self.felt_pressure && self.pressing > 0) || self.journal.is_swamped();
         let Some(outbox) = self.outboxes.get_mut(usize::from(from)) else {
             return;
         };

@@ -498,7 +498,9 @@ impl<S> Core<S> {
             }
         }
         self.end_run();
-        let holds = (self.felt_pressure && self.pressing > 0) || self.deals_are_congested();
+        let holds = (self.felt_pressure && self.pressing > 0)
+            || self.deals_are_congested()
+            || self.journal.is_swamped();
         let Some(outbox) = self.outboxes.get_mut(usize::from(batch.from)) else {
             return;
         };

@@ -176,6 +176,11 @@ impl Journal {
         self.unanswered + self.cost >= self.credit
     }
 
+    /// It has not taken twice that.
+    pub(super) fn is_swamped(&self) -> bool {
+        self.is_on && self.unanswered + self.cost >= self.credit.saturating_mul(2)
+    }
+
     /// Whether a batch waits for its time, which a timer has to say.
     pub(super) fn wants_timer(&self) -> bool {
         !self.ops.is_empty() && !self.is_armed && !self.is_urgent

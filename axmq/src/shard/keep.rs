@@ -410,6 +410,7 @@ impl<S> Core<S> {
             self.on_page(page);
         }
         if has_room {
+            self.release_held();
             self.resume_paused();
         }
     }

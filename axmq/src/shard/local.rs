@@ -164,6 +164,7 @@ impl<S> Core<S> {
         !self.local.queue.is_empty()
             && !self.local.is_paused
             && !self.is_congested()
+            && !self.is_swamped()
             && !self.holds_publishers()
     }
 

@@ -37,6 +37,7 @@ mod settle;
 mod shared;
 mod shortage;
 mod subscribe;
+mod swamped;
 mod sys;
 #[cfg(test)]
 mod tests;

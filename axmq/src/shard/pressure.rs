@@ -107,9 +107,9 @@ impl<S> Core<S> {
 
     /// Gives back the credit that was kept back, where nothing is in the way any more. Credit for
     /// dealt messages waits for subscribers only, credit for forwarded ones for that too: so no
-    /// two shards wait for each other.
+    /// two shards wait for each other. The store waits for nobody.
     pub(super) fn release_held(&mut self) {
-        if self.pressing > 0 {
+        if self.pressing > 0 || self.journal.is_swamped() {
             return;
         }
         let deals_are_congested = self.deals_are_congested();

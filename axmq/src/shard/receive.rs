@@ -62,6 +62,7 @@ impl<S> Core<S> {
         packets: &mut usize,
     ) -> Input {
         let Range { start: mut at, end } = range;
+        let is_swamped = self.is_swamped();
         loop {
             let Some(connection) = self.connections.get(key) else {
                 return Input {
@@ -105,11 +106,22 @@ impl<S> Core<S> {
                     continue;
                 }
             };
+            let packet = bytes.get(..frame.total_len).unwrap_or_default();
+            let decoded = mqtt_codec::decode(packet, &frame, version, Role::Server);
+            if is_swamped
+                && let Ok(packet) = &decoded
+                && self.has_to_wait(key, packet)
+            {
+                self.pause(key);
+                return Input {
+                    used_to: at,
+                    next: Next::Paused,
+                };
+            }
             *packets -= 1;
             self.counters.packets_received += 1;
-            let packet = bytes.get(..frame.total_len).unwrap_or_default();
             self.counters.bytes_received += packet.len() as u64;
-            match mqtt_codec::decode(packet, &frame, version, Role::Server) {
+            match decoded {
                 Ok(packet) => self.handle(key, block, at..at + frame.total_len, &packet),
                 Err(error) => self.close(key, Cause::Protocol(error)),
             }

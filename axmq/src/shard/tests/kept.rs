@@ -191,6 +191,33 @@ fn a_store_that_is_behind_stops_who_makes_it_write_and_nobody_else() {
 }
 
 #[test]
+fn clients_that_come_publish_and_go_do_not_pile_up_before_a_store_that_is_behind() {
+    let limits = Limits {
+        store_queue_bytes: 2_000,
+        ..Limits::default()
+    };
+    let mut world = world(Durability::Interval, limits);
+    absent(&mut world, "kept");
+    let text = "x".repeat(500);
+    let message = publish(V5, "kept", &text, 1, 1);
+    let mut held = Vec::new();
+    for at in 0..40 {
+        let client = client_on(&mut world, 0, &format!("c{at}"));
+        if world.try_send(client, &message) == 0 {
+            held.push(client);
+        }
+    }
+    assert!(held.len() >= 30, "{} of 40 are held", held.len());
+    let newcomer = client_on(&mut world, 0, "newcomer");
+    assert!(world.try_send(newcomer, &publish(V5, "elsewhere", &text, 1, 1)) > 0);
+    assert!(world.try_send(newcomer, &publish(V5, "kept", &text, 0, 0)) > 0);
+    let wish = [0x82, 7, 0, 1, 0, 0, 1, b't', 1];
+    assert_eq!(world.try_send(newcomer, &wish), 0);
+    catch_up(&mut world);
+    assert!(world.try_send(held[0], &message) > 0);
+}
+
+#[test]
 fn a_store_that_has_failed_keeps_nothing_and_says_so_to_who_asks() {
     for version in [V5, Version::V311] {
         let mut world = world(Durability::Always, Limits::default());
