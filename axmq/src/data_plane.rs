@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -24,8 +25,8 @@ use crate::message::ToShard;
 use crate::shard::{ShardServer, Shared, TIMER};
 use crate::store::op::ToStore;
 use crate::store::{
-    Disk, DiskEngine, DiskPlace, RecoverError, Recovery, Restored, StoreParts, StoreServer,
-    WallClock,
+    Disk, DiskEngine, DiskPlace, RecoverError, Recovery, Restored, RestoredGroup, StoreParts,
+    StoreServer, WallClock,
 };
 
 /// Connections on their way to one shard; beyond it the fronts stop accepting.
@@ -130,21 +131,34 @@ impl<'a> Hand<'a> {
     /// Sends what is gathered for a shard, and waits until fewer than `most` messages are under
     /// way.
     fn send(&mut self, at: usize, most: usize) {
-        let (Some(gathered), Some(under_way), Some(shard)) = (
-            self.gathered.get_mut(at),
-            self.under_way.get_mut(at),
-            self.shards.get(at),
-        ) else {
+        let (Some(gathered), Some(shard)) = (self.gathered.get_mut(at), self.shards.get(at)) else {
             return;
         };
         let (done, is_done) = mpsc::channel();
         shard.push_unbounded(ToShard::Restore(std::mem::take(gathered), done));
+        self.wait(at, is_done, most);
+    }
+
+    fn wait(&mut self, at: usize, is_done: mpsc::Receiver<()>, most: usize) {
+        let Some(under_way) = self.under_way.get_mut(at) else {
+            return;
+        };
         under_way.push_back(is_done);
         while under_way.len() >= most
             && let Some(is_done) = under_way.pop_front()
         {
             // Nothing is ever sent: the other end is dropped when it is done.
             let _ = is_done.recv();
+        }
+    }
+
+    fn give_group(&mut self, group: RestoredGroup) {
+        let owner = self.shared.owner_of(&group.name, &group.filter);
+        let at = usize::from(owner);
+        if let Some(shard) = self.shards.get(at) {
+            let (done, is_done) = mpsc::channel();
+            shard.push_unbounded(ToShard::RestoreGroup(Box::new(group), done));
+            self.wait(at, is_done, RESTORES_UNDER_WAY);
         }
     }
 
@@ -273,7 +287,11 @@ impl DataPlane {
         let is_unclean = recovery.is_unclean;
         let mut hand = Hand::new(&self.shared, &self.shards);
         recovery.sessions(|session| hand.give(session))?;
+        recovery.groups(|group| hand.give_group(group))?;
         let sessions = hand.finish();
+        // Groups whose own record was lost have new numbers.
+        let numbers = &self.shared.numbers;
+        numbers.fetch_max(recovery.first_free, Ordering::Relaxed);
         let mut retained = 0_u64;
         let mut not_restored = 0_u64;
         recovery.retained(|publication| {

@@ -17,6 +17,16 @@ pub(crate) struct MemberRef {
     pub(crate) key: Key,
 }
 
+/// A message's place in its group's queue. It is the message's own, also while a member has it.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(crate) struct QueuePlace {
+    /// The group, where the store keeps it; else 0.
+    pub(crate) holder: u64,
+    pub(crate) number: u64,
+    /// The store has the message there.
+    pub(crate) is_stored: bool,
+}
+
 /// A message for one member, from the owner of its group.
 #[derive(Debug)]
 pub(crate) struct Dealt {
@@ -26,6 +36,7 @@ pub(crate) struct Dealt {
     pub(crate) publication: Publication,
     /// What it is delivered with. Above 0 the member's shard answers, once: settled or given back.
     pub(crate) qos: QoS,
+    pub(crate) place: QueuePlace,
 }
 
 /// A message that a member did not get, or did not acknowledge before it went.
@@ -34,6 +45,7 @@ pub(crate) struct Returned {
     pub(crate) publication: Publication,
     /// What it was dealt with.
     pub(crate) qos: QoS,
+    pub(crate) place: QueuePlace,
 }
 
 /// Which code of which SUBACK waits for an answer.
@@ -52,6 +64,8 @@ pub(crate) struct Join {
     pub(crate) qos: QoS,
     /// QoS 1 and 2 messages that it may have at a time.
     pub(crate) window: u16,
+    /// Its session is kept, and did not come from the store: there the group comes by itself.
+    pub(crate) is_kept: bool,
     pub(crate) place: Place,
 }
 

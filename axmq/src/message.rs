@@ -20,8 +20,8 @@ use crate::local::Outlet;
 use crate::memory::Shortage;
 use crate::publication::Publication;
 use crate::shard::Shared;
-use crate::store::Restored;
 use crate::store::op::Stored;
+use crate::store::{Restored, RestoredGroup};
 use crate::transport::Layers;
 
 /// A will as it was given in CONNECT.
@@ -90,6 +90,8 @@ pub(crate) struct AcceptTag {
     /// The number of the message, where what the shards write for it waits until all have accepted
     /// it (DECISIONS 25); else 0.
     pub(crate) commit: u64,
+    /// Goes to the store with the packet id, where that waits for the commit.
+    pub(crate) digest: u32,
     /// In an answer: it was not kept where it should have been.
     pub(crate) is_refused: bool,
 }
@@ -230,6 +232,8 @@ pub(crate) enum ToShard<S> {
     Stored(Stored),
     /// Sessions that the store has kept, at start. Dropping the sender says that they are in place.
     Restore(Vec<Restored>, std::sync::mpsc::Sender<()>),
+    /// The same for a shared subscription.
+    RestoreGroup(Box<RestoredGroup>, std::sync::mpsc::Sender<()>),
     /// The auth pool's answer for a client that authenticates anew.
     Authenticated(Key, Box<auth::Answer>),
     /// Publish the wills that an orderly stop publishes, and say so.

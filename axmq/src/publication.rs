@@ -138,6 +138,12 @@ impl Publication {
         self.layout.number
     }
 
+    /// The same with what its acknowledgement stands for.
+    pub(crate) fn kept_as(mut self, durability: Durability) -> Self {
+        self.layout.durability = durability;
+        self
+    }
+
     pub(crate) fn set_number(&mut self, number: u64) {
         self.layout.number = number;
     }

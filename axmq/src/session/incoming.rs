@@ -66,9 +66,9 @@ pub(crate) struct Incoming {
     routes_again: bool,
     /// QoS 2 packet ids that have come and have not been released, sorted.
     received: Vec<u16>,
-    /// Those of them that had come before the broker was started anew. It may have crashed before
-    /// it kept that they were released: they are taken for the same only where the client says so.
-    doubtful: Vec<u16>,
+    /// Those of them that had come before the broker was started anew, with the digests of their
+    /// messages: see [`Incoming::tell_apart`].
+    doubtful: Vec<(u16, u32)>,
 }
 
 impl Incoming {
@@ -89,9 +89,8 @@ impl Incoming {
         is_dup: bool,
         limit: u16,
     ) -> Arrival {
-        let was_received = qos == QoS::ExactlyOnce
-            && self.received.binary_search(&packet_id.get()).is_ok()
-            && (self.is_certain(packet_id) || is_dup);
+        let was_received =
+            qos == QoS::ExactlyOnce && self.received.binary_search(&packet_id.get()).is_ok();
         if planted!(DuplicateRoutedAgain) {
             return Arrival::New;
         }
@@ -132,15 +131,33 @@ impl Incoming {
         Arrival::New
     }
 
-    /// Notes that an id has been seen since the start; whether it had been before.
-    fn is_certain(&mut self, packet_id: PacketId) -> bool {
-        match self.doubtful.iter().position(|id| *id == packet_id.get()) {
-            Some(at) => {
-                self.doubtful.swap_remove(at);
-                false
-            }
-            None => true,
+    /// Whether there are ids for [`tell_apart`](Self::tell_apart).
+    pub(crate) fn has_doubts(&self) -> bool {
+        !self.doubtful.is_empty()
+    }
+
+    /// A QoS 2 PUBLISH comes whose id may be that of one from before the broker was started anew.
+    /// A crash may have made the broker forget that this one was released, and its client may use
+    /// the id for another message since. It does where it does not say that it repeats itself, or
+    /// where the message is another one: under an id that is not released there is but one.
+    pub(crate) fn tell_apart(&mut self, packet_id: PacketId, is_dup: bool, digest: u32) {
+        if let Some(before) = self.take_doubt(packet_id)
+            && !(is_dup && before == digest)
+            && let Ok(at) = self.received.binary_search(&packet_id.get())
+        {
+            self.received.remove(at);
         }
+    }
+
+    /// Notes that an id has been seen since the start: the digest of what came under it before.
+    fn take_doubt(&mut self, packet_id: PacketId) -> Option<u32> {
+        let mut doubtful = self.doubtful.iter();
+        let at = doubtful.position(|(id, _)| *id == packet_id.get())?;
+        let (_, digest) = self.doubtful.swap_remove(at);
+        if self.doubtful.is_empty() {
+            self.doubtful = Vec::new();
+        }
+        Some(digest)
     }
 
     /// No more than `limit` acknowledgements may be due: beyond it reading stops (DECISIONS 21).
@@ -208,11 +225,12 @@ impl Incoming {
         }
     }
 
-    /// Packet ids that had come before the broker was started anew.
-    pub(crate) fn restore(&mut self, mut received: Vec<u16>) {
-        received.sort_unstable();
-        self.doubtful.clone_from(&received);
-        self.received = received;
+    /// Packet ids that had come before the broker was started anew, and the digests of their
+    /// messages.
+    pub(crate) fn restore(&mut self, received: Vec<(u16, u32)>) {
+        self.received = received.iter().map(|(id, _)| *id).collect();
+        self.received.sort_unstable();
+        self.doubtful = received;
     }
 
     /// The next acknowledgement that may leave.
@@ -248,7 +266,7 @@ impl Incoming {
 
     /// PUBREL: whether the id was known. It may be used for a new message now [MQTT-4.3.3-10].
     pub(crate) fn release(&mut self, packet_id: PacketId) -> bool {
-        self.is_certain(packet_id);
+        self.take_doubt(packet_id);
         match self.received.binary_search(&packet_id.get()) {
             Ok(at) => {
                 self.received.remove(at);
@@ -310,13 +328,19 @@ mod tests {
     #[test]
     fn after_a_crash_the_client_says_whether_it_is_the_same_message() {
         let mut incoming = Incoming::default();
-        incoming.restore(vec![7, 3]);
+        incoming.restore(vec![(7, 70), (3, 30), (5, 50)]);
         let arrive = |incoming: &mut Incoming, n, is_dup| {
+            incoming.tell_apart(id(n), is_dup, u32::from(n) * 10);
             incoming.arrive(QoS::ExactlyOnce, id(n), is_dup, 10)
         };
         assert_eq!(arrive(&mut incoming, 3, true), Arrival::Received);
         assert_eq!(arrive(&mut incoming, 3, false), Arrival::Received);
         assert_eq!(arrive(&mut incoming, 7, false), Arrival::New, "another one");
+        assert!(incoming.has_doubts());
+        incoming.tell_apart(id(5), true, 51);
+        let arrival = incoming.arrive(QoS::ExactlyOnce, id(5), true, 10);
+        assert_eq!(arrival, Arrival::New, "its first sending was lost");
+        assert!(!incoming.has_doubts());
         incoming.begin(QoS::ExactlyOnce, id(7), 0);
         assert!(incoming.pop_ready().is_some());
         assert_eq!(arrive(&mut incoming, 7, false), Arrival::Received);

@@ -33,6 +33,8 @@ pub(crate) struct Queued {
 struct Extra {
     identifiers: Box<[u32]>,
     member: Option<Key>,
+    /// In the queue of that group.
+    place: u64,
 }
 
 const _: () = assert!(size_of::<Queued>() <= 32);
@@ -62,13 +64,14 @@ impl Queued {
     }
 
     /// Adds the subscription identifiers that go with it, and the membership by which the session
-    /// got it.
-    pub(crate) fn with(mut self, identifiers: &[u32], member: Option<Key>) -> Self {
-        if !identifiers.is_empty() || member.is_some() {
+    /// got it with its place in the group's queue.
+    pub(crate) fn with(mut self, identifiers: &[u32], dealing: Option<(Key, u64)>) -> Self {
+        if !identifiers.is_empty() || dealing.is_some() {
             let identifiers = identifiers.into();
             self.extra = Some(Box::new(Extra {
                 identifiers,
-                member,
+                member: dealing.map(|(member, _)| member),
+                place: dealing.map_or(0, |(_, place)| place),
             }));
         }
         self
@@ -142,6 +145,11 @@ impl Queued {
         self.extra.as_deref().and_then(|extra| extra.member)
     }
 
+    /// Its place in the queue of that group.
+    pub(crate) fn place(&self) -> u64 {
+        self.extra.as_deref().map_or(0, |extra| extra.place)
+    }
+
     pub(super) fn clear_member(&mut self) {
         if let Some(extra) = self.extra.as_deref_mut() {
             extra.member = None;
@@ -161,13 +169,15 @@ mod tests {
     fn a_message_keeps_what_goes_with_it() {
         let queued = || Queued::new(key(1), 10, QoS::AtLeastOnce, false);
         assert!(queued().with(&[], None).extra.is_none());
-        let with = |identifiers: &[u32], member| {
-            let queued = queued().with(identifiers, member);
-            (queued.identifiers().to_vec(), queued.member())
+        let with = |identifiers: &[u32], dealing| {
+            let queued = queued().with(identifiers, dealing);
+            let (member, place) = (queued.member(), queued.place());
+            (queued.identifiers().to_vec(), member, place)
         };
-        assert_eq!(with(&[], None), (vec![], None));
-        assert_eq!(with(&[3, 5], None), (vec![3, 5], None));
-        assert_eq!(with(&[], Some(key(3))), (vec![], Some(key(3))));
-        assert_eq!(with(&[7], Some(key(3))), (vec![7], Some(key(3))));
+        let dealing = Some((key(3), 9));
+        assert_eq!(with(&[], None), (vec![], None, 0));
+        assert_eq!(with(&[3, 5], None), (vec![3, 5], None, 0));
+        assert_eq!(with(&[], dealing), (vec![], Some(key(3)), 9));
+        assert_eq!(with(&[7], dealing), (vec![7], Some(key(3)), 9));
     }
 }

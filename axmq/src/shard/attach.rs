@@ -258,6 +258,7 @@ impl<S> Core<S> {
     /// Publishes the wills that an orderly stop publishes: those of sessions that end with it
     /// (DECISIONS 11).
     pub(crate) fn publish_wills_at_stop(&mut self) {
+        self.close_groups();
         let keys: Vec<Key> = self
             .sessions
             .iter()

@@ -11,8 +11,9 @@ use slabmem::Key;
 use topicmap::Filter;
 
 use super::Core;
-use super::groups::{Ended, Picked, QueueLimits};
-use crate::group::{Call, Dealt, GroupMail, Join, MemberRef, Returned};
+use super::group_queue::QueueLimits;
+use super::groups::{Ended, Joined, Picked};
+use crate::group::{Call, Dealt, GroupMail, Join, MemberRef, QueuePlace, Returned};
 use crate::publication::{SessionRef, View};
 use crate::route::Route;
 
@@ -28,7 +29,7 @@ fn publisher_hash(source: Option<SessionRef>) -> u64 {
 }
 
 impl<S> Core<S> {
-    fn queue_limits(&self) -> QueueLimits {
+    pub(super) fn queue_limits(&self) -> QueueLimits {
         QueueLimits {
             messages: self.shared.limits.shared_queue_messages as usize,
             bytes: self.shared.limits.shared_queue_bytes,
@@ -43,30 +44,36 @@ impl<S> Core<S> {
                 continue;
             };
             let waits = view.qos() != QoS::AtMostOnce;
-            let picked = if waits && self.groups.has_queue(group) {
+            let is_queued = self.groups.has_queue(group) || self.queues_first(group, view);
+            let picked = if waits && is_queued {
                 None
             } else {
                 self.groups
                     .pick(group, publisher_hash(view.source), view.qos())
             };
             match picked {
-                Some(picked) => self.deal_to(group, picked, view, kept),
-                None if waits => {
-                    let limits = self.queue_limits();
-                    if !self.groups.keep(group, view.to_kept(), limits) {
-                        self.counters.dropped_group_queue_full += 1;
-                    }
-                    self.feed(group);
+                Some(picked) => {
+                    let place = self.groups.take_place(group);
+                    self.deal_to(group, picked, view, place, kept);
                 }
+                None if waits => self.queue_for_group(group, view),
                 None => self.counters.dropped_offline += 1,
             }
         }
     }
 
-    fn deal_to(&mut self, group: Key, picked: Picked, view: &View<'_>, kept: &mut Option<Key>) {
+    fn deal_to(
+        &mut self,
+        group: Key,
+        picked: Picked,
+        view: &View<'_>,
+        place: QueuePlace,
+        kept: &mut Option<Key>,
+    ) {
         let MemberRef { shard, key: member } = picked.member;
         if shard == self.me {
-            self.take_dealt(shard, group, member, view, picked.qos, kept);
+            let dealt = (picked.qos, place);
+            self.take_dealt(shard, group, member, view, dealt, kept);
             return;
         }
         let Some(outbox) = self.outboxes.get_mut(usize::from(shard)) else {
@@ -79,11 +86,12 @@ impl<S> Core<S> {
             member,
             publication,
             qos: picked.qos,
+            place,
         });
     }
 
     /// Puts a group on the list of those whose queue is dealt out, if somebody is there for it.
-    fn feed(&mut self, group: Key) {
+    pub(super) fn feed(&mut self, group: Key) {
         if self.groups.is_hungry(group) && self.groups.set_feeding(group, true) {
             self.feeds.push_back(group);
         }
@@ -104,9 +112,14 @@ impl<S> Core<S> {
             let Some(first) = self.groups.first(group) else {
                 return true;
             };
-            let view = first.view();
+            if self.is_closing && first.place.is_stored {
+                return true;
+            }
+            let view = first.publication.view();
             if view.is_expired(self.now_ms) {
-                self.groups.take_first(group);
+                if let Some(waiting) = self.groups.take_first(group) {
+                    self.clear_place(waiting.place, &waiting.publication.view());
+                }
                 self.counters.dropped_expired += 1;
                 continue;
             }
@@ -114,11 +127,13 @@ impl<S> Core<S> {
             let Some(picked) = self.groups.pick(group, publisher, qos) else {
                 return true;
             };
-            let Some(publication) = self.groups.take_first(group) else {
+            let Some(waiting) = self.groups.take_first(group) else {
                 return true;
             };
+            let place = self.take_place_back(&waiting);
             self.images.begin();
-            self.deal_to(group, picked, &publication.view(), &mut None);
+            let view = waiting.publication.view();
+            self.deal_to(group, picked, &view, place, &mut None);
         }
         self.feed(group);
         true
@@ -177,10 +192,12 @@ impl<S> Core<S> {
             member,
             publication,
             qos,
+            place,
         } in dealt
         {
             self.images.begin();
-            self.take_dealt(from, group, member, &publication.view(), qos, &mut None);
+            let view = publication.view();
+            self.take_dealt(from, group, member, &view, (qos, place), &mut None);
         }
         let holds = (self.felt_pressure && self.pressing > 0) || self.journal.is_swamped();
         let Some(outbox) = self.outboxes.get_mut(usize::from(from)) else {
@@ -232,17 +249,11 @@ impl<S> Core<S> {
                 let joined = self.groups.join(from, &join, &filter, &shared.hasher, || {
                     shared.group_opens()
                 });
-                if let Some(joined) = &joined
-                    && joined.is_new
-                {
-                    // As for a subscription of its own: index, mask and stamps are in place before
-                    // the answer (DECISIONS 15).
-                    if joined.is_first
-                        && let Ok(shard) = u8::try_from(self.me)
-                    {
-                        shared.interest.add(&filter, shard);
+                if let Some(joined) = &joined {
+                    self.route_to_group(joined, &filter);
+                    if join.is_kept {
+                        self.begin_keeping_group(joined.group, &join.name, &join.filter);
                     }
-                    shared.stamps.bump(&filter);
                 }
                 joined
             }
@@ -267,17 +278,33 @@ impl<S> Core<S> {
         }
     }
 
+    /// Makes routes know a group that is new. As for a subscription of its own, index, mask and
+    /// stamps are in place before the answer (DECISIONS 15).
+    pub(super) fn route_to_group(&mut self, joined: &Joined, filter: &Filter<'_>) {
+        if !joined.is_new {
+            return;
+        }
+        if joined.is_first
+            && let Ok(shard) = u8::try_from(self.me)
+        {
+            self.shared.interest.add(filter, shard);
+        }
+        self.shared.stamps.bump(filter);
+    }
+
     fn on_leave(&mut self, member: MemberRef) {
         let hasher = &self.shared.hasher;
         let Some(Ended {
             filter,
             is_last,
             queued,
+            holder,
         }) = self.groups.leave(member, hasher)
         else {
             return;
         };
         self.shared.group_ended();
+        self.end_keeping_group(holder);
         self.counters.dropped_group_ended += queued as u64;
         if let Ok(filter) = Filter::parse(&filter, &Arc::clone(&self.shared).topic_limits) {
             self.withdraw(&filter, is_last);
@@ -304,15 +331,21 @@ impl<S> Core<S> {
             {
                 Some(picked) => {
                     self.images.begin();
-                    self.deal_to(group, picked, &view, &mut None);
+                    self.deal_to(group, picked, &view, QueuePlace::default(), &mut None);
                 }
                 None => self.counters.dropped_offline += 1,
             }
         }
         let count = messages.len() as u64;
         let limits = self.queue_limits();
+        if self.groups.holder(group) != 0 {
+            // The shard of a member that has left does not know whether the group is still there.
+            for returned in &mut messages {
+                returned.place = self.put_in_place(returned.place, &returned.publication);
+            }
+        }
         match self.groups.put_back(group, messages, limits) {
-            Some(dropped) => self.counters.dropped_group_queue_full += dropped as u64,
+            Some(dropped) => self.drop_waiting(dropped),
             None => self.counters.dropped_group_ended += count,
         }
         self.feed(group);

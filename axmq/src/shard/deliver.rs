@@ -20,6 +20,14 @@ use crate::session::{Outgoing, Queued, Resend};
 /// Messages that one slice of background work sends to one session.
 const DRAINED_A_SLICE: usize = 16;
 
+/// A group's message for one of its members.
+#[derive(Copy, Clone, Debug)]
+pub(super) struct Dealing {
+    pub(super) member: Key,
+    /// In the group's queue.
+    pub(super) place: u64,
+}
+
 /// How one session wants a publication.
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Wanted<'a> {
@@ -28,8 +36,15 @@ pub(super) struct Wanted<'a> {
     pub(super) dup: bool,
     pub(super) packet_id: Option<PacketId>,
     pub(super) identifiers: &'a [u32],
-    /// The membership by which the session gets it, where it is a group's message.
-    pub(super) member: Option<Key>,
+    /// How the session gets it, where it is a group's message.
+    pub(super) dealing: Option<Dealing>,
+}
+
+impl Wanted<'_> {
+    /// The membership by which a session gets it, and the message's place in the group's queue.
+    fn dealt(&self) -> Option<(Key, u64)> {
+        self.dealing.map(|dealing| (dealing.member, dealing.place))
+    }
 }
 
 /// What becomes of a QoS 1 or 2 message that comes for a session.
@@ -129,7 +144,7 @@ impl<S> Core<S> {
             dup: false,
             packet_id: None,
             identifiers,
-            member: None,
+            dealing: None,
         };
         let Some(key) = self.sessions.key_at(target.slot) else {
             return;
@@ -197,8 +212,8 @@ impl<S> Core<S> {
     ) -> bool {
         let Some(message) = self.keep(view, kept) else {
             self.counters.dropped_no_memory += 1;
-            if let Some(member) = wanted.member {
-                self.settled(member);
+            if let Some(dealing) = wanted.dealing {
+                self.settled(dealing.member);
             }
             return false;
         };
@@ -206,7 +221,7 @@ impl<S> Core<S> {
             return false;
         };
         let queued = Queued::new(message, view.len(), wanted.qos, wanted.retain)
-            .with(wanted.identifiers, wanted.member);
+            .with(wanted.identifiers, wanted.dealt());
         if session.holder != 0 {
             return self.deliver_kept(session_key, view, wanted, queued);
         }
@@ -422,7 +437,7 @@ impl<S> Core<S> {
                 dup,
                 packet_id: Some(id),
                 identifiers: queued.identifiers(),
-                member: queued.member(),
+                dealing: None,
             };
             if !self.send_kept(key, message, &wanted) {
                 self.give_up(session_key, id, queued.qos);

@@ -1,7 +1,6 @@
 //! The shared subscriptions that this shard owns: who is a member, and who gets the next message
 //! (DECISIONS 13). A table without a protocol; `deal` is what a shard does with it.
 
-use std::collections::VecDeque;
 use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
@@ -9,9 +8,9 @@ use mqtt_codec::QoS;
 use slabmem::{Key, Slab};
 use topicmap::{Filter, FilterId, SharedGroup, Strategy, Topic, TopicMap};
 
-use crate::group::{Join, MemberRef, Returned};
+use super::group_queue::{GroupQueue, QueueLimits, Waiting};
+use crate::group::{Join, MemberRef, QueuePlace, Returned};
 use crate::keyed_hash::KeyedHash;
-use crate::publication::Publication;
 
 /// Members that are looked at for one that is online when none has room.
 const LOOKED_AT_MAX: usize = 32;
@@ -22,9 +21,7 @@ struct Group {
     filter: FilterId,
     /// Those that may get a message now count as online.
     members: SharedGroup<Key>,
-    /// QoS 1 and 2 messages for which no member was ready.
-    queue: VecDeque<Publication>,
-    queue_bytes: u64,
+    queue: GroupQueue,
     /// On the list of groups whose queue is dealt out.
     is_feeding: bool,
 }
@@ -67,13 +64,8 @@ pub(super) struct Ended {
     pub(super) is_last: bool,
     /// Messages that nobody is there for.
     pub(super) queued: usize,
-}
-
-/// How much one group may keep.
-#[derive(Copy, Clone, Debug)]
-pub(super) struct QueueLimits {
-    pub(super) messages: usize,
-    pub(super) bytes: u64,
+    /// Under which the store kept it; else 0.
+    pub(super) holder: u64,
 }
 
 /// See the module.
@@ -124,14 +116,9 @@ impl Groups {
     pub(super) fn longest_queue(&self) -> (usize, u64) {
         let groups = self.groups.iter().map(|(_, group)| group);
         groups.fold((0, 0), |(messages, bytes), group| {
-            let sum: usize = group.queue.iter().map(Publication::cost).sum();
-            assert_eq!(
-                sum as u64, group.queue_bytes,
-                "bytes in a group are counted"
-            );
             (
                 messages.max(group.queue.len()),
-                bytes.max(group.queue_bytes),
+                bytes.max(group.queue.bytes()),
             )
         })
     }
@@ -161,16 +148,8 @@ impl Groups {
         if let Some(key) = self.find_member(at) {
             return self.change(key, join);
         }
-        let hash = hasher.hash_one((&*join.name, &*join.filter));
-        let found = self.find(hash, &join.name, filter);
-        let (group, is_new, is_first) = match found {
-            Some(key) => (key, false, false),
-            None if may_add() => {
-                let (key, is_first) = self.add(hash, &join.name, filter, hasher)?;
-                (key, true, is_first)
-            }
-            None => return None,
-        };
+        let joined = self.open(&join.name, filter, hasher, may_add)?;
+        let group = joined.group;
         let member = Member {
             at,
             group,
@@ -189,6 +168,26 @@ impl Groups {
         if let Some(group) = self.groups.get_mut(group) {
             group.members.join(key, true);
         }
+        Some(joined)
+    }
+
+    /// Finds a group, or makes one without members.
+    pub(super) fn open(
+        &mut self,
+        name: &str,
+        filter: &Filter<'_>,
+        hasher: &KeyedHash,
+        may_add: impl FnOnce() -> bool,
+    ) -> Option<Joined> {
+        let hash = hasher.hash_one((name, filter.as_str()));
+        let (group, is_new, is_first) = match self.find(hash, name, filter) {
+            Some(key) => (key, false, false),
+            None if may_add() => {
+                let (key, is_first) = self.add(hash, name, filter, hasher)?;
+                (key, true, is_first)
+            }
+            None => return None,
+        };
         Some(Joined {
             group,
             is_new,
@@ -223,8 +222,7 @@ impl Groups {
             name: name.into(),
             filter: inserted.filter,
             members: SharedGroup::new(self.strategy, self.seed ^ key.to_bits()),
-            queue: VecDeque::new(),
-            queue_bytes: 0,
+            queue: GroupQueue::default(),
             is_feeding: false,
         });
         let (groups, filters) = (&self.groups, &self.filters);
@@ -285,6 +283,7 @@ impl Groups {
             filter,
             is_last: removed.last,
             queued: group.queue.len(),
+            holder: group.queue.holder,
         })
     }
 
@@ -368,65 +367,72 @@ impl Groups {
     pub(super) fn is_hungry(&self, group: Key) -> bool {
         self.groups
             .get(group)
-            .is_some_and(|group| !group.queue.is_empty() && group.members.online_count() > 0)
+            .is_some_and(|group| group.queue.first().is_some() && group.members.online_count() > 0)
+    }
+
+    /// Under which the store keeps a group; 0 where it does not.
+    pub(super) fn holder(&self, group: Key) -> u64 {
+        self.groups.get(group).map_or(0, |group| group.queue.holder)
+    }
+
+    pub(super) fn set_holder(&mut self, group: Key, holder: u64) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.queue.holder = holder;
+        }
+    }
+
+    /// A place in a group's queue, for a message that comes now.
+    pub(super) fn take_place(&mut self, group: Key) -> QueuePlace {
+        let group = self.groups.get_mut(group);
+        group.map_or_else(QueuePlace::default, |group| group.queue.take_place())
     }
 
     /// Keeps a message until a member is ready; `false` where the queue is full.
-    pub(super) fn keep(
-        &mut self,
-        group: Key,
-        publication: Publication,
-        limits: QueueLimits,
-    ) -> bool {
-        let Some(group) = self.groups.get_mut(group) else {
-            return false;
-        };
-        let bytes = group.queue_bytes + publication.cost() as u64;
-        let has_room = group.queue.len() < limits.messages && bytes <= limits.bytes;
-        if has_room {
-            group.queue_bytes = bytes;
-            group.queue.push_back(publication);
-        }
-        has_room
+    pub(super) fn keep(&mut self, group: Key, waiting: Waiting, limits: QueueLimits) -> bool {
+        let group = self.groups.get_mut(group);
+        group.is_some_and(|group| group.queue.push(waiting, limits))
     }
 
-    /// Puts messages that a member gave back before all others, in their order. Returns how many
-    /// of the newest had to go for them; `None` where the group is no more.
+    /// Puts messages that a member gave back before all others, in their order. Returns the newest
+    /// ones, which had to go for them; `None` where the group is no more.
     pub(super) fn put_back(
         &mut self,
         group: Key,
         messages: Vec<Returned>,
         limits: QueueLimits,
-    ) -> Option<usize> {
+    ) -> Option<Vec<Waiting>> {
         let group = self.groups.get_mut(group)?;
-        for Returned { publication, .. } in messages.into_iter().rev() {
-            group.queue_bytes += publication.cost() as u64;
-            group.queue.push_front(publication);
-        }
-        let mut dropped = 0;
-        while group.queue.len() > limits.messages || group.queue_bytes > limits.bytes {
-            let Some(publication) = group.queue.pop_back() else {
-                break;
-            };
-            group.queue_bytes -= publication.cost() as u64;
-            dropped += 1;
-        }
-        Some(dropped)
+        Some(group.queue.put_back(messages, limits))
     }
 
-    /// The oldest message that waits.
-    pub(super) fn first(&self, group: Key) -> Option<&Publication> {
-        self.groups.get(group)?.queue.front()
+    /// See [`GroupQueue::restore`].
+    pub(super) fn restore(
+        &mut self,
+        group: Key,
+        holder: u64,
+        next: u64,
+        messages: Vec<Returned>,
+        limits: QueueLimits,
+    ) -> Vec<Waiting> {
+        self.groups.get_mut(group).map_or_else(Vec::new, |group| {
+            group.queue.restore(holder, next, messages, limits)
+        })
     }
 
-    pub(super) fn take_first(&mut self, group: Key) -> Option<Publication> {
-        let group = self.groups.get_mut(group)?;
-        let publication = group.queue.pop_front()?;
-        group.queue_bytes -= publication.cost() as u64;
-        if group.queue.is_empty() {
-            group.queue = VecDeque::new();
+    /// The oldest message that waits, where it may go.
+    pub(super) fn first(&self, group: Key) -> Option<&Waiting> {
+        self.groups.get(group)?.queue.first()
+    }
+
+    pub(super) fn take_first(&mut self, group: Key) -> Option<Waiting> {
+        self.groups.get_mut(group)?.queue.take_first()
+    }
+
+    /// See [`GroupQueue::let_out`].
+    pub(super) fn let_out(&mut self, group: Key, number: u64) {
+        if let Some(group) = self.groups.get_mut(group) {
+            group.queue.let_out(number);
         }
-        Some(publication)
     }
 
     /// Notes whether a group is on the list of those that are fed; `true` if that is news.

@@ -22,6 +22,8 @@ pub(super) struct Unacknowledged {
     pub(super) session: Key,
     pub(super) qos: QoS,
     pub(super) packet_id: PacketId,
+    /// By which the store tells a QoS 2 message of a kept session from another one.
+    pub(super) digest: u32,
 }
 
 impl<S> Core<S> {

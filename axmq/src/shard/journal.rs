@@ -34,6 +34,8 @@ pub(super) enum Waiter {
     Resend(Key),
     /// A QoS 2 message may go out: its session, and its number there.
     LetOut(Key, u64),
+    /// A member may get what is in this place of a group's queue.
+    Deal(Key, u64),
 }
 
 /// See the module.
@@ -132,7 +134,8 @@ impl Journal {
         self.push(Op::Release(place));
     }
 
-    fn take_back(&mut self, place: PlaceOp) -> bool {
+    /// Where it was not said yet that something was queued there, it never is; whether that was so.
+    pub(super) fn take_back(&mut self, place: PlaceOp) -> bool {
         if self.queued.is_empty() {
             return false;
         }

@@ -178,7 +178,10 @@ impl<S> Core<S> {
             let publication = Box::new(kept.publication.clone());
             self.journal.push(Op::Message(publication));
         }
-        let group = queued.member().and_then(|member| self.group_text(member));
+        let group = queued.member().and_then(|member| {
+            let text = self.group_text(member)?;
+            Some((text, queued.place()))
+        });
         let extra = (group.is_some() || !queued.identifiers().is_empty()).then(|| {
             Box::new(QueueExtra {
                 identifiers: queued.identifiers().into(),
@@ -333,7 +336,13 @@ impl<S> Core<S> {
             return false;
         }
         let route = self.look_up(topic);
-        view.retain() || route.targets.iter().any(|target| is_kept(self, target))
+        let mut groups = route
+            .groups
+            .iter()
+            .filter_map(|slot| self.groups.key_at(*slot));
+        view.retain()
+            || route.targets.iter().any(|target| is_kept(self, target))
+            || groups.any(|group| self.groups.holder(group) != 0)
     }
 
     /// Refuses a publish that cannot be kept. MQTT 3.x knows no refusal: the connection ends
@@ -369,7 +378,11 @@ impl<S> Core<S> {
         let last = flow.incoming.accepted(tag.sequence, tag.is_refused);
         if let (Some(packet_id), true) = (last, tag.commit != 0) {
             // All shards have it: from here on it is one write.
-            self.journal.push(Op::Receive { holder, packet_id });
+            self.journal.push(Op::Receive {
+                holder,
+                packet_id,
+                digest: tag.digest,
+            });
             self.journal.push(Op::Commit {
                 message: tag.commit,
             });
@@ -451,6 +464,10 @@ impl<S> Core<S> {
                 self.with_outgoing(session, Outgoing::let_resend);
                 self.drain_later(session);
             }
+            Waiter::Deal(group, number) => {
+                self.groups.let_out(group, number);
+                self.feed(group);
+            }
             Waiter::LetOut(session, number) => {
                 self.with_outgoing(session, |outgoing| outgoing.let_out(number));
                 self.drain_later(session);
@@ -494,7 +511,7 @@ impl<S> Core<S> {
             match entry.message {
                 None => queue.push(Queued::released(entry.number)),
                 Some(message)
-                    if message.group.is_some() && self.is_follower(session_key, entry.number) => {}
+                    if message.is_of_group && self.is_follower(session_key, entry.number) => {}
                 Some(message) => {
                     if let Some(queued) = self.take_paged(session_key, entry.number, message) {
                         queue.push(queued);
@@ -528,9 +545,10 @@ impl<S> Core<S> {
             qos,
             retain,
             identifiers,
-            group,
+            // Of a group's messages a session has only those of an earlier run that were sent to it
+            // at QoS 2: they are its own.
+            is_of_group: _,
         } = message;
-        let member = group.and_then(|text| self.member_by_text(session, &text));
         let may_be_known = self
             .sessions
             .get_mut(session)
@@ -548,7 +566,7 @@ impl<S> Core<S> {
             Ok(key) => {
                 self.message_bytes += charged;
                 let queued = Queued::new(key, cost as usize, qos, retain);
-                let queued = queued.with(&identifiers, member);
+                let queued = queued.with(&identifiers, None);
                 Some(queued.stored_as(number, may_be_known))
             }
             Err(_) => {

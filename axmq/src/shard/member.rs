@@ -12,8 +12,8 @@ use slabmem::Key;
 use topicmap::SharedFilter;
 
 use super::Core;
-use super::deliver::Wanted;
-use crate::group::{Call, Join, Place, Returned};
+use super::deliver::{Dealing, Wanted};
+use crate::group::{Call, Join, Place, QueuePlace, Returned};
 use crate::publication::View;
 use crate::route::SubscriptionOptions;
 use crate::session::Queued;
@@ -31,6 +31,8 @@ pub(super) struct Membership {
     options: SubscriptionOptions,
     /// On the owner's shard; `None` until that has answered.
     group: Option<Key>,
+    /// Under which the store keeps the group, as the owner has said with its last message; else 0.
+    holder: u64,
 }
 
 impl<S> Core<S> {
@@ -65,6 +67,7 @@ impl<S> Core<S> {
             owner: self.shared.owner_of(name, filter),
             options,
             group: None,
+            holder: 0,
         };
         let key = self
             .memberships
@@ -119,6 +122,7 @@ impl<S> Core<S> {
             filter: membership.filter.clone(),
             qos: membership.options.qos,
             window,
+            is_kept: self.holder(membership.session) != 0 && !self.is_restoring,
             place,
         };
         self.call(owner, Call::Join(Box::new(join)));
@@ -151,16 +155,6 @@ impl<S> Core<S> {
         Some(format!("$share/{}/{}", membership.name, membership.filter).into())
     }
 
-    /// The membership of a session that comes from a subscription.
-    pub(super) fn member_by_text(&self, session: Key, text: &str) -> Option<Key> {
-        match topicmap::parse_subscription(text, &self.shared.topic_limits) {
-            Ok(topicmap::Subscription::Shared(shared)) => {
-                self.membership(session, shared.group, shared.filter.as_str())
-            }
-            _ => None,
-        }
-    }
-
     fn note_joined(&mut self, member: Key) {
         let Some(membership) = self.memberships.get(member) else {
             return;
@@ -190,10 +184,11 @@ impl<S> Core<S> {
         group: Key,
         member: Key,
         view: &View<'_>,
-        qos: QoS,
+        (qos, place): (QoS, QueuePlace),
         kept: &mut Option<Key>,
     ) {
-        let membership = self.memberships.get(member).filter(|membership| {
+        let is_member = self.memberships.contains(member);
+        let membership = self.memberships.get_mut(member).filter(|membership| {
             self.sessions
                 .get(membership.session)
                 .is_some_and(|session| session.connection.is_some())
@@ -201,7 +196,16 @@ impl<S> Core<S> {
         let Some(membership) = membership else {
             // It went while the message was on its way.
             let publication = view.to_kept();
-            let messages = vec![Returned { publication, qos }];
+            let place = if is_member {
+                self.put_in_place(place, &publication)
+            } else {
+                place
+            };
+            let messages = vec![Returned {
+                publication,
+                qos,
+                place,
+            }];
             let gone = Call::Gone {
                 group,
                 member,
@@ -210,10 +214,12 @@ impl<S> Core<S> {
             self.call(owner, gone);
             return;
         };
+        membership.holder = place.holder;
         let (session, options) = (membership.session, membership.options);
         if view.is_expired(self.now_ms) {
             // On its way from the owner of the group.
             self.counters.dropped_expired += 1;
+            self.clear_place(place, view);
             if qos != QoS::AtMostOnce {
                 self.settled(member);
             }
@@ -230,9 +236,13 @@ impl<S> Core<S> {
             } else {
                 &identifier
             },
-            member: Some(member),
+            dealing: Some(Dealing {
+                member,
+                place: place.number,
+            }),
         };
         self.deliver_to(session, view, &wanted, kept);
+        self.clear_place(place, view);
     }
 
     /// A session needs a message no more: it is acknowledged, refused or dropped.
@@ -295,32 +305,45 @@ impl<S> Core<S> {
             return;
         };
         let taken = flow.outgoing.take_shared();
-        for (_, queued) in &taken {
-            self.forget_queued(session, queued);
-        }
-        self.send_back(taken);
+        let bundles = self.take_out(session, taken);
+        self.send_back(bundles);
     }
 
-    fn send_back(&mut self, taken: Vec<(Key, Queued)>) {
+    /// Makes messages that were a session's their groups' again, as far as the store goes. Returns
+    /// them by membership.
+    fn take_out(&mut self, session: Key, taken: Vec<(Key, Queued)>) -> Vec<(Key, Vec<Returned>)> {
         let mut bundles: Vec<(Key, Vec<Returned>)> = Vec::new();
         for (member, queued) in taken {
             let publication = queued
                 .message
                 .and_then(|key| self.messages.get(key))
                 .map(|kept| kept.publication.clone());
-            self.release(queued.message);
             let Some(publication) = publication else {
+                self.done_with(session, &queued);
                 continue;
             };
+            let place = QueuePlace {
+                holder: self.memberships.get(member).map_or(0, |found| found.holder),
+                number: queued.place(),
+                is_stored: false,
+            };
+            let place = self.put_in_place(place, &publication);
+            self.forget_queued(session, &queued);
+            self.release(queued.message);
             let returned = Returned {
                 publication,
                 qos: queued.qos,
+                place,
             };
             match bundles.iter_mut().find(|(other, _)| *other == member) {
                 Some((_, messages)) => messages.push(returned),
                 None => bundles.push((member, vec![returned])),
             }
         }
+        bundles
+    }
+
+    fn send_back(&mut self, bundles: Vec<(Key, Vec<Returned>)>) {
         for (member, messages) in bundles {
             let Some(membership) = self.memberships.get(member) else {
                 continue;
@@ -351,11 +374,8 @@ impl<S> Core<S> {
                 taken = flow.outgoing.leave_shared(member);
             }
         }
-        for (_, queued) in &taken {
-            self.forget_queued(session_key, queued);
-        }
         self.note_left(session_key, member);
-        self.leave(member, taken);
+        self.leave(session_key, member, taken);
         true
     }
 
@@ -375,16 +395,22 @@ impl<S> Core<S> {
         for member in members {
             let own = taken.extract_if(.., |(other, _)| *other == member);
             let own = own.collect();
-            self.leave(member, own);
+            self.leave(session_key, member, own);
         }
     }
 
     /// First leave, so that the owner does not choose the same member again; then give back.
-    fn leave(&mut self, member: Key, taken: Vec<(Key, Queued)>) {
-        if let Some(owner) = self.memberships.get(member).map(|found| found.owner) {
+    fn leave(&mut self, session: Key, member: Key, taken: Vec<(Key, Queued)>) {
+        // What is said of the group's messages has to be there before the group may end.
+        let bundles = self.take_out(session, taken);
+        if let Some(membership) = self.memberships.get(member) {
+            if membership.holder != 0 {
+                self.journal.hurry();
+            }
+            let owner = membership.owner;
             self.call(owner, Call::Leave { member });
         }
-        self.send_back(taken);
+        self.send_back(bundles);
         self.memberships.remove(member);
     }
 }

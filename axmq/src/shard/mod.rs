@@ -13,7 +13,9 @@ mod close;
 mod connection;
 mod deal;
 mod deliver;
+mod entrust;
 mod evict;
+mod group_queue;
 mod groups;
 mod hooked;
 mod images;
@@ -180,6 +182,8 @@ pub(crate) struct Core<S> {
     staging: u64,
     /// What is put in place comes from the store.
     is_restoring: bool,
+    /// An orderly stop is near: groups keep what the store has.
+    is_closing: bool,
     /// An orderly stop: wills of kept sessions stay with them.
     is_stopping: bool,
 
@@ -274,6 +278,7 @@ impl<S> Core<S> {
             journal,
             staging: u64::MAX,
             is_restoring: false,
+            is_closing: false,
             is_stopping: false,
             dirty: Vec::new(),
             partials: Vec::new(),

@@ -18,6 +18,7 @@ use crate::publication::{Parts, Publication, View};
 use crate::route::Route;
 use crate::session::Arrival;
 use crate::store::op::Op;
+use crate::store::record;
 use crate::sys_topics::is_sys;
 
 impl<S> Core<S> {
@@ -130,6 +131,7 @@ impl<S> Core<S> {
             session: session_key,
             qos,
             packet_id,
+            digest: 0,
         };
         self.refuse_publish(key, Some(waits), ReasonCode::PayloadFormatInvalid);
     }
@@ -212,16 +214,26 @@ impl<S> Core<S> {
             self.take_in(key, view, topic, None);
             return;
         };
-        let waits = Some(Unacknowledged {
-            session: session_key,
-            qos: view.qos(),
-            packet_id,
-        });
         let receive_maximum = self.shared.receive_maximum();
         let Some(session) = self.sessions.get_mut(session_key) else {
             return;
         };
+        let is_kept = session.holder != 0 && view.qos() == QoS::ExactlyOnce;
         let incoming = &mut session.flow().incoming;
+        let mut digest = 0;
+        if is_kept {
+            // Of what came: a hook may change it, and not in the same way each time.
+            digest = record::digest(topic.as_str(), view.payload());
+            if incoming.has_doubts() {
+                incoming.tell_apart(packet_id, publish.dup(), digest);
+            }
+        }
+        let waits = Some(Unacknowledged {
+            session: session_key,
+            qos: view.qos(),
+            packet_id,
+            digest,
+        });
         match incoming.arrive(view.qos(), packet_id, publish.dup(), receive_maximum) {
             Arrival::New => self.take_in(key, view, topic, waits),
             Arrival::Joins => {}
@@ -348,6 +360,7 @@ impl<S> Core<S> {
                 session: waits.session,
                 sequence: incoming.begin(waits.qos, waits.packet_id, shards),
                 commit: 0,
+                digest: waits.digest,
                 is_refused: false,
             };
             if holder != 0 && waits.qos == QoS::ExactlyOnce {
@@ -360,6 +373,7 @@ impl<S> Core<S> {
                     self.journal.push(Op::Receive {
                         holder,
                         packet_id: waits.packet_id,
+                        digest: waits.digest,
                     });
                 }
             }

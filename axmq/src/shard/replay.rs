@@ -84,7 +84,7 @@ impl<S> Core<S> {
                     } else {
                         &identifier
                     },
-                    member: None,
+                    dealing: None,
                 };
                 self.images.begin();
                 self.deliver_to(session, &view, &wanted, &mut None);

@@ -419,6 +419,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                         self.core.restore(session);
                     }
                 }
+                ToShard::RestoreGroup(group, _done) => self.core.restore_group(*group),
                 ToShard::Authenticated(key, answer) => self.core.on_authenticated(key, *answer),
                 ToShard::PublishWills(done) => {
                     self.core.publish_wills_at_stop();

@@ -114,7 +114,7 @@ impl<S> Core<S> {
             } else {
                 &identifier
             },
-            member: None,
+            dealing: None,
         };
         for (name, value) in tree.iter() {
             if Topic::parse(name, &limits).is_ok_and(|topic| filter.matches(&topic)) {

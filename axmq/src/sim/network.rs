@@ -312,6 +312,7 @@ impl Site {
                 Space::Queue,
                 Space::Message,
                 Space::Incoming,
+                Space::Group,
             ] {
                 let left = store.place.disk.len(space);
                 check!(left == 0, "{left} records of {} are left", space.name());

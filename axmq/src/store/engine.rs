@@ -16,11 +16,12 @@ pub(crate) enum Space {
     Incoming = 5,
     Retained = 6,
     Quarantine = 7,
+    Group = 8,
 }
 
 impl Space {
     /// In the order of their numbers.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Meta,
         Self::Session,
         Self::Subscription,
@@ -29,6 +30,7 @@ impl Space {
         Self::Incoming,
         Self::Retained,
         Self::Quarantine,
+        Self::Group,
     ];
 
     /// The name of its files, and in reports.
@@ -42,6 +44,7 @@ impl Space {
             Self::Incoming => "incoming",
             Self::Retained => "retained",
             Self::Quarantine => "quarantine",
+            Self::Group => "group",
         }
     }
 

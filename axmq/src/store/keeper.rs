@@ -8,7 +8,7 @@ use slabmem::Key;
 use super::engine::{Engine, EngineError, Space, WriteBatch, after_prefix};
 use super::op::{Op, OpBatch, Page, PageEntry, PagedMessage, PlaceOp, QueueOp, SessionOp};
 use super::record::{
-    MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord, WillRecord,
+    MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord, WillRecord, encode_group,
     encode_incoming, encode_subscription, key,
 };
 use super::time::WallClock;
@@ -100,8 +100,10 @@ impl Keeper {
     ) -> Result<(), EngineError> {
         let at = (batch.from, batch.number);
         for op in &mut batch.ops {
-            if let Op::EndSession { holder } = op {
-                self.end_session(*holder, engine)?;
+            match op {
+                Op::EndSession { holder } => self.end(Space::Session, *holder, engine)?,
+                Op::EndGroup { holder } => self.end(Space::Group, *holder, engine)?,
+                _ => {}
             }
             // Taken out: should a later one fail, this one is not to be done again.
             self.apply_one(std::mem::replace(op, Op::Void), at);
@@ -136,7 +138,11 @@ impl Keeper {
 
     fn apply_one(&mut self, op: Op, at: (u16, u64)) {
         match op {
-            Op::Void | Op::EndSession { .. } => {}
+            Op::Void | Op::EndSession { .. } | Op::EndGroup { .. } => {}
+            Op::Group { holder, text } => {
+                let key = key::number(holder);
+                self.write.put(Space::Group, key, encode_group(&key, &text));
+            }
             Op::Read {
                 session,
                 holder,
@@ -180,9 +186,14 @@ impl Keeper {
                     self.uncount(place.message);
                 }
             }
-            Op::Receive { holder, packet_id } => {
+            Op::Receive {
+                holder,
+                packet_id,
+                digest,
+            } => {
                 let key = key::incoming(holder, packet_id);
-                self.write.put(Space::Incoming, key, encode_incoming(&key));
+                let value = encode_incoming(&key, digest);
+                self.write.put(Space::Incoming, key, value);
             }
             Op::Forget { holder, packet_id } => {
                 let key = key::incoming(holder, packet_id);
@@ -264,7 +275,10 @@ impl Keeper {
             qos: queue.qos,
             retain: queue.retain,
             identifiers: extra.map_or_else(Vec::new, |extra| extra.identifiers.to_vec()),
-            group: extra.and_then(|extra| extra.group.as_deref()),
+            group: extra.and_then(|extra| {
+                let (text, place) = extra.group.as_ref()?;
+                Some((&**text, *place))
+            }),
         });
         self.write.put(Space::Queue, key, record.encode(&key));
     }
@@ -337,7 +351,8 @@ impl Keeper {
         true
     }
 
-    fn end_session<E: Engine>(&mut self, holder: u64, engine: &E) -> Result<(), EngineError> {
+    /// A session or a group ends, with all that it holds.
+    fn end<E: Engine>(&mut self, space: Space, holder: u64, engine: &E) -> Result<(), EngineError> {
         for staged in self.staged.values_mut() {
             staged.queued.retain(|queue| queue.holder != holder);
         }
@@ -363,15 +378,15 @@ impl Keeper {
                 };
             }
         }
-        for ((space, key), value) in found {
-            if space == Space::Queue
+        for ((of, key), value) in found {
+            if of == Space::Queue
                 && let Ok(QueueRecord::Message(queued)) = QueueRecord::decode(&key, &value)
             {
                 self.uncount(queued.message);
             }
-            self.write.remove(space, key);
+            self.write.remove(of, key);
         }
-        self.write.remove(Space::Session, prefix);
+        self.write.remove(space, prefix);
         Ok(())
     }
 
@@ -454,7 +469,7 @@ impl Keeper {
                 qos: queued.qos,
                 retain: queued.retain,
                 identifiers: queued.identifiers,
-                group: queued.group.map(Into::into),
+                is_of_group: queued.group.is_some(),
             }),
         }))
     }

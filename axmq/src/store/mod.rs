@@ -11,6 +11,7 @@ pub use self::record::RecordError;
 mod disk;
 pub(crate) mod engine;
 mod figures;
+mod groups;
 mod keeper;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -24,6 +25,7 @@ mod time;
 
 pub(crate) use self::disk::{DiskEngine, DiskPlace};
 pub(crate) use self::figures::StoreFigures;
+pub(crate) use self::groups::RestoredGroup;
 pub(crate) use self::keeper::Keeper;
 pub(crate) use self::recover::{RecoverError, Recovery, Restored, RestoredWill};
 pub(crate) use self::server::{Disk, StoreParts, StoreServer};

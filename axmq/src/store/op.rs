@@ -37,8 +37,8 @@ pub(crate) struct SessionOp {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct QueueExtra {
     pub(crate) identifiers: Box<[u32]>,
-    /// The shared subscription by which the session got it.
-    pub(crate) group: Option<Box<str>>,
+    /// The shared subscription by which the session got it, and its place in the group's queue.
+    pub(crate) group: Option<(Box<str>, u64)>,
 }
 
 /// A message for a holder.
@@ -74,6 +74,15 @@ pub(crate) enum Op {
     EndSession {
         holder: u64,
     },
+    /// A shared subscription holds messages for its members.
+    Group {
+        holder: u64,
+        text: Box<str>,
+    },
+    /// It has no member any more; what it holds ends with it.
+    EndGroup {
+        holder: u64,
+    },
     Subscribe {
         holder: u64,
         filter: Box<str>,
@@ -94,6 +103,7 @@ pub(crate) enum Op {
     Receive {
         holder: u64,
         packet_id: PacketId,
+        digest: u32,
     },
     /// Its PUBREL has.
     Forget {
@@ -131,6 +141,7 @@ impl Op {
                 .as_ref()
                 .map_or(64, |will| 64 + will.publication.cost()),
             Self::Subscribe { filter, .. } | Self::Unsubscribe { filter, .. } => filter.len(),
+            Self::Group { text, .. } => text.len(),
             _ => 0,
         };
         (own + size_of::<Self>()) as u64
@@ -165,7 +176,8 @@ pub(crate) struct PagedMessage {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) identifiers: Vec<u32>,
-    pub(crate) group: Option<Box<str>>,
+    /// It came by a shared subscription.
+    pub(crate) is_of_group: bool,
 }
 
 /// The answer to [`Op::Read`].

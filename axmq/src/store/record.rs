@@ -97,8 +97,8 @@ pub(crate) struct QueuedRecord<'a> {
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
     pub(crate) identifiers: Vec<u32>,
-    /// The shared subscription by which the session got it.
-    pub(crate) group: Option<&'a str>,
+    /// The shared subscription by which the session got it, and its place in the group's queue.
+    pub(crate) group: Option<(&'a str, u64)>,
 }
 
 /// Reads a body from its front.
@@ -386,8 +386,9 @@ impl<'a> QueueRecord<'a> {
                 for identifier in queued.identifiers.iter().take(usize::from(n)) {
                     out.extend_from_slice(&identifier.to_be_bytes());
                 }
-                if let Some(group) = queued.group {
+                if let Some((group, place)) = queued.group {
                     put_text(out, group);
+                    out.extend_from_slice(&place.to_be_bytes());
                 }
             }
         })
@@ -405,7 +406,9 @@ impl<'a> QueueRecord<'a> {
                 let n = reader.u16()?;
                 let identifiers = (0..n).map(|_| reader.u32()).collect::<Result<_, _>>()?;
                 let is_grouped = flags & queue_flag::GROUP != 0;
-                let group = is_grouped.then(|| reader.text()).transpose()?;
+                let group = is_grouped
+                    .then(|| Ok((reader.text()?, reader.u64()?)))
+                    .transpose()?;
                 Self::Message(QueuedRecord {
                     message,
                     cost,
@@ -422,12 +425,39 @@ impl<'a> QueueRecord<'a> {
     }
 }
 
-pub(crate) fn encode_incoming(key: &[u8]) -> Vec<u8> {
-    seal(Space::Incoming, key, |_| {})
+/// A checksum by which a message is told from another one, under the same packet id.
+pub(crate) fn digest(topic: &str, payload: &[u8]) -> u32 {
+    let mut crc = CRC_32C.digest();
+    crc.update(topic.as_bytes());
+    // No topic has this byte [MQTT-4.7.3-2].
+    crc.update(&[0]);
+    crc.update(payload);
+    crc.finalize()
 }
 
-pub(crate) fn decode_incoming(key: &[u8], value: &[u8]) -> Result<(), RecordError> {
-    Reader(unseal(Space::Incoming, key, value)?).end()
+/// `digest` is that of the message.
+pub(crate) fn encode_incoming(key: &[u8], digest: u32) -> Vec<u8> {
+    seal(Space::Incoming, key, |out| {
+        out.extend_from_slice(&digest.to_be_bytes());
+    })
+}
+
+pub(crate) fn decode_incoming(key: &[u8], value: &[u8]) -> Result<u32, RecordError> {
+    let mut reader = Reader(unseal(Space::Incoming, key, value)?);
+    let digest = reader.u32()?;
+    reader.end()?;
+    Ok(digest)
+}
+
+/// `text` is the subscription, `$share/...`.
+pub(crate) fn encode_group(key: &[u8], text: &str) -> Vec<u8> {
+    seal(Space::Group, key, |out| {
+        out.extend_from_slice(text.as_bytes());
+    })
+}
+
+pub(crate) fn decode_group<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a str, RecordError> {
+    text(unseal(Space::Group, key, value)?)
 }
 
 /// Keys.
@@ -515,9 +545,13 @@ pub(crate) fn check(space: Space, key: &[u8], value: &[u8]) -> Result<(), Record
         }
         Space::Incoming => {
             key::read_incoming(key)?;
-            decode_incoming(key, value)
+            decode_incoming(key, value).map(|_| ())
         }
         Space::Retained => MessageRecord::decode(space, key, value).map(|_| ()),
+        Space::Group => {
+            key::read_number(key)?;
+            decode_group(key, value).map(|_| ())
+        }
         // As it was found, whatever that was.
         Space::Quarantine => Ok(()),
     }

@@ -8,6 +8,7 @@ use std::fmt;
 use std::iter::Peekable;
 
 use super::engine::{Engine, EngineError, Entries, Space, WriteBatch};
+use super::groups::{FoundGroups, RestoredGroup};
 use super::keeper::{Keeper, restore};
 use super::record::{
     MessageRecord, QueueRecord, RecordError, SessionRecord, decode_incoming, decode_subscription,
@@ -51,8 +52,8 @@ pub(crate) struct Restored {
     pub(crate) ends_at_ms: u64,
     pub(crate) will: Option<RestoredWill>,
     pub(crate) subscriptions: Vec<(Box<str>, SubscriptionOptions)>,
-    /// Incoming QoS 2 packet ids that have not been released.
-    pub(crate) received: Vec<u16>,
+    /// Incoming QoS 2 packet ids that have not been released, and the digests of their messages.
+    pub(crate) received: Vec<(u16, u32)>,
     /// The lowest number in its queue, how many there are, and their bytes.
     pub(crate) first: u64,
     pub(crate) count: usize,
@@ -106,8 +107,11 @@ pub(crate) struct Recovery<'e, E> {
     counts: HashMap<u64, u32>,
     /// No record has this number or a higher one.
     pub(crate) first_free: u64,
+    groups: FoundGroups,
     /// What is to be changed when everything has been read.
     repairs: WriteBatch,
+    /// Some of that is written and not synced.
+    is_dirty: bool,
     /// Records that were put into quarantine now.
     pub(crate) quarantined: u64,
 }
@@ -150,10 +154,10 @@ impl<'a> Column<'a> {
 
 /// What goes to quarantine, while the engine is still being read.
 #[derive(Default)]
-struct Rejects(Vec<(Space, Vec<u8>, Vec<u8>, &'static str)>);
+pub(super) struct Rejects(Vec<(Space, Vec<u8>, Vec<u8>, &'static str)>);
 
 impl Rejects {
-    fn add(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>, why: &'static str) {
+    pub(super) fn add(&mut self, space: Space, key: Vec<u8>, value: Vec<u8>, why: &'static str) {
         self.0.push((space, key, value, why));
     }
 }
@@ -176,7 +180,9 @@ impl<'e, E: Engine> Recovery<'e, E> {
             node: random,
             counts: HashMap::new(),
             first_free: 1,
+            groups: FoundGroups::default(),
             repairs: WriteBatch::default(),
+            is_dirty: false,
             quarantined: 0,
         };
         let Some(found) = recovery.meta::<4>(key::FORMAT)? else {
@@ -207,7 +213,7 @@ impl<'e, E: Engine> Recovery<'e, E> {
             });
             recovery.repairs.put(Space::Meta, key::CRASHES, value);
         }
-        for space in [Space::Session, Space::Message] {
+        for space in [Space::Session, Space::Message, Space::Group] {
             let last = recovery.engine.last(space)?;
             let number = last
                 .and_then(|key| key::read_number(&key).ok())
@@ -229,6 +235,7 @@ impl<'e, E: Engine> Recovery<'e, E> {
     pub(crate) fn sessions(&mut self, mut each: impl FnMut(Restored)) -> Result<(), EngineError> {
         let mut rejects = Rejects::default();
         let engine = &*self.engine;
+        self.groups.find(engine, &mut rejects)?;
         let mut subscriptions = Column::new(engine, Space::Subscription);
         let mut queue = Column::new(engine, Space::Queue);
         let mut incoming = Column::new(engine, Space::Incoming);
@@ -248,6 +255,9 @@ impl<'e, E: Engine> Recovery<'e, E> {
                     .and_then(|(_, filter)| Ok((filter, decode_subscription(&key, &value)?)));
                 match decoded {
                     Ok((filter, options)) if found == holder => {
+                        if filter.starts_with("$share/") {
+                            self.groups.note_member(filter, &mut self.first_free);
+                        }
                         session.subscriptions.push((filter.into(), options));
                     }
                     _ => rejects.add(Space::Subscription, key, value, "subscription"),
@@ -256,46 +266,70 @@ impl<'e, E: Engine> Recovery<'e, E> {
             while let Some(entry) = incoming.next_up_to(holder) {
                 let (found, key, value) = entry?;
                 let decoded = key::read_incoming(&key)
-                    .and_then(|(_, id)| decode_incoming(&key, &value).map(|()| id));
+                    .and_then(|(_, id)| Ok((id.get(), decode_incoming(&key, &value)?)));
                 match decoded {
-                    Ok(id) if found == holder => session.received.push(id.get()),
+                    Ok(incoming) if found == holder => session.received.push(incoming),
                     _ => rejects.add(Space::Incoming, key, value, "incoming"),
                 }
+            }
+            if self.is_unclean && record.is_connected {
+                // Whatever there is may have been sent.
+                session.sent = u64::MAX;
             }
             let mut last = None;
             while let Some(entry) = queue.next_up_to(holder) {
                 let (found, key, value) = entry?;
                 match read_queued(&key, &value) {
                     Ok((number, record)) if found == holder => {
+                        last = Some(number);
+                        if let QueueRecord::Message(queued) = &record
+                            && self.groups.takes_back(&session, (number, &key), queued)
+                        {
+                            continue;
+                        }
                         if session.count == 0 {
                             session.first = number;
                         }
-                        last = Some(number);
                         session.count += 1;
                         if let QueueRecord::Message(queued) = record {
                             session.bytes += u64::from(queued.cost);
                             *self.counts.entry(queued.message).or_insert(0) += 1;
                         }
                     }
+                    Ok(_) if self.groups.is_holder(found) => {}
                     _ => rejects.add(Space::Queue, key, value, "queue"),
                 }
             }
-            session.next = session.sent.max(last.map_or(0, |last| last + 1));
+            session.next = record.sent.max(last.map_or(0, |last| last + 1));
+            session.sent = session.sent.min(session.next);
             if self.is_unclean {
-                if record.is_connected {
-                    session.sent = session.next;
-                }
                 session.next = after_crashes(session.next, self.crashes);
             }
             each(session);
         }
         for column in [&mut subscriptions, &mut queue, &mut incoming] {
             while let Some(entry) = column.next_up_to(u64::MAX) {
-                let (_, key, value) = entry?;
-                rejects.add(column.space, key, value, "belongs to nobody");
+                let (found, key, value) = entry?;
+                if column.space != Space::Queue || !self.groups.is_holder(found) {
+                    rejects.add(column.space, key, value, "belongs to nobody");
+                }
             }
         }
         drop((subscriptions, queue, incoming));
+        self.reject(rejects);
+        let repairs = std::mem::take(&mut self.groups.repairs);
+        self.is_dirty |= !repairs.is_empty();
+        self.engine.write(&repairs)
+    }
+
+    /// Reads all shared subscriptions, after the sessions.
+    pub(crate) fn groups(&mut self, each: impl FnMut(RestoredGroup)) -> Result<(), EngineError> {
+        let mut rejects = Rejects::default();
+        let into = (&mut self.counts, &mut rejects);
+        let found = std::mem::take(&mut self.groups);
+        let repairs = found.read(&*self.engine, self.clock, into, each)?;
+        self.is_dirty |= !repairs.is_empty();
+        self.engine.write(&repairs)?;
         self.reject(rejects);
         Ok(())
     }
@@ -368,7 +402,7 @@ impl<'e, E: Engine> Recovery<'e, E> {
 
     /// Writes what was repaired. Returns the keeper, and how many records are in quarantine.
     pub(crate) fn finish(self) -> Result<(Keeper, u64), EngineError> {
-        if !self.repairs.is_empty() {
+        if self.is_dirty || !self.repairs.is_empty() {
             self.engine.write(&self.repairs)?;
             self.engine.sync()?;
         }

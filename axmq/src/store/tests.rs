@@ -261,6 +261,7 @@ fn staged_ops_become_durable_with_their_commit_and_not_before() {
         Op::Receive {
             holder: 3,
             packet_id,
+            digest: 7,
         },
         Op::Commit { message: 9 },
     ];
@@ -288,6 +289,7 @@ fn a_commit_and_what_it_commits_are_one_write() {
     let receive = Op::Receive {
         holder: 3,
         packet_id: PacketId::MIN,
+        digest: 7,
     };
     rig.say(1, false, vec![receive, Op::Commit { message: 9 }]);
     rig.turn();

@@ -144,7 +144,7 @@ impl Judge {
     /// Whether a message may be lost: it was acknowledged shortly before a kill. At QoS 2 it is
     /// lost as well where it was said then, the publisher's packet id is on disk and the message
     /// is not: when it is said again, it is taken for a repetition.
-    fn may_be_lost(&self, qos: QoS, sent: &Sent) -> bool {
+    pub(crate) fn may_be_lost(&self, qos: QoS, sent: &Sent) -> bool {
         sent.moments(qos).any(|at| self.may_be_gone(at))
     }
 

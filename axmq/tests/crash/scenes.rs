@@ -58,7 +58,7 @@ impl Stage {
         while self.is_due().is_some() {
             self.next(|stage| stage.is_due().unwrap_or_default())?;
         }
-        self.settle_views();
+        self.settle_views()?;
         self.is_settling = false;
         Ok(())
     }

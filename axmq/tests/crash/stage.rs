@@ -102,8 +102,6 @@ pub(crate) struct Stage {
     /// Acknowledgements that publishers have got.
     pub(crate) acks: usize,
     pub(crate) arrivals: usize,
-    /// Messages for a group that no member has got.
-    pub(crate) unseen: usize,
 }
 
 fn version(n: usize) -> Version {
@@ -174,7 +172,6 @@ impl Stage {
             is_ending: false,
             acks: 0,
             arrivals: 0,
-            unseen: 0,
         }
     }
 
@@ -352,18 +349,19 @@ impl Stage {
             };
             let is_shown = self.view_of(n) == n;
             is_shown
-                .then(|| view.is_due(&self.ledger, is_of_filter))
+                .then(|| view.is_due(&self.ledger, &self.judge, is_of_filter))
                 .flatten()
         });
         views.or_else(|| self.observer.is_due(&self.ledger))
     }
 
-    /// What of a group has not come is not asked for any more.
-    pub(crate) fn settle_views(&mut self) {
+    /// What of a group has not come will not come any more.
+    pub(crate) fn settle_views(&mut self) -> Check<()> {
         for n in 0..self.views.len() {
             if self.view_of(n) == n {
-                self.unseen += self.views[n].settle(&self.ledger);
+                self.views[n].settle(&self.ledger, &mut self.judge)?;
             }
         }
+        Ok(())
     }
 }

@@ -105,6 +105,7 @@ impl View {
     pub(crate) fn is_due(
         &self,
         ledger: &Ledger,
+        judge: &Judge,
         concerns: impl Fn(usize) -> bool,
     ) -> Option<String> {
         for (at, stream) in ledger.streams.iter().enumerate() {
@@ -114,10 +115,11 @@ impl View {
             }
             for number in seen.next..stream.sent.len() {
                 let fate = seen.fates.get(number).unwrap_or(&Fate::Due);
-                // The order says what a follower will not get. A group has none, and only what a
-                // member has got is kept: the newest, which no end has followed, has to come.
-                let may_be_lost = self.purpose == Purpose::Share && number + 1 < stream.sent.len();
-                if *fate == Fate::Due && !may_be_lost {
+                // The order says what a follower will not get. A group has none: what may be lost
+                // is not waited for.
+                let is_over = self.purpose == Purpose::Share
+                    && judge.may_be_lost(stream.qos, &stream.sent[number]);
+                if *fate == Fate::Due && !is_over {
                     return Some(format!("{}: {} {number}", self.name, stream.topic));
                 }
             }
@@ -125,17 +127,16 @@ impl View {
         None
     }
 
-    /// Messages of a group that nobody has got by now; they are not asked for any more.
-    pub(crate) fn settle(&mut self, ledger: &Ledger) -> usize {
-        let mut unseen = 0;
-        for (seen, stream) in self.streams.iter_mut().zip(&ledger.streams) {
+    /// What nobody of a group has got by now is lost.
+    pub(crate) fn settle(&mut self, ledger: &Ledger, judge: &mut Judge) -> Check<()> {
+        for (at, stream) in ledger.streams.iter().enumerate() {
             if self.purpose == Purpose::Share && stream.purpose == Purpose::Share {
-                seen.fates.resize(stream.sent.len(), Fate::Due);
-                let fates = &seen.fates[seen.next..];
-                unseen += fates.iter().filter(|fate| **fate == Fate::Due).count();
-                seen.next = stream.sent.len();
+                let end = stream.sent.len();
+                self.streams[at].fates.resize(end, Fate::Due);
+                self.lose(ledger, judge, at, end)?;
+                self.streams[at].next = end;
             }
         }
-        unseen
+        Ok(())
     }
 }

@@ -7,6 +7,7 @@
 
 #[path = "../conformance/client.rs"]
 mod client;
+mod groups;
 #[path = "../support/peer.rs"]
 mod peer;
 #[path = "../support/mod.rs"]

@@ -11,7 +11,7 @@ fn key(n: u64) -> Key {
 }
 
 fn dealt(qos: QoS, n: u64) -> Queued {
-    queued(qos).with(&[], Some(key(n)))
+    queued(qos).with(&[], Some((key(n), 0)))
 }
 
 fn id(n: u16) -> PacketId {

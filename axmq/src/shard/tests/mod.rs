@@ -7,6 +7,7 @@ mod auth;
 mod clause;
 mod clauses;
 mod defence;
+mod entrust;
 mod found;
 mod garbage;
 mod groups;

@@ -111,11 +111,11 @@ proptest! {
         (message, cost, retain) in (any::<u64>(), any::<u32>(), any::<bool>()),
         qos in any_qos(),
         identifiers in prop::collection::vec(any::<u32>(), 0..5),
-        group in prop::option::of("[a-z/+#$]{1,30}"),
+        group in prop::option::of(("[a-z/+#$]{1,30}", any::<u64>())),
         (holder, number) in (any::<u64>(), any::<u64>()),
         bit in 0_usize..4_000,
     ) {
-        let group = group.as_deref();
+        let group = group.as_ref().map(|(text, place)| (&**text, *place));
         let queued = QueuedRecord { message, cost, qos, retain, identifiers, group };
         let key = key::queue(holder, number);
         prop_assert_eq!(key::read_queue(&key), Ok((holder, number)));
@@ -130,19 +130,30 @@ proptest! {
     fn incoming_ids(
         holder: u64,
         id in 1_u16..,
+        digest: u32,
         bit in 0_usize..4_000,
     ) {
         let id = PacketId::new(id).expect("not zero");
         let at = key::incoming(holder, id);
         prop_assert_eq!(key::read_incoming(&at), Ok((holder, id)));
-        check_bits(Space::Incoming, &at, &encode_incoming(&at), bit)?;
+        let value = encode_incoming(&at, digest);
+        prop_assert_eq!(decode_incoming(&at, &value), Ok(digest));
+        check_bits(Space::Incoming, &at, &value, bit)?;
+    }
+
+    #[test]
+    fn groups(text in "[a-z/+#é$]{1,30}", holder: u64, bit in 0_usize..4_000) {
+        let key = key::number(holder);
+        let value = encode_group(&key, &text);
+        prop_assert_eq!(decode_group(&key, &value), Ok(&*text));
+        check_bits(Space::Group, &key, &value, bit)?;
     }
 
     /// Bytes of any kind under a right checksum: no panic, and what is accepted is written the
     /// same.
     #[test]
     fn any_body(
-        space in 0_usize..8,
+        space in 0_usize..9,
         body in prop::collection::vec(any::<u8>(), 0..80),
         key in prop_oneof![any::<[u8; 8]>().prop_map(Vec::from), any_bytes()],
     ) {
