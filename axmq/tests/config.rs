@@ -613,7 +613,7 @@ fn a_list_of_words_comes_from_a_file_or_a_variable() {
     for (chain, expected) in [
         (
             "[\"pasword\"]",
-            "FILE:2:9: `auth.chain` must be a list of some of \"password\", ",
+            "FILE:2:9: `auth.chain` must be a list of some of \"jwt\", ",
         ),
         ("[5]", "not one of a whole number"),
         ("\"password\"", "not text"),
@@ -719,7 +719,7 @@ fn the_document_has_every_key_with_its_default_and_range() {
     let document = std::fs::read_to_string(path).expect("the document is there");
     let config = Config::default();
     for section in [
-        "broker", "auth", "defence", "log", "protocol", "limits", "budgets",
+        "broker", "auth", "auth.jwt", "defence", "log", "protocol", "limits", "budgets",
     ] {
         let heading = format!("\n## [{section}]\n");
         let (_, rest) = document.split_once(&heading).expect("there is a heading");

@@ -1,5 +1,6 @@
 //! The files that say who clients are and what they may do.
 
+use axmq::auth::jwt::Keys;
 use axmq::auth::{Acl, Passwords, Subscribing, Want};
 
 /// Questions that are put to each ACL.
@@ -51,4 +52,37 @@ pub fn passwords(data: &[u8]) {
         }
         Err(error) => assert!(error.to_string().starts_with("fuzz:"), "a place: {error}"),
     }
+}
+
+/// Reads keys and a token that is said to be signed by them. A diagnosis has a place; a token that
+/// is taken is not taken any more where its payload or its signature is another one.
+pub fn token(data: &[u8]) {
+    let mut parts = data.splitn(2, |byte| *byte == 0);
+    let (keys, token) = (
+        parts.next().unwrap_or_default(),
+        parts.next().unwrap_or_default(),
+    );
+    let Ok(text) = std::str::from_utf8(keys) else {
+        return;
+    };
+    let keys = match Keys::parse("fuzz", text) {
+        Ok(keys) => keys,
+        Err(error) => {
+            assert!(error.to_string().starts_with("fuzz:"), "a place: {error}");
+            return;
+        }
+    };
+    if keys.verify(token).is_err() {
+        return;
+    }
+    let dot = token.iter().position(|byte| *byte == b'.').unwrap_or(0);
+    let mut changed = token.to_vec();
+    if let Some(byte) = changed.get_mut(dot + 1) {
+        *byte = if *byte == b'A' { b'B' } else { b'A' };
+    }
+    assert!(keys.verify(&changed).is_err(), "another payload");
+    assert!(
+        keys.verify(&token[..token.len() - 1]).is_err(),
+        "less signature"
+    );
 }

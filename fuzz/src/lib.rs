@@ -106,6 +106,11 @@ pub mod exercise {
         crate::web::frames(data);
     }
 
+    /// Keys and a token, with a NUL between them.
+    pub fn token(data: &[u8]) {
+        crate::auth::token(data);
+    }
+
     /// What a proxy says of its client: however it is cut, it is read the same, and what wants more
     /// is the beginning of something.
     pub fn proxy_header(data: &[u8]) {

@@ -17,6 +17,7 @@ const TARGETS: &[Target] = &[
     ("configuration", fuzz::exercise::configuration),
     ("acl_file", fuzz::exercise::acl_file),
     ("password_file", fuzz::exercise::password_file),
+    ("token", fuzz::exercise::token),
     ("store_record", fuzz::exercise::store_record),
     ("proxy_header", fuzz::exercise::proxy_header),
     ("web_request", fuzz::exercise::web_request),

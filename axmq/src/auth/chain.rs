@@ -3,9 +3,11 @@
 //! Each grants, refuses, or passes on what is none of its business: the password file passes on
 //! users that it does not have. Whom all pass on is refused.
 
+use super::FileError;
+use super::jwt::Jwt;
 use super::login::{Login, Tag};
 use super::password::Passwords;
-use crate::config::Authenticator;
+use crate::config::{Authenticator, Config};
 use crate::hooks::{ConnectRequest, Denied, Grant};
 
 /// What an authenticator says of a client.
@@ -21,11 +23,27 @@ pub(crate) enum Opinion {
 pub(crate) struct Chain {
     order: Vec<Authenticator>,
     passwords: Option<Passwords>,
+    jwt: Option<Jwt>,
 }
 
 impl Chain {
-    pub(super) fn new(order: Vec<Authenticator>, passwords: Option<Passwords>) -> Self {
-        Self { order, passwords }
+    /// Reads what the authenticators go by.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with their files.
+    pub(super) fn load(config: &Config) -> Result<Self, FileError> {
+        let settings = &config.auth;
+        let users = settings.password_file.as_deref();
+        Ok(Self {
+            order: settings.order(config.broker.allow_anonymous),
+            passwords: users.map(Passwords::load).transpose()?,
+            jwt: Jwt::load(&settings.jwt, settings.disconnect_expired)?,
+        })
+    }
+
+    pub(super) fn jwt(&self) -> Option<&Jwt> {
+        self.jwt.as_ref()
     }
 
     pub(super) fn passwords(&self) -> Option<&Passwords> {
@@ -51,6 +69,10 @@ impl Chain {
 
     fn ask(&self, authenticator: Authenticator, request: &ConnectRequest) -> Opinion {
         match authenticator {
+            Authenticator::Jwt => match &self.jwt {
+                Some(jwt) => jwt.decide(request),
+                None => Opinion::Pass,
+            },
             Authenticator::Password => self.by_password(request),
             Authenticator::Anonymous => match (request.username(), request.password()) {
                 (None, None) => {
@@ -98,6 +120,10 @@ impl Chain {
         let is_asked = self.order.contains(&login.by);
         match login.by {
             Authenticator::Anonymous => is_asked,
+            Authenticator::Jwt => {
+                let jwt = self.jwt.as_ref().filter(|_| is_asked);
+                jwt.is_some_and(|jwt| jwt.holds(login.tag))
+            }
             // Also of those who came in by SCRAM, which stands in no chain.
             Authenticator::Password => {
                 let hash = user.and_then(|user| self.passwords.as_ref()?.find(user));

@@ -79,13 +79,9 @@ impl Policy {
     ///
     /// What is wrong with them.
     pub(crate) fn load(config: &Config) -> Result<Self, FileError> {
-        let settings = &config.auth;
-        let users = settings.password_file.as_deref();
-        let passwords = users.map(Passwords::load).transpose()?;
-        let order = settings.order(config.broker.allow_anonymous);
         Ok(Self {
-            chain: Chain::new(order, passwords),
-            rights: Rights::load(settings)?,
+            chain: Chain::load(config)?,
+            rights: Rights::load(&config.auth)?,
         })
     }
 
@@ -120,6 +116,13 @@ impl Policy {
         {
             let users = |file: &Passwords| format!("{} users", file.len());
             change("auth.password_file", users(old), users(new));
+        }
+        if let (Some(old), Some(new)) = (self.chain.jwt(), new.chain.jwt())
+            && old.digest() != new.digest()
+        {
+            let (old, new) = (old.len(), new.len());
+            let keys = |count| format!("{count} keys");
+            change("the key files of auth.jwt", keys(old), keys(new));
         }
         if let (Some(old), Some(new)) = (self.rights.acl(), new.rights.acl())
             && old.digest() != new.digest()

@@ -33,6 +33,11 @@ impl Tag {
         let first = digest.first_chunk().copied().unwrap_or_default();
         Self(u64::from_le_bytes(first))
     }
+
+    /// Both in one. With one of them again, it is the other.
+    pub(crate) fn with(self, other: Self) -> Self {
+        Self(self.0 ^ other.0)
+    }
 }
 
 impl Login {

@@ -13,9 +13,11 @@
 //! same kind that programs write (`guard`).
 
 mod acl;
+mod brought;
 mod chain;
 mod file_error;
 mod guard;
+pub mod jwt;
 mod login;
 mod password;
 mod permission;

@@ -207,23 +207,35 @@ impl Config {
         if unset(&before, "auth", "chain") {
             self.auth.chain.clear();
         }
-        for (name, field) in [
-            ("password_file", &mut self.auth.password_file),
-            ("acl_file", &mut self.auth.acl_file),
+        let auth = &mut self.auth;
+        let jwt = &mut auth.jwt;
+        for (section, name, path) in [
+            ("auth", "password_file", &mut auth.password_file),
+            ("auth", "acl_file", &mut auth.acl_file),
+            ("auth.jwt", "key_file", &mut jwt.key_file),
+            ("auth.jwt", "secret_file", &mut jwt.secret_file),
         ] {
-            if unset(&before, "auth", name) {
-                *field = None;
+            if unset(&before, section, name) {
+                *path = None;
             }
         }
-        for (name, field) in [
+        let protocol = &mut self.protocol;
+        for (section, name, text) in [
+            ("auth.jwt", "issuer", &mut jwt.issuer),
+            ("auth.jwt", "audience", &mut jwt.audience),
             (
+                "protocol",
                 "response_information",
-                &mut self.protocol.response_information,
+                &mut protocol.response_information,
             ),
-            ("server_reference", &mut self.protocol.server_reference),
+            (
+                "protocol",
+                "server_reference",
+                &mut protocol.server_reference,
+            ),
         ] {
-            if unset(&before, "protocol", name) {
-                *field = None;
+            if unset(&before, section, name) {
+                *text = None;
             }
         }
     }
@@ -232,6 +244,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Kind;
 
     #[test]
     fn a_change_is_named_and_taken_over_unless_it_needs_a_restart() {
@@ -277,6 +290,38 @@ mod tests {
             running.limits.receive_maximum,
             new.limits.receive_maximum + 1
         );
+    }
+
+    #[test]
+    fn what_is_optional_is_taken_back_where_it_is_not_set_any_more() {
+        let empty = Config::default();
+        for key in keys::keys().filter(|key| key.value(&empty).is_none()) {
+            let mut running = empty.clone();
+            // Something else that asks who clients are, and what they may do.
+            running.auth.password_file = Some("users".into());
+            running.auth.acl_file = Some("acl".into());
+            running.auth.jwt.key_file = Some("keys".into());
+            let value = match key.kind {
+                Kind::Path => Value::Path("x".into()),
+                Kind::Words(words) => Value::Words(words.to_vec()),
+                _ => Value::Text("x".to_owned()),
+            };
+            let mut new = running.clone();
+            (key.write)(&mut running, value);
+            match (key.section, key.name) {
+                ("auth", "password_file") => new.auth.password_file = None,
+                ("auth", "acl_file") => new.auth.acl_file = None,
+                ("auth.jwt", "key_file") => new.auth.jwt.key_file = None,
+                _ => {}
+            }
+            let changes = running.changes(&new);
+            let [change] = changes.as_slice() else {
+                panic!("{}: {changes:?}", key.path());
+            };
+            running.take_over(&new);
+            let left = key.value(&running).is_some();
+            assert_eq!(left, change.needs_restart, "{}", key.path());
+        }
     }
 
     #[test]

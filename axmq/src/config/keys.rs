@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::{
-    AuthSettings, BrokerSettings, Budgets, Config, DefenceSettings, Limits, LogSettings,
-    ProtocolSettings, StoreSettings,
+    AuthSettings, BrokerSettings, Budgets, Config, DefenceSettings, JwtSettings, Limits,
+    LogSettings, ProtocolSettings, StoreSettings,
 };
 use crate::network::Network;
 
@@ -27,6 +27,15 @@ macro_rules! key {
             |config, value| {
                 if let Value::Path(path) = value {
                     config.$($at).+.$name = Some(path);
+                }
+            })
+    };
+    (text, $section:literal, $name:ident, $($at:ident).+) => {
+        key!(@ $section, $name, "", Kind::Text,
+            |config| config.$($at).+.$name.clone().map(Value::Text),
+            |config, value| {
+                if let Value::Text(text) = value {
+                    config.$($at).+.$name = Some(text);
                 }
             })
     };
@@ -258,6 +267,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
     BrokerSettings::KEYS
         .iter()
         .chain(AuthSettings::KEYS)
+        .chain(JwtSettings::KEYS)
         .chain(DefenceSettings::KEYS)
         .chain(LogSettings::KEYS)
         .chain(ProtocolSettings::KEYS)
@@ -268,7 +278,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
 
 /// The sections in the order in which they are shown.
 pub(super) const SECTIONS: &[&str] = &[
-    "broker", "auth", "defence", "log", "protocol", "store", "limits", "budgets",
+    "broker", "auth", "auth.jwt", "defence", "log", "protocol", "store", "limits", "budgets",
 ];
 
 /// The key that is called `section.name`.

@@ -29,7 +29,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use address::{Address, AddressError};
-pub use auth::{AuthSettings, Authenticator, Role};
+pub use auth::{AuthSettings, Authenticator, JwtSettings, Role, TokenBearer, TokenPlace};
 pub use change::Change;
 pub use defence::DefenceSettings;
 pub(crate) use diagnose::closest;

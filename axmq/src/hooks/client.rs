@@ -166,7 +166,7 @@ impl fmt::Display for Denied {
 impl std::error::Error for Denied {}
 
 /// A CONNECT that is to be authenticated. The broker has checked it: the client id is not empty,
-/// text is UTF-8. Its `Debug` does not show the password.
+/// text is UTF-8. Its `Debug` shows neither the password nor the user name, which may be a token.
 #[derive(Clone)]
 pub struct ConnectRequest {
     pub(crate) client_id: Box<str>,
@@ -213,7 +213,6 @@ impl fmt::Debug for ConnectRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConnectRequest")
             .field("client_id", &self.client_id)
-            .field("username", &self.username)
             .field("peer", &self.peer)
             .field("version", &self.version)
             .finish_non_exhaustive()

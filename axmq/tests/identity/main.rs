@@ -12,6 +12,7 @@ mod peer;
 mod roles;
 #[path = "../support/mod.rs"]
 mod support;
+mod tokens;
 
 use std::fs;
 use std::io::Write;

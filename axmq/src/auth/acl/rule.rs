@@ -95,6 +95,10 @@ impl Rules {
         Ok(())
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.rules.len()
+    }
+
     /// Whether two clients of one user may ever do different things.
     pub(crate) fn asks_for_client(&self) -> bool {
         self.rules.iter().any(|rule| rule.asks_for_client)

@@ -8,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use super::hash::PasswordHash;
 use crate::auth::FileError;
@@ -203,8 +204,36 @@ pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The content of a file that only its owner and group may write, and its mode.
+/// The text of a file that only its owner and group may write, and its mode.
 pub(crate) fn read(path: &Path) -> Result<(String, u32), FileError> {
+    let (bytes, mode) = read_bytes(path)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        let name = path.display();
+        FileError::new(format!("cannot read {name}: this is not UTF-8"))
+    })?;
+    Ok((text, mode))
+}
+
+/// A secret in a file: its bytes without the end of the last line. Wiped when it is dropped.
+pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let (bytes, mode) = read_bytes(path)?;
+    let mut bytes = Zeroizing::new(bytes);
+    if mode & READABLE_BY_ALL != 0 {
+        tracing::warn!(
+            event = "auth.file_open",
+            file = %path.display(),
+            "everybody on this machine can read this secret; chmod o-r"
+        );
+    }
+    for end in [b'\n', b'\r'] {
+        if bytes.last() == Some(&end) {
+            bytes.pop();
+        }
+    }
+    Ok(bytes)
+}
+
+fn read_bytes(path: &Path) -> Result<(Vec<u8>, u32), FileError> {
     let name = path.display();
     let refuse = |error: io::Error| FileError::new(format!("cannot read {name}: {error}"));
     let file = File::options()
@@ -229,9 +258,10 @@ pub(crate) fn read(path: &Path) -> Result<(String, u32), FileError> {
             "{name}: the file is larger than {FILE_BYTES_MAX} bytes"
         )));
     }
-    let mut text = String::new();
+    // As much as there is, so that no copy is left behind by growth.
+    let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0) + 1);
     file.take(FILE_BYTES_MAX)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(refuse)?;
-    Ok((text, mode))
+    Ok((bytes, mode))
 }

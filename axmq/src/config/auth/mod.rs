@@ -1,9 +1,11 @@
 //! The section `[auth]`: who clients are, and what they may do.
 
+mod jwt;
 mod role;
 
 use std::path::PathBuf;
 
+pub use self::jwt::{JwtSettings, TokenBearer, TokenPlace};
 pub use self::role::Role;
 pub(super) use self::role::{ROLE, ROLE_LISTS};
 use super::Config;
@@ -21,6 +23,8 @@ pub struct AuthSettings {
     pub password_file: Option<PathBuf>,
     /// Whether users of the password file may log in by SCRAM-SHA-256.
     pub scram: bool,
+    /// Tokens: `[auth.jwt]`.
+    pub jwt: JwtSettings,
     /// What clients may do, in the format of mosquitto; without it, and without roles, everything.
     pub acl_file: Option<PathBuf>,
     /// What the users of each role may do: `[[auth.role]]`.
@@ -39,6 +43,8 @@ pub struct AuthSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Authenticator {
+    /// Tokens.
+    Jwt,
     /// The password file.
     Password,
     /// Lets in whoever claims nothing: neither a user name nor a password.
@@ -48,14 +54,19 @@ pub enum Authenticator {
 impl Authenticator {
     /// In the order in which they are asked unless `auth.chain` says otherwise: what is quick and
     /// says for sure whether it is concerned comes first.
-    const ALL: [Self; 2] = [Self::Password, Self::Anonymous];
+    const ALL: [Self; 3] = [Self::Jwt, Self::Password, Self::Anonymous];
 
-    const NAMES: &'static [&'static str] = &[Self::ALL[0].name(), Self::ALL[1].name()];
+    const NAMES: &'static [&'static str] = &[
+        Self::ALL[0].name(),
+        Self::ALL[1].name(),
+        Self::ALL[2].name(),
+    ];
 
     /// What it is called in `auth.chain`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Jwt => "jwt",
             Self::Password => "password",
             Self::Anonymous => "anonymous",
         }
@@ -72,6 +83,7 @@ impl Default for AuthSettings {
             chain: Vec::new(),
             password_file: None,
             scram: false,
+            jwt: JwtSettings::default(),
             acl_file: None,
             roles: Vec::new(),
             acl_subscribe: Subscribing::Covered,
@@ -108,17 +120,20 @@ impl AuthSettings {
         order.iter().any(|it| *it != Authenticator::Anonymous)
     }
 
-    /// Whether anything is asked about what clients do.
+    /// Whether anything is asked about what clients do: there are rules, or logins may bring some.
     #[must_use]
     pub fn authorizes(&self) -> bool {
-        self.acl_file.is_some() || !self.roles.is_empty()
+        let order = self.order(false);
+        let may_bring = order.contains(&Authenticator::Jwt);
+        self.acl_file.is_some() || !self.roles.is_empty() || may_bring
     }
 
     /// The key without which an authenticator has nothing to go by.
     fn missing_for(&self, authenticator: Authenticator) -> Option<&'static str> {
         match authenticator {
             Authenticator::Password if self.password_file.is_none() => Some("auth.password_file"),
-            Authenticator::Password | Authenticator::Anonymous => None,
+            Authenticator::Jwt if !self.jwt.is_set() => Some("auth.jwt.key_file"),
+            _ => None,
         }
     }
 
@@ -205,7 +220,9 @@ pub(super) fn is_structural(key: &Key, from: &Config, to: &Config) -> bool {
     let (from, to) = (&from.auth, &to.auth);
     match (key.section, key.name) {
         ("auth", "acl_file") => from.authorizes() != to.authorizes(),
-        ("auth", "chain" | "password_file") => from.authenticates() != to.authenticates(),
+        ("auth", "chain" | "password_file") | ("auth.jwt", "key_file" | "secret_file") => {
+            from.authenticates() != to.authenticates() || from.authorizes() != to.authorizes()
+        }
         _ => false,
     }
 }
