@@ -96,6 +96,10 @@ numbers! {
         pub(crate) dropped_memory_short: u64,
         /// How often a publisher was not read any more because memory is short.
         pub(crate) publishers_held: u64,
+        /// How often a publisher was not read any more because it, or its user, was too fast.
+        pub(crate) publishers_slowed: u64,
+        /// Clients that were disconnected for that.
+        pub(crate) clients_too_fast: u64,
         /// Clients that were disconnected because memory is short.
         pub(crate) clients_shed: u64,
         /// Publishes that a hook refused or discarded, and those under `$SYS/`. Not among the

@@ -39,6 +39,7 @@ mod message;
 mod network;
 mod properties;
 mod publication;
+mod rates;
 mod retained;
 mod route;
 mod session;

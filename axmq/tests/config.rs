@@ -187,7 +187,7 @@ fn unknown_names_are_refused_with_the_nearest() {
     refused("[limit]\n", "did you mean `[limits]`?");
     refused(
         "[weather]\n",
-        "known: broker, auth, defence, log, protocol, store, limits, budgets, listener",
+        "known: broker, auth, defence, log, protocol, store, rates, limits, budgets, listener",
     );
     refused("inflight = 5\n", "did you mean `inflight` under [limits]?");
     refused(
@@ -566,7 +566,9 @@ fn a_name_that_has_no_address_is_refused() {
 #[test]
 fn what_is_shown_loads_to_the_same_configuration() {
     let mut content = String::from("[[listener]]\naddress = \"127.0.0.1:5\"\n");
-    for section in ["broker", "defence", "log", "protocol", "limits", "budgets"] {
+    for section in [
+        "broker", "defence", "log", "protocol", "rates", "limits", "budgets",
+    ] {
         content.push_str(&format!("[{section}]\n"));
         for key in config::keys().filter(|key| key.section == section) {
             let value = match key.kind {

@@ -242,3 +242,40 @@ fn a_reload_turns_it_off_and_on() {
     reload("allow = \"192.0.2.0/24\"");
     assert_eq!(read(&mut broker.client("192.0.2.7", "c")), "connack 0x00");
 }
+
+#[test]
+fn rates_slow_a_publisher_or_disconnect_it_and_turn_away_an_address() {
+    let broker = Broker::start(
+        "[rates]\nexceeded = \"disconnect\"\nclient_publishes_per_s = 3\nburst_ms = 1_000\n",
+    );
+    let mut client = broker.client("192.0.2.7", "fast");
+    assert_eq!(read(&mut client), "connack 0x00");
+    let publish = b"\x30\x05\x00\x01t\x00x";
+    client.send(&publish.repeat(4));
+    assert_eq!(read(&mut client), "disconnect 0x96");
+    assert_eq!(broker.count("clients_too_fast"), 1);
+
+    let path = broker.home.join("axmq.toml");
+    let text = std::fs::read_to_string(&path).expect("it is there");
+    let (text, _) = text.split_once("[rates]").expect("a section");
+    // What a minute brings may come at once.
+    let rates = "client_publishes_per_s = 1\naddress_connects_per_s = 1\nburst_ms = 60_000";
+    std::fs::write(&path, format!("{text}[rates]\n{rates}\n")).expect("writable");
+    broker.says(&["reload"]);
+    let mut slow = broker.client("192.0.2.8", "slow");
+    assert_eq!(read(&mut slow), "connack 0x00");
+    slow.send(&publish.repeat(62));
+    // The ping behind them is not read before a second has passed.
+    slow.send(b"\xC0\x00");
+    assert_eq!(read(&mut slow), "PingResp");
+    assert!(broker.count("publishers_slowed") >= 1);
+    assert!(broker.count("publishes_received") >= 62);
+    // As fast as it can, which is faster than one a second.
+    let turned_away = (0..10_000).find(|n| {
+        let mut client = broker.client("192.0.2.9", &n.to_string());
+        read(&mut client) == "closed"
+    });
+    assert!(turned_away.is_some_and(|n| n >= 60), "{turned_away:?}");
+    assert_eq!(broker.count("connects_too_fast"), 1);
+    assert_eq!(broker.count("offences_fruitless"), 1);
+}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{
     AuthSettings, BrokerSettings, Budgets, Config, DefenceSettings, JwtSettings, Limits,
-    LogSettings, ProtocolSettings, StoreSettings,
+    LogSettings, ProtocolSettings, RateSettings, StoreSettings,
 };
 use crate::network::Network;
 
@@ -272,13 +272,15 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         .chain(LogSettings::KEYS)
         .chain(ProtocolSettings::KEYS)
         .chain(StoreSettings::KEYS)
+        .chain(RateSettings::KEYS)
         .chain(Limits::KEYS)
         .chain(Budgets::KEYS)
 }
 
 /// The sections in the order in which they are shown.
 pub(super) const SECTIONS: &[&str] = &[
-    "broker", "auth", "auth.jwt", "defence", "log", "protocol", "store", "limits", "budgets",
+    "broker", "auth", "auth.jwt", "defence", "log", "protocol", "store", "rates", "limits",
+    "budgets",
 ];
 
 /// The key that is called `section.name`.

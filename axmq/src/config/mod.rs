@@ -17,6 +17,7 @@ mod limits;
 mod listener;
 mod load;
 mod protocol;
+mod rates;
 mod show;
 mod store;
 mod toml_file;
@@ -40,6 +41,7 @@ pub(crate) use listener::list;
 pub use listener::{Listener, ListenerRules};
 pub use load::{CommandLine, Loaded, Origin, Sources, load, load_text};
 pub use protocol::{ProtocolSettings, Redirect};
+pub use rates::{Exceeded, RateSettings};
 pub use store::{Durability, StoreSettings};
 
 /// The port that IANA gave to MQTT without TLS.
@@ -65,6 +67,8 @@ pub struct Config {
     pub protocol: ProtocolSettings,
     /// What is kept on disk: `[store]`.
     pub store: StoreSettings,
+    /// How much one client, user or address may do in a second: `[rates]`.
+    pub rates: RateSettings,
     /// What may grow, and how far: `[limits]`.
     pub limits: Limits,
     /// How much a thread does at a time: `[budgets]`.
@@ -326,6 +330,7 @@ impl Default for Config {
             log: LogSettings::default(),
             protocol: ProtocolSettings::default(),
             store: StoreSettings::default(),
+            rates: RateSettings::default(),
             limits: Limits::default(),
             budgets: Budgets::default(),
         }

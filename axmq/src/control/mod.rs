@@ -227,6 +227,7 @@ impl Control {
                         shared.memory.times_accepting_held(),
                     ),
                 ])
+                .chain([("rates_without_user", shared.users.times_alone())])
                 .chain(shared.defence.figures())
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),

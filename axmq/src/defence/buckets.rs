@@ -72,6 +72,27 @@ impl Buckets {
         bucket.empty_at_us - now_us
     }
 
+    /// As [`pour`](Self::pour), but pours nothing where more than so many would be in it then;
+    /// whether it has.
+    pub(crate) fn pour_within(
+        &mut self,
+        hash: u64,
+        key: u64,
+        now_us: u64,
+        amount_us: u64,
+        most_us: u64,
+    ) -> bool {
+        let at = hash as usize & self.sets.len().saturating_sub(1);
+        let set = self.sets.get(at).map(|set| &set[..]).unwrap_or_default();
+        let found = set.iter().find(|bucket| bucket.key == key);
+        let in_it_us = found.map_or(0, |bucket| bucket.empty_at_us.saturating_sub(now_us));
+        let fits = in_it_us + amount_us <= most_us;
+        if fits {
+            self.pour(hash, key, now_us, amount_us);
+        }
+        fits
+    }
+
     /// Empties the bucket of `key`.
     pub(crate) fn empty(&mut self, hash: u64, key: u64) {
         let at = hash as usize & self.sets.len().saturating_sub(1);
@@ -165,6 +186,16 @@ mod tests {
             buckets.pour(hash(key), key, 1_000, 60);
         }
         assert_eq!(buckets.pour(hash(7), 7, 1_000, 60), 300);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_poured() {
+        let mut buckets = Buckets::new(64);
+        let pours = (0..10).filter(|_| buckets.pour_within(5, 5, 1_000, 30, 100));
+        assert_eq!(pours.count(), 3);
+        assert!(!buckets.pour_within(5, 5, 1_019, 30, 100));
+        assert!(buckets.pour_within(5, 5, 1_020, 30, 100));
+        assert!(!buckets.pour_within(6, 6, 1_020, 101, 100), "never");
     }
 
     #[test]

@@ -77,6 +77,9 @@ struct Policy {
     settings: DefenceSettings,
     /// Who is never banned.
     exempt: Vec<Network>,
+    /// Connections that one address may open in a second, 0 for any number, and how many at once.
+    connects_per_s: u32,
+    burst_ms: u32,
 }
 
 #[derive(Debug)]
@@ -85,6 +88,7 @@ struct Stripe {
     clients: Bans<ClientOf>,
     host_scores: Buckets,
     client_scores: Buckets,
+    connects: Buckets,
 }
 
 /// Ranges, and which lengths of prefixes they have.
@@ -108,6 +112,7 @@ struct State {
     bans_set: AtomicU64,
     bans_refused: AtomicU64,
     turned_away: AtomicU64,
+    too_fast: AtomicU64,
     clients_turned_away: AtomicU64,
     log: Mutex<LogBudget>,
     heed: OnceLock<Heed>,
@@ -152,6 +157,7 @@ impl Defence {
                 clients: Bans::new(hasher.clone(), 0),
                 host_scores: Buckets::new(0),
                 client_scores: Buckets::new(0),
+                connects: Buckets::new(0),
             })
         };
         let state = State {
@@ -168,6 +174,7 @@ impl Defence {
             bans_set: AtomicU64::new(0),
             bans_refused: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
+            too_fast: AtomicU64::new(0),
             clients_turned_away: AtomicU64::new(0),
             log: Mutex::default(),
             heed: OnceLock::new(),
@@ -176,7 +183,10 @@ impl Defence {
             policy: Arc::default(),
             state: Arc::new(state),
         };
-        defence.with_policy(settings, Vec::new())
+        defence.with_policy(Policy {
+            settings,
+            ..Policy::default()
+        })
     }
 
     /// The same under the policy of a configuration.
@@ -190,10 +200,16 @@ impl Defence {
             .chain([&config.defence.allow])
             .flat_map(|list| Network::parse_list(list).unwrap_or_default())
             .collect();
-        self.with_policy(config.defence.clone(), exempt)
+        self.with_policy(Policy {
+            settings: config.defence.clone(),
+            exempt,
+            connects_per_s: config.rates.address_connects_per_s,
+            burst_ms: config.rates.burst_ms,
+        })
     }
 
-    fn with_policy(&self, settings: DefenceSettings, exempt: Vec<Network>) -> Self {
+    fn with_policy(&self, policy: Policy) -> Self {
+        let settings = &policy.settings;
         let share = |all: u32| all.div_ceil(STRIPES as u32) as usize;
         for stripe in &self.state.stripes {
             let mut stripe = lock(stripe);
@@ -201,9 +217,10 @@ impl Defence {
             stripe.clients.set_max(share(settings.bans));
             stripe.host_scores.set_max(share(settings.scores));
             stripe.client_scores.set_max(share(settings.scores));
+            stripe.connects.set_max(share(settings.scores));
         }
         Self {
-            policy: Arc::new(Policy { settings, exempt }),
+            policy: Arc::new(policy),
             state: Arc::clone(&self.state),
         }
     }
@@ -268,6 +285,36 @@ impl Defence {
         let ranges = lock(&self.state.ranges);
         let mut lengths = ranges.lengths.iter();
         lengths.any(|bits| ranges.bans.of(&Network::around(ip, *bits), now_s).is_some())
+    }
+
+    /// Whether one more connection from there is too many for this second; counts it if so.
+    pub(crate) fn comes_too_fast(&self, peer: &PeerAddr, now_ms: u64) -> bool {
+        let Policy {
+            connects_per_s: rate,
+            burst_ms,
+            ..
+        } = *self.policy;
+        if rate == 0 {
+            return false;
+        }
+        let Some(ip) = peer.ip().filter(|ip| !self.is_exempt(*ip)) else {
+            return false;
+        };
+        let host = Host::from(ip);
+        let amount_us = (1_000_000 / u64::from(rate)).max(1);
+        // One at a time has to be possible, whatever the burst.
+        let most_us = (u64::from(burst_ms) * 1_000).max(amount_us);
+        let (hash, mut stripe) = self.stripe(host);
+        let key = host.to_bits();
+        let connects = &mut stripe.connects;
+        let is_too_fast = !connects.pour_within(hash, key, now_ms * 1_000, amount_us, most_us);
+        drop(stripe);
+        if is_too_fast {
+            let count = &self.state.too_fast;
+            count.fetch_add(1, Ordering::Relaxed);
+            self.offend(peer, None, Offence::Fruitless, now_ms);
+        }
+        is_too_fast
     }
 
     /// Whether this client of that address is banned; counts it if so.
@@ -418,6 +465,7 @@ impl Defence {
             ("bans_set", &state.bans_set),
             ("bans_refused", &state.bans_refused),
             ("banned_connections", &state.turned_away),
+            ("connects_too_fast", &state.too_fast),
             ("banned_clients_refused", &state.clients_turned_away),
         ];
         offences

@@ -15,8 +15,8 @@ pub(crate) enum Offence {
     Oversized,
     /// A user name, password or method that is refused.
     Login,
-    /// A connection that ended before its client was let in, for no other reason in this list; and
-    /// one that the client of a ban has tried again.
+    /// A connection that ended before its client was let in, for no other reason in this list; one
+    /// beyond the rate of its address; and one that a banned client has tried again.
     Fruitless,
 }
 

@@ -213,8 +213,7 @@ impl<B: Backend> FrontServer<B> {
     }
 
     fn greet(&mut self, io: &mut Io<'_, B>, at: usize, stream: B::Stream, peer: PeerAddr) {
-        if self.parts.shared.defence.turns_away(&peer, self.now_ms) {
-            // Counted, and logged when it was banned: a line for each try is what it would like.
+        if self.is_unwanted(&peer) {
             return;
         }
         let open = self.parts.shared.connections();
@@ -343,7 +342,7 @@ impl<B: Backend> FrontServer<B> {
                 return Some(Progress::Done);
             }
             let peer = self.greetings.get(key)?.peer;
-            if self.parts.shared.defence.turns_away(&peer, self.now_ms) {
+            if self.is_unwanted(&peer) {
                 self.drop_greeting(key);
                 return Some(Progress::Done);
             }

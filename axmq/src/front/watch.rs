@@ -10,6 +10,13 @@ use crate::defence::Offence;
 use crate::message::ConnectInfo;
 
 impl<B: Backend> FrontServer<B> {
+    /// Whether a connection from there is closed at once: it is banned, or one of too many.
+    /// Counted, and a ban was logged: a line for each try is what it would like.
+    pub(super) fn is_unwanted(&self, peer: &PeerAddr) -> bool {
+        let defence = &self.parts.shared.defence;
+        defence.turns_away(peer, self.now_ms) || defence.comes_too_fast(peer, self.now_ms)
+    }
+
     /// How long a new connection may take until it is looked at: for its first byte where somebody
     /// who is watched comes himself, else for all of its CONNECT.
     pub(super) fn first_look_ms(&self, peer: &PeerAddr, awaits_proxy_header: bool) -> u64 {

@@ -72,6 +72,7 @@ impl<S> Core<S> {
         connection.partial = None;
         self.clients_connected -= 1;
         self.stop_pressing(key);
+        self.end_meter(key);
         self.report_end(key, session_key, &cause);
         self.tell_disconnected(key, &cause);
         if tells {

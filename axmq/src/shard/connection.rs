@@ -10,6 +10,7 @@ use timerwheel::TimerKey;
 
 use super::Authentication;
 use super::aliases::AliasesOut;
+use super::rate::Meter;
 use crate::config::ListenerRules;
 use crate::events::Cause;
 use crate::hooks::Grant;
@@ -86,6 +87,8 @@ pub(crate) struct Extras {
     /// Its place among the connections of its listener, where those are counted.
     pub(crate) seat: Option<Seat>,
     pub(crate) authentication: Option<Box<Authentication>>,
+    /// What it has published, where that is bounded.
+    pub(crate) meter: Option<Box<Meter>>,
     /// The end of the grant, where it has one; in the exact wheel.
     pub(crate) grant_timer: Option<TimerKey>,
     /// What lies between its socket and MQTT, where anything does.

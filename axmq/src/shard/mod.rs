@@ -28,6 +28,7 @@ mod member;
 mod outbox;
 mod pressure;
 mod publish;
+mod rate;
 mod reauth;
 mod receive;
 mod replay;
@@ -46,7 +47,7 @@ mod tests;
 mod timers;
 mod trace;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -91,6 +92,7 @@ use crate::disconnects::Disconnects;
 use crate::events::{Cause, Event};
 use crate::memory::Shortage;
 use crate::publication::Publication;
+use crate::rates::Taken;
 use crate::route::{Route, RouteBuilder, SubscriptionOptions};
 use crate::session::Session;
 
@@ -204,6 +206,10 @@ pub(crate) struct Core<S> {
     /// The publication being routed met such a queue.
     felt_pressure: bool,
     shortage: Shortage,
+    /// Something is to be done about each publish.
+    is_gated: bool,
+    /// What clients that have gone had not waited for, by the hash of their id.
+    owing: HashMap<u64, Taken>,
     /// Out-queues are shed down to this, the more often the less.
     shed_to: usize,
     /// While publishers are held for want of memory.
@@ -231,6 +237,7 @@ impl<S> Core<S> {
         let credit = shared.credit();
         let disconnects_max = shared.disconnects_max();
         shared.sys.begin(now_ms);
+        let is_gated = shared.rates.bounds_publishes();
         let strategy = shared.protocol.shared_strategy;
         let journal = Journal::new(
             shared.has_store,
@@ -288,6 +295,8 @@ impl<S> Core<S> {
             watched: BTreeMap::new(),
             felt_pressure: false,
             shortage: Shortage::None,
+            is_gated,
+            owing: HashMap::new(),
             shed_to: usize::MAX,
             breath: None,
             outboxes,
@@ -306,7 +315,12 @@ impl<S> Core<S> {
 
     /// Goes on under other limits. Connections keep what their CONNACK promised them.
     pub(crate) fn reload(&mut self, shared: Arc<Shared>, reports_routine: bool) {
+        let has_other_rates = self.shared.rates != shared.rates;
         self.shared = shared;
+        self.set_gate();
+        if has_other_rates {
+            self.resume_paused();
+        }
         self.reports_routine = reports_routine;
         self.credit = self.shared.credit();
         self.journal

@@ -37,9 +37,8 @@ impl<S> Core<S> {
         };
         connection.set(flag::PUBLISHER);
         let (session, version) = (connection.session, connection.version);
-        if self.holds_publishers() {
-            // This one has been read; it is the last for now.
-            self.hold(key);
+        if self.is_gated && !self.gate(key, range.len()) {
+            return;
         }
         if !self.listener_lets_publish(key, publish)
             || (version == Version::V5 && !self.properties_are_fine(key, publish))

@@ -6,7 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use topicmap::{InterestMap, Stamps};
 
-use crate::config::{Config, Durability, Limits, Listener, ProtocolSettings, StoreSettings};
+use crate::config::{
+    Config, Durability, Limits, Listener, ProtocolSettings, RateSettings, StoreSettings,
+};
 use crate::counters::Figures;
 use crate::defence::Defence;
 use crate::hooks::Hooks;
@@ -14,6 +16,7 @@ use crate::keyed_hash::KeyedHash;
 use crate::listener::ListenerState;
 use crate::local::Gate;
 use crate::memory::Guard;
+use crate::rates::Users;
 use crate::retained::Retained;
 use crate::store::StoreFigures;
 use crate::sys_topics::SysTopics;
@@ -55,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) sys: Arc<SysTopics>,
     pub(crate) memory: Arc<Guard>,
     pub(crate) defence: Defence,
+    pub(crate) rates: RateSettings,
+    pub(crate) users: Arc<Users>,
     /// In the order of the configuration.
     pub(crate) listeners: Arc<[ListenerState]>,
     /// The numbers of each shard, for whoever wants to know.
@@ -109,6 +114,8 @@ impl Shared {
             sys: Arc::new(SysTopics::new(|| 0)),
             memory: Arc::default(),
             defence,
+            rates: RateSettings::default(),
+            users: Arc::default(),
             figures: (0..shards).map(|_| Figures::default()).collect(),
         }
     }
@@ -140,10 +147,11 @@ impl Shared {
         }
     }
 
-    /// The same, which keeps out whom this configuration wants kept out.
+    /// The same, which keeps out, and slows, whom this configuration wants to.
     pub(crate) fn with_defence(self, config: &Config) -> Self {
         Self {
             defence: self.defence.with_config(config),
+            rates: config.rates.clone(),
             ..self
         }
     }

@@ -20,6 +20,7 @@ impl<S> Core<S> {
     pub(crate) fn on_shortage(&mut self, shortage: Shortage) {
         let did_hold = self.holds_publishers();
         self.shortage = shortage;
+        self.set_gate();
         if shortage >= Shortage::ShedMessages {
             self.shed_messages();
         } else {
@@ -58,6 +59,9 @@ impl<S> Core<S> {
             .is_some_and(|connection| connection.has(flag::PUBLISHER));
         if !is_publisher {
             return;
+        }
+        if self.is_gated {
+            self.hold_fast(key);
         }
         if self.is_congested() {
             self.pause(key);

@@ -25,6 +25,8 @@ pub(crate) enum Timer {
     Grant(Key),
     /// Time for the store to get what has been said.
     Journal,
+    /// A client that published too fast has waited.
+    Rate(Key),
     /// Time to look for connections of banned addresses.
     Evict,
 }
@@ -66,6 +68,7 @@ impl<S> Core<S> {
                 Timer::Breath => self.breathe(),
                 Timer::Grant(key) => self.grant_due(key),
                 Timer::Journal => self.journal_due(),
+                Timer::Rate(key) => self.rate_due(key),
                 Timer::Evict => self.begin_eviction(),
             }
         }

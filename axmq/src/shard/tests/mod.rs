@@ -16,6 +16,7 @@ mod kept;
 mod limits;
 mod local;
 mod ops;
+mod rate;
 mod regroup;
 mod review;
 mod runs;
