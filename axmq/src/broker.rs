@@ -17,6 +17,7 @@ use crate::config::{Budgets, Config};
 use crate::control::{Control, ControlServer};
 use crate::data_dir::DataDir;
 use crate::data_plane::DataPlane;
+use crate::defence::Kernel;
 use crate::error::{RunError, StartError};
 use crate::front::{FrontParts, FrontServer};
 use crate::hooks::{HookCounters, Hooks};
@@ -39,6 +40,7 @@ pub struct Running {
     // Before the directory's lock: the socket in it is removed while the lock is held.
     control_server: Option<ControlServer>,
     data_plane: DataPlane,
+    kernel: Option<Kernel>,
     _data_dir: Option<DataDir>,
     control: Control,
     addresses: Vec<SocketAddr>,
@@ -134,7 +136,7 @@ impl Broker {
         let told_fronts = fronts.clone();
         let before = |shared: &Shared, shards: &[Sender<ToShard<Stream>>]| {
             let banning = shards.to_vec();
-            shared.defence.heed_by(move |who| {
+            shared.defence.close_by(move |who| {
                 for shard in &banning {
                     shard.push_unbounded(ToShard::Banned(who.clone()));
                 }
@@ -194,6 +196,7 @@ impl Broker {
         let mut running = Running {
             control_server: None,
             data_plane,
+            kernel: None,
             _data_dir: data_dir,
             control,
             addresses,
@@ -231,6 +234,10 @@ impl Broker {
                 Err(error) => tracing::warn!(event = "control.failed", "{error}"),
             }
         }
+        let mut ports: Vec<_> = running.addresses.iter().map(SocketAddr::port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        running.kernel = running.data_plane.shared.defence.start_kernel(&ports);
         Ok(running)
     }
 }
@@ -320,6 +327,9 @@ impl Running {
             front.push_unbounded(ToFront::Stop);
         }
         let fronts = join(&mut self.front_threads);
+        if let Some(kernel) = self.kernel.take() {
+            kernel.stop();
+        }
         let (done, all_done) = mpsc::channel();
         for shard in &self.data_plane.shards {
             shard.push_unbounded(ToShard::PublishWills(done.clone()));

@@ -59,6 +59,8 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("auth", "scram"),
     // Hooks are asked at the start whether they see deliveries.
     ("auth", "acl_deliveries"),
+    // The helper is started once.
+    ("defence", "kernel"),
     // Groups that are there keep the strategy that they began with.
     ("protocol", "shared_strategy"),
     // What is stored and subscribed under the old limit has to stay legal.

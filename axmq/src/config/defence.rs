@@ -24,6 +24,8 @@ pub struct DefenceSettings {
     pub silence_ms: u32,
     /// Whether connections that an address has open are closed when it is banned.
     pub close_connections: bool,
+    /// Whether bans are set in the kernel as well, and how.
+    pub kernel: KernelBans,
     /// Addresses, and as many clients, that are banned or remembered for a ban that is over.
     pub bans: u32,
     /// Addresses, and as many clients, whose strikes are counted at a time.
@@ -41,11 +43,35 @@ impl Default for DefenceSettings {
             ban_max_s: 86_400,
             silence_ms: 2_000,
             close_connections: true,
+            kernel: KernelBans::Off,
             bans: 1_000_000,
             scores: 65_536,
         }
     }
 }
+
+/// Whether bans are set in the kernel as well, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum KernelBans {
+    /// Only at accept.
+    #[default]
+    Off,
+    /// In a table of nftables that is the broker's own, and gone with it.
+    Nft,
+    /// In the sets `axmq_blacklist` and `axmq_blacklist6` of ipset, for rules of others.
+    Ipset,
+}
+
+impl KernelBans {
+    const ALL: [(&str, Self); 3] = [
+        ("off", Self::Off),
+        ("nft", Self::Nft),
+        ("ipset", Self::Ipset),
+    ];
+}
+
+const KERNEL_BANS: &[&str] = &["off", "nft", "ipset"];
 
 impl DefenceSettings {
     pub(super) const KEYS: &'static [Key] = &[
@@ -82,6 +108,25 @@ impl DefenceSettings {
             "milliseconds"
         ),
         key!(flag, "defence", close_connections, defence),
+        Key {
+            section: "defence",
+            name: "kernel",
+            unit: "",
+            kind: Kind::Choice(KERNEL_BANS),
+            read: |config| {
+                let is_it = |(_, kernel): &&(_, _)| *kernel == config.defence.kernel;
+                let found = KernelBans::ALL.iter().find(is_it);
+                found.map(|(name, _)| Value::Word(name))
+            },
+            write: |config, value| {
+                if let Value::Word(word) = value
+                    && let Some((_, kernel)) =
+                        KernelBans::ALL.iter().find(|(name, _)| *name == word)
+                {
+                    config.defence.kernel = *kernel;
+                }
+            },
+        },
         key!(
             number,
             "defence",

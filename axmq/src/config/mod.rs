@@ -32,7 +32,7 @@ use std::str::FromStr;
 pub use address::{Address, AddressError};
 pub use auth::{AuthSettings, Authenticator, JwtSettings, Role, TokenBearer, TokenPlace};
 pub use change::Change;
-pub use defence::DefenceSettings;
+pub use defence::{DefenceSettings, KernelBans};
 pub(crate) use diagnose::closest;
 pub use diagnose::{ConfigError, Diagnostic, Place};
 pub use keys::{Key, Kind, Value, keys};

@@ -8,6 +8,7 @@
 mod bans;
 mod buckets;
 mod host;
+mod kernel;
 mod offence;
 mod operator;
 #[cfg(test)]
@@ -21,14 +22,16 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pollio::PeerAddr;
 
-use self::bans::{Ban, Bans, Full, Terms};
+use self::bans::{Ban, Bans, FOR_EVER, Full, Terms};
 use self::buckets::Buckets;
 pub(crate) use self::host::Host;
+pub(crate) use self::kernel::Kernel;
+use self::kernel::{Order, Orders};
 pub(crate) use self::offence::Offence;
 #[cfg(test)]
 use self::operator::BanError;
 pub(crate) use self::operator::Listed;
-use crate::config::{Config, DefenceSettings};
+use crate::config::{Config, DefenceSettings, KernelBans};
 use crate::events::LogBudget;
 use crate::keyed_hash::KeyedHash;
 use crate::network::Network;
@@ -98,7 +101,7 @@ struct Ranges {
     lengths: Vec<u32>,
 }
 
-type Heed = Box<dyn Fn(&Banned) + Send + Sync>;
+type Close = Box<dyn Fn(&Banned) + Send + Sync>;
 
 struct State {
     hasher: KeyedHash,
@@ -113,9 +116,12 @@ struct State {
     bans_refused: AtomicU64,
     turned_away: AtomicU64,
     too_fast: AtomicU64,
+    /// Bans that did not reach the kernel.
+    kernel_lost: Arc<AtomicU64>,
     clients_turned_away: AtomicU64,
     log: Mutex<LogBudget>,
-    heed: OnceLock<Heed>,
+    close: OnceLock<Close>,
+    kernel: OnceLock<Orders>,
 }
 
 impl fmt::Debug for State {
@@ -175,9 +181,11 @@ impl Defence {
             bans_refused: AtomicU64::new(0),
             turned_away: AtomicU64::new(0),
             too_fast: AtomicU64::new(0),
+            kernel_lost: Arc::default(),
             clients_turned_away: AtomicU64::new(0),
             log: Mutex::default(),
-            heed: OnceLock::new(),
+            close: OnceLock::new(),
+            kernel: OnceLock::new(),
         };
         let defence = Self {
             policy: Arc::default(),
@@ -225,10 +233,33 @@ impl Defence {
         }
     }
 
-    /// Has `heed` act on each ban, on the thread that sets it: it must not block.
-    pub(crate) fn heed_by(&self, heed: impl Fn(&Banned) + Send + Sync + 'static) {
-        let was_free = self.state.heed.set(Box::new(heed)).is_ok();
+    /// Has `close` close what somebody has open who is banned, on the thread that bans: it must not
+    /// block.
+    pub(crate) fn close_by(&self, close: impl Fn(&Banned) + Send + Sync + 'static) {
+        let was_free = self.state.close.set(Box::new(close)).is_ok();
         debug_assert!(was_free, "set once, at the start");
+    }
+
+    /// Starts the helper that sets bans in the kernel, where that is asked for. Without it they
+    /// hold all the same.
+    pub(crate) fn start_kernel(&self, ports: &[u16]) -> Option<Kernel> {
+        let kind = self.policy.settings.kernel;
+        if kind == KernelBans::Off {
+            return None;
+        }
+        let started = Kernel::start(kind, ports, Arc::clone(&self.state.kernel_lost));
+        if let Err(error) = &started {
+            tracing::warn!(
+                event = "kernel.failed",
+                %error,
+                "cannot start the helper for bans in the kernel (defence.kernel): they hold at \
+                 accept"
+            );
+        }
+        let kernel = started.ok()?;
+        let was_free = self.state.kernel.set(kernel.orders()).is_ok();
+        debug_assert!(was_free, "set once, at the start");
+        Some(kernel)
     }
 
     pub(crate) fn settings(&self) -> &DefenceSettings {
@@ -436,7 +467,7 @@ impl Defence {
                     );
                 }
                 drop(log);
-                self.heed(&who);
+                self.follow_ban(&who, ban.until_s, seconds(now_ms));
             }
             Err(Full) => {
                 self.state.bans_refused.fetch_add(1, Ordering::Relaxed);
@@ -450,9 +481,21 @@ impl Defence {
         }
     }
 
-    fn heed(&self, who: &Banned) {
-        if let Some(heed) = self.state.heed.get() {
-            heed(who);
+    /// Somebody is banned from now on: what follows from it.
+    fn follow_ban(&self, who: &Banned, until_s: u32, now_s: u32) {
+        if let Some(close) = self.state.close.get() {
+            close(who);
+        }
+        if let (Some(kernel), Banned::Host(host)) = (self.state.kernel.get(), who) {
+            let for_s = (until_s != FOR_EVER).then(|| until_s.saturating_sub(now_s));
+            kernel.give(Order::Ban(*host, for_s));
+        }
+    }
+
+    /// A ban is over before its time.
+    fn follow_lift(&self, who: &Banned) {
+        if let (Some(kernel), Banned::Host(host)) = (self.state.kernel.get(), who) {
+            kernel.give(Order::Lift(*host));
         }
     }
 
@@ -466,6 +509,7 @@ impl Defence {
             ("bans_refused", &state.bans_refused),
             ("banned_connections", &state.turned_away),
             ("connects_too_fast", &state.too_fast),
+            ("kernel_bans_lost", &*state.kernel_lost),
             ("banned_clients_refused", &state.clients_turned_away),
         ];
         offences

@@ -80,7 +80,7 @@ impl Defence {
             .map_err(|Full| BanError::Full)?;
         tracing::warn!(event = "ban.set", %who, seconds = for_s, "by an operator");
         self.state.bans_set.fetch_add(1, Ordering::Relaxed);
-        self.heed(&who);
+        self.follow_ban(&who, until_s, now_s);
         Ok(who)
     }
 
@@ -158,6 +158,7 @@ impl Defence {
         };
         if was {
             tracing::warn!(event = "ban.lifted", %who);
+            self.follow_lift(&who);
         }
         was
     }
