@@ -118,6 +118,12 @@ impl Broker {
         } else {
             0
         };
+        // A reload may bring the service that they wait for; without it they sleep.
+        let waiting_threads = match &hooks.chain {
+            Some(_) if config.auth.http.url.is_some() => config.auth.http.threads,
+            Some(_) => 1,
+            None => 0,
+        };
         let budgets = config.budgets.clone();
         let memory_bytes = memory::limit_bytes(config.limits.memory_bytes);
         let shared = Shared::new(config.limits.clone(), shard_count)
@@ -205,11 +211,19 @@ impl Broker {
             fronts,
             front_threads: Vec::new(),
         };
-        for at in 0..auth_threads {
+        let auth = (0..auth_threads).map(|at| (format!("auth-{at}"), false));
+        let waiting = (0..waiting_threads).map(|at| (format!("auth-http-{at}"), true));
+        for (name, may_wait) in auth.chain(waiting) {
             let shared = Arc::clone(&shared);
-            let thread = spawn(format!("auth-{at}"), &stopper, move || {
+            let thread = spawn(name, &stopper, move || {
                 let _ = affinity::lower_priority();
-                shared.hooks.pool.serve(&shared.hooks);
+                let hooks = &shared.hooks;
+                let pool = if may_wait {
+                    &hooks.waiting_pool
+                } else {
+                    &hooks.pool
+                };
+                pool.serve(hooks, may_wait);
                 Ok(())
             });
             // Ended by the pool: a look-up that hangs must not hang the stop.
@@ -349,11 +363,7 @@ impl Running {
             shard.push_unbounded(ToShard::Stop);
         }
         let shards = self.data_plane.join();
-        self.data_plane
-            .shared
-            .hooks
-            .pool
-            .close(Duration::from_millis(AUTH_MS));
+        close_pools(&self.data_plane.shared.hooks);
         fronts.and(shards)
     }
 
@@ -366,13 +376,16 @@ impl Running {
         // They were idle; how they ended adds nothing to what is reported.
         let _ = join(&mut self.front_threads);
         self.data_plane.abort();
-        self.data_plane
-            .shared
-            .hooks
-            .pool
-            .close(Duration::from_millis(AUTH_MS));
+        close_pools(&self.data_plane.shared.hooks);
         StartError::Thread(error)
     }
+}
+
+/// Ends the threads that authenticate, both kinds in the time of one.
+fn close_pools(hooks: &Hooks) {
+    hooks.waiting_pool.close(Duration::ZERO);
+    hooks.pool.close(Duration::from_millis(AUTH_MS));
+    hooks.waiting_pool.close(Duration::from_millis(AUTH_MS));
 }
 
 pub(crate) fn join(threads: &mut Vec<JoinHandle<()>>) -> Result<(), RunError> {

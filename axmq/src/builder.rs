@@ -117,6 +117,7 @@ impl Builder {
         let slow_ns = u64::from(self.config.budgets.hook_us) * 1_000;
         self.hooks.set_clock(monotonic_ns, slow_ns);
         self.hooks.pool = Pool::new(self.config.limits.auth_queue as usize);
+        self.hooks.waiting_pool = Pool::new(self.config.limits.auth_queue as usize);
         Broker::start_with(self.config, self.hooks, self.stopper)
     }
 

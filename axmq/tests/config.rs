@@ -503,6 +503,7 @@ fn service_links_of_kubernetes_do_not_keep_the_broker_from_starting() {
     for key in config::keys() {
         let sample = match key.kind {
             Kind::Words(words) => words.last().map_or("", |word| word),
+            _ if key.name == "url" => "http://localhost/x",
             _ => "/x",
         };
         let value = key
@@ -721,7 +722,15 @@ fn the_document_has_every_key_with_its_default_and_range() {
     let document = std::fs::read_to_string(path).expect("the document is there");
     let config = Config::default();
     for section in [
-        "broker", "auth", "auth.jwt", "defence", "log", "protocol", "limits", "budgets",
+        "broker",
+        "auth",
+        "auth.jwt",
+        "auth.http",
+        "defence",
+        "log",
+        "protocol",
+        "limits",
+        "budgets",
     ] {
         let heading = format!("\n## [{section}]\n");
         let (_, rest) = document.split_once(&heading).expect("there is a heading");

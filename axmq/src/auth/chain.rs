@@ -3,7 +3,11 @@
 //! Each grants, refuses, or passes on what is none of its business: the password file passes on
 //! users that it does not have. Whom all pass on is refused.
 
+use std::sync::Arc;
+
 use super::FileError;
+use super::guard::Policy;
+use super::http::{Figures, Http};
 use super::jwt::Jwt;
 use super::login::{Login, Tag};
 use super::password::Passwords;
@@ -24,6 +28,36 @@ pub(crate) struct Chain {
     order: Vec<Authenticator>,
     passwords: Option<Passwords>,
     jwt: Option<Jwt>,
+    http: Option<Http>,
+}
+
+/// On the way along a chain, under the policy that it began with.
+pub(crate) struct Walk {
+    policy: Arc<Policy>,
+    at: usize,
+}
+
+/// How far it has come.
+pub(crate) enum Walked {
+    Decided(Verdict),
+    /// The next one may have to wait for others.
+    Waits(Walk),
+}
+
+type Verdict = Result<Grant, Denied>;
+
+impl Walk {
+    pub(super) fn begin(policy: Arc<Policy>) -> Self {
+        Self { policy, at: 0 }
+    }
+
+    /// Goes to the end or, where it `may_wait` not, to the first that may have to.
+    pub(super) fn go(self, request: &ConnectRequest, may_wait: bool) -> Walked {
+        match self.policy.chain().walk(self.at, request, may_wait) {
+            Ok(verdict) => Walked::Decided(verdict),
+            Err(at) => Walked::Waits(Self { at, ..self }),
+        }
+    }
 }
 
 impl Chain {
@@ -32,13 +66,14 @@ impl Chain {
     /// # Errors
     ///
     /// What is wrong with their files.
-    pub(super) fn load(config: &Config) -> Result<Self, FileError> {
+    pub(super) fn load(config: &Config, figures: &Arc<Figures>) -> Result<Self, FileError> {
         let settings = &config.auth;
         let users = settings.password_file.as_deref();
         Ok(Self {
             order: settings.order(config.broker.allow_anonymous),
             passwords: users.map(Passwords::load).transpose()?,
             jwt: Jwt::load(&settings.jwt, settings.disconnect_expired)?,
+            http: Http::load(&settings.http, settings.disconnect_expired, figures)?,
         })
     }
 
@@ -50,27 +85,40 @@ impl Chain {
         self.passwords.as_ref()
     }
 
-    /// Asks one after the other.
-    pub(super) fn decide(&self, request: &ConnectRequest) -> Result<Grant, Denied> {
+    /// Asks one after the other, from place `at` on. Where it `may_wait` not, it stops at one that
+    /// may have to.
+    fn walk(
+        &self,
+        mut at: usize,
+        request: &ConnectRequest,
+        may_wait: bool,
+    ) -> Result<Verdict, usize> {
         let mut decided = Err(nobody_knows(request));
-        for authenticator in &self.order {
+        while let Some(authenticator) = self.order.get(at) {
+            if *authenticator == Authenticator::Http && !may_wait {
+                return Err(at);
+            }
             match self.ask(*authenticator, request) {
-                Opinion::Grant(grant) => return Ok(grant),
+                Opinion::Grant(grant) => return Ok(Ok(grant)),
                 Opinion::Refuse(denied) => {
                     decided = Err(denied);
                     break;
                 }
-                Opinion::Pass => {}
+                Opinion::Pass => at += 1,
             }
         }
         self.pretend(request);
-        decided
+        Ok(decided)
     }
 
     fn ask(&self, authenticator: Authenticator, request: &ConnectRequest) -> Opinion {
         match authenticator {
             Authenticator::Jwt => match &self.jwt {
                 Some(jwt) => jwt.decide(request),
+                None => Opinion::Pass,
+            },
+            Authenticator::Http => match &self.http {
+                Some(http) => http.decide(request),
                 None => Opinion::Pass,
             },
             Authenticator::Password => self.by_password(request),
@@ -123,6 +171,10 @@ impl Chain {
             Authenticator::Jwt => {
                 let jwt = self.jwt.as_ref().filter(|_| is_asked);
                 jwt.is_some_and(|jwt| jwt.holds(login.tag))
+            }
+            Authenticator::Http => {
+                let http = self.http.as_ref().filter(|_| is_asked);
+                http.is_some_and(|http| http.holds(login.tag))
             }
             // Also of those who came in by SCRAM, which stands in no chain.
             Authenticator::Password => {

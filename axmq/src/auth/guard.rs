@@ -6,20 +6,22 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::FileError;
 use super::acl::{Rules, Want, Who};
-use super::chain::Chain;
+use super::chain::{Chain, Walk};
+use super::http::Figures as HttpFigures;
 use super::password::Passwords;
 use super::permission::next_version;
 use super::rights::Rights;
 use super::scram_users::ScramUsers;
 use crate::cli::{AclAction, AclCommand};
 use crate::config::{Change, Config};
-use crate::hooks::{Authenticate, Authorize, ConnectRequest, Denied, Grant, Hooks};
+use crate::hooks::{Authorize, Grant, Hooks};
 
 /// Decides by a [`Policy`], which a reload replaces.
 pub(crate) struct Guard {
     policy: RwLock<Arc<Policy>>,
     /// Of the policy. Written while the lock is held; read without it, once a decision.
     version: AtomicU64,
+    figures: Arc<HttpFigures>,
     checks_deliveries: bool,
 }
 
@@ -36,7 +38,7 @@ pub(crate) struct Policy {
 ///
 /// What is wrong with them.
 pub fn check_files(config: &Config) -> Result<(), FileError> {
-    Policy::load(config).map(drop)
+    Policy::load(config, &Arc::default()).map(drop)
 }
 
 /// What is wrong with a rule of a role, if anything is.
@@ -78,11 +80,15 @@ impl Policy {
     /// # Errors
     ///
     /// What is wrong with them.
-    pub(crate) fn load(config: &Config) -> Result<Self, FileError> {
+    fn load(config: &Config, figures: &Arc<HttpFigures>) -> Result<Self, FileError> {
         Ok(Self {
-            chain: Chain::load(config)?,
+            chain: Chain::load(config, figures)?,
             rights: Rights::load(&config.auth)?,
         })
+    }
+
+    pub(super) fn chain(&self) -> &Chain {
+        &self.chain
     }
 
     pub(super) fn passwords(&self) -> Option<&Passwords> {
@@ -147,8 +153,10 @@ impl Guard {
         if !authenticates && !authorizes && !config.auth.scram {
             return Ok(());
         }
+        let figures = Arc::default();
         let guard = Arc::new(Self {
-            policy: RwLock::new(Arc::new(Policy::load(config)?)),
+            policy: RwLock::new(Arc::new(Policy::load(config, &figures)?)),
+            figures,
             version: AtomicU64::new(next_version()),
             checks_deliveries: config.auth.acl_deliveries,
         });
@@ -157,7 +165,7 @@ impl Guard {
         }
         // With SCRAM alone somebody has to say what becomes of those who do not name it.
         if (authenticates || config.auth.scram) && hooks.authenticate.is_none() {
-            hooks.authenticate = Some(Arc::clone(&guard) as Arc<dyn Authenticate>);
+            hooks.chain = Some(Arc::clone(&guard));
         }
         if config.auth.scram {
             let scram = ScramUsers::new(Arc::clone(&guard));
@@ -166,6 +174,25 @@ impl Guard {
         }
         hooks.guard = Some(guard);
         Ok(())
+    }
+
+    /// Reads what a new configuration says, for [`replace`](Self::replace).
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with its files.
+    pub(crate) fn load(&self, config: &Config) -> Result<Arc<Policy>, FileError> {
+        Policy::load(config, &self.figures).map(Arc::new)
+    }
+
+    /// What was asked over HTTP, with the names of counters.
+    pub(crate) fn http_figures(&self) -> [(&'static str, u64); 4] {
+        self.figures.named()
+    }
+
+    /// Begins to ask about a client.
+    pub(crate) fn walk(&self) -> Walk {
+        Walk::begin(self.policy())
     }
 
     /// Goes on by another policy, and says what is different in its files.
@@ -195,12 +222,6 @@ impl Guard {
 
     pub(super) fn checks_deliveries(&self) -> bool {
         self.checks_deliveries
-    }
-}
-
-impl Authenticate for Guard {
-    fn authenticate(&self, request: &ConnectRequest) -> Result<Grant, Denied> {
-        self.policy().chain.decide(request)
     }
 }
 

@@ -17,6 +17,7 @@ mod brought;
 mod chain;
 mod file_error;
 mod guard;
+mod http;
 pub mod jwt;
 mod login;
 mod password;
@@ -30,9 +31,12 @@ use std::fmt;
 use std::sync::Arc;
 
 pub use self::acl::{Acl, Ruling, Subscribing, Want};
+pub(crate) use self::chain::Walk;
+use self::chain::Walked;
 pub use self::file_error::FileError;
 pub(crate) use self::guard::{Guard, Policy, check_role_rule};
 pub use self::guard::{check_files, test_acl};
+pub(crate) use self::http::check_url;
 pub(crate) use self::login::Login;
 pub use self::password::{Passwords, Scheme, run_passwd};
 pub(crate) use self::pool::{Busy, Pool};
@@ -76,8 +80,18 @@ pub enum Step {
 /// What a thread of the pool has to do for one connection.
 pub(crate) enum Work {
     Password(Arc<dyn Authenticate>),
+    /// Go on along the chain.
+    Chain(Walk),
     Begin(Arc<dyn Mechanism>, Vec<u8>),
     Step(Box<dyn Exchange>, Vec<u8>),
+}
+
+/// What came of work.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Done(Answer),
+    /// What is next may wait for others, and is for the threads that may.
+    Waits(Work),
 }
 
 /// What came of it.
@@ -104,10 +118,28 @@ pub(crate) enum Turn {
 }
 
 impl Work {
-    /// Does it; a panic is a denial.
+    /// Does it all; a panic is a denial.
+    #[cfg(test)]
     pub(crate) fn run(self, request: &ConnectRequest, hooks: &Hooks) -> Answer {
+        match self.step(request, hooks, true) {
+            Outcome::Done(answer) => answer,
+            Outcome::Waits(work) => work.run(request, hooks),
+        }
+    }
+
+    /// Does it; a panic is a denial. What may wait for others is left where it `may_wait` not.
+    fn step(self, request: &ConnectRequest, hooks: &Hooks, may_wait: bool) -> Outcome {
         let id = request.client_id();
         let answer = match self {
+            Self::Chain(walk) => {
+                let walked = hooks.guarded("chain", id, || walk.go(request, may_wait));
+                match walked {
+                    Ok(Walked::Waits(walk)) => return Outcome::Waits(Self::Chain(walk)),
+                    Ok(Walked::Decided(Ok(grant))) => Ok(Answer::Granted(grant, None)),
+                    Ok(Walked::Decided(Err(denied))) => Ok(Answer::Denied(denied)),
+                    Err(broken) => Err(broken),
+                }
+            }
             Self::Password(hook) => {
                 hooks.guarded("authenticate", id, || match hook.authenticate(request) {
                     Ok(grant) => Answer::Granted(grant, None),
@@ -119,7 +151,7 @@ impl Work {
             }
             Self::Step(exchange, data) => hooks.guarded("mechanism", id, || step(exchange, &data)),
         };
-        answer.unwrap_or_else(|_| Answer::Denied(Denied::failed()))
+        Outcome::Done(answer.unwrap_or_else(|_| Answer::Denied(Denied::failed())))
     }
 }
 
@@ -136,6 +168,7 @@ impl fmt::Debug for Work {
         // The data is secret.
         f.write_str(match self {
             Self::Password(_) => "Password",
+            Self::Chain(_) => "Chain",
             Self::Begin(..) => "Begin",
             Self::Step(..) => "Step",
         })

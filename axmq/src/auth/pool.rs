@@ -1,6 +1,9 @@
 //! The auth pool: a bounded queue and the threads that empty it.
 //!
-//! The pool itself starts no thread: whoever owns the broker gives it some, and a simulation takes
+//! There are two: work that may wait for others, such as an HTTP service, is handed on to the
+//! second, so that passwords are checked while all of its threads wait.
+//!
+//! A pool itself starts no thread: whoever owns the broker gives it some, and a simulation takes
 //! the jobs one by one with `run_one`.
 
 use std::collections::VecDeque;
@@ -8,8 +11,8 @@ use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::{Answer, Work};
-use crate::hooks::{ConnectRequest, Hooks};
+use super::{Answer, Outcome, Work};
+use crate::hooks::{ConnectRequest, Denied, Hooks};
 
 /// Gets the answer, on the thread of the pool.
 type Reply = Box<dyn FnOnce(Answer) + Send>;
@@ -64,15 +67,22 @@ impl Pool {
         request: Arc<ConnectRequest>,
         reply: impl FnOnce(Answer) + Send + 'static,
     ) -> Result<(), Busy> {
-        let mut state = self.lock();
-        if state.is_closed || state.jobs.len() >= self.jobs_max {
-            return Err(Busy);
-        }
-        state.jobs.push_back(Job {
+        let reply = Box::new(reply);
+        let job = Job {
             work,
             request,
-            reply: Box::new(reply),
-        });
+            reply,
+        };
+        self.take(job).map_err(|_| Busy)
+    }
+
+    /// Queues a job, or gives it back.
+    fn take(&self, job: Job) -> Result<(), Job> {
+        let mut state = self.lock();
+        if state.is_closed || state.jobs.len() >= self.jobs_max {
+            return Err(job);
+        }
+        state.jobs.push_back(job);
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -82,11 +92,11 @@ impl Pool {
     #[cfg(test)]
     pub(crate) fn run_one(&self, hooks: &Hooks) -> bool {
         let job = self.lock().jobs.pop_front();
-        job.map(|job| job.run(hooks)).is_some()
+        job.map(|job| job.run(hooks, false)).is_some()
     }
 
-    /// Does jobs until the pool is closed.
-    pub(crate) fn serve(&self, hooks: &Hooks) {
+    /// Does jobs until the pool is closed; those that may wait for others only where it `may_wait`.
+    pub(crate) fn serve(&self, hooks: &Hooks, may_wait: bool) {
         self.lock().threads += 1;
         loop {
             let state = self.lock();
@@ -103,7 +113,7 @@ impl Pool {
             let job = state.jobs.pop_front();
             drop(state);
             if let Some(job) = job {
-                job.run(hooks);
+                job.run(hooks, may_wait);
             }
         }
     }
@@ -126,9 +136,25 @@ impl Pool {
 }
 
 impl Job {
-    fn run(self, hooks: &Hooks) {
-        let answer = self.work.run(&self.request, hooks);
-        (self.reply)(answer);
+    fn run(self, hooks: &Hooks, may_wait: bool) {
+        let Self {
+            work,
+            request,
+            reply,
+        } = self;
+        match work.step(&request, hooks, may_wait) {
+            Outcome::Done(answer) => reply(answer),
+            Outcome::Waits(work) => {
+                let job = Self {
+                    work,
+                    request,
+                    reply,
+                };
+                if let Err(job) = hooks.waiting_pool.take(job) {
+                    (job.reply)(Answer::Denied(Denied::busy()));
+                }
+            }
+        }
     }
 }
 
@@ -149,7 +175,7 @@ mod tests {
     use pollio::PeerAddr;
 
     use super::*;
-    use crate::hooks::{Denied, Grant};
+    use crate::hooks::Grant;
 
     fn request(id: &str) -> Arc<ConnectRequest> {
         Arc::new(ConnectRequest {
@@ -215,7 +241,7 @@ mod tests {
         let threads: Vec<_> = (0..3)
             .map(|_| {
                 let pool = Arc::clone(&pool);
-                std::thread::spawn(move || pool.serve(&Hooks::default()))
+                std::thread::spawn(move || pool.serve(&Hooks::default(), false))
             })
             .collect();
         for _ in 0..100 {

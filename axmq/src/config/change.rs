@@ -57,6 +57,8 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("store", "reserve_bytes"),
     // The broker offers the method or does not.
     ("auth", "scram"),
+    // Threads are started once.
+    ("auth.http", "threads"),
     // Hooks are asked at the start whether they see deliveries.
     ("auth", "acl_deliveries"),
     // The helper is started once.
@@ -210,12 +212,13 @@ impl Config {
             self.auth.chain.clear();
         }
         let auth = &mut self.auth;
-        let jwt = &mut auth.jwt;
+        let (jwt, http) = (&mut auth.jwt, &mut auth.http);
         for (section, name, path) in [
             ("auth", "password_file", &mut auth.password_file),
             ("auth", "acl_file", &mut auth.acl_file),
             ("auth.jwt", "key_file", &mut jwt.key_file),
             ("auth.jwt", "secret_file", &mut jwt.secret_file),
+            ("auth.http", "ca_file", &mut http.ca_file),
         ] {
             if unset(&before, section, name) {
                 *path = None;
@@ -225,6 +228,7 @@ impl Config {
         for (section, name, text) in [
             ("auth.jwt", "issuer", &mut jwt.issuer),
             ("auth.jwt", "audience", &mut jwt.audience),
+            ("auth.http", "url", &mut http.url),
             (
                 "protocol",
                 "response_information",
@@ -303,6 +307,7 @@ mod tests {
             running.auth.password_file = Some("users".into());
             running.auth.acl_file = Some("acl".into());
             running.auth.jwt.key_file = Some("keys".into());
+            running.auth.http.url = Some("http://localhost/".into());
             let value = match key.kind {
                 Kind::Path => Value::Path("x".into()),
                 Kind::Words(words) => Value::Words(words.to_vec()),
@@ -314,6 +319,7 @@ mod tests {
                 ("auth", "password_file") => new.auth.password_file = None,
                 ("auth", "acl_file") => new.auth.acl_file = None,
                 ("auth.jwt", "key_file") => new.auth.jwt.key_file = None,
+                ("auth.http", "url") => new.auth.http.url = None,
                 _ => {}
             }
             let changes = running.changes(&new);

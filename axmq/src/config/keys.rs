@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::{
-    AuthSettings, BrokerSettings, Budgets, Config, DefenceSettings, JwtSettings, Limits,
-    LogSettings, ProtocolSettings, RateSettings, StoreSettings,
+    AuthSettings, BrokerSettings, Budgets, Config, DefenceSettings, HttpSettings, JwtSettings,
+    Limits, LogSettings, ProtocolSettings, RateSettings, StoreSettings,
 };
 use crate::network::Network;
 
@@ -268,6 +268,7 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
         .iter()
         .chain(AuthSettings::KEYS)
         .chain(JwtSettings::KEYS)
+        .chain(HttpSettings::KEYS)
         .chain(DefenceSettings::KEYS)
         .chain(LogSettings::KEYS)
         .chain(ProtocolSettings::KEYS)
@@ -279,7 +280,16 @@ pub fn keys() -> impl Iterator<Item = &'static Key> {
 
 /// The sections in the order in which they are shown.
 pub(super) const SECTIONS: &[&str] = &[
-    "broker", "auth", "auth.jwt", "defence", "log", "protocol", "store", "rates", "limits",
+    "broker",
+    "auth",
+    "auth.jwt",
+    "auth.http",
+    "defence",
+    "log",
+    "protocol",
+    "store",
+    "rates",
+    "limits",
     "budgets",
 ];
 

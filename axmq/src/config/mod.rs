@@ -30,7 +30,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use address::{Address, AddressError};
-pub use auth::{AuthSettings, Authenticator, JwtSettings, Role, TokenBearer, TokenPlace};
+pub use auth::{
+    AuthSettings, Authenticator, HttpSettings, JwtSettings, Role, TokenBearer, TokenPlace,
+};
 pub use change::Change;
 pub use defence::{DefenceSettings, KernelBans};
 pub(crate) use diagnose::closest;

@@ -28,7 +28,7 @@ pub use self::types::{
     BanLine, BansPage, ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine, Reloaded,
     Status, StoreStatus, SubscriptionLine, TraceLine,
 };
-use crate::auth::Policy;
+use crate::auth::{Guard, Policy};
 use crate::config::Config;
 use crate::counters::{self, Counters};
 use crate::memory;
@@ -188,6 +188,8 @@ impl Control {
     pub fn status(&self) -> Status {
         let shared = self.shared();
         let (counters, gauges) = counters::sum(&shared.figures);
+        let guard = shared.hooks.guard.as_deref();
+        let asked = guard.into_iter().flat_map(Guard::http_figures);
         let named = Counters::NAMES.iter().zip(counters.values());
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -229,6 +231,7 @@ impl Control {
                 ])
                 .chain([("rates_without_user", shared.users.times_alone())])
                 .chain(shared.defence.figures())
+                .chain(asked)
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
         }
@@ -442,9 +445,8 @@ impl Control {
         next.take_over(new);
         if let Some(guard) = guard {
             // Read before anything changes, so that a wrong file changes nothing.
-            let policy = Policy::load(&next);
+            let policy = guard.load(&next);
             let policy = policy.map_err(|error| ControlError::Refused(error.to_string()))?;
-            let policy = Arc::new(policy);
             changes.extend(guard.replace(Arc::clone(&policy)));
             if next.auth.disconnect_revoked {
                 revoked = Some(policy);

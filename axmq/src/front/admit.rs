@@ -262,6 +262,8 @@ fn begin(
         (Some(Arc::clone(mechanism)), work)
     } else if let Some(hook) = &hooks.authenticate {
         (None, Work::Password(Arc::clone(hook)))
+    } else if let Some(guard) = &hooks.chain {
+        (None, Work::Chain(guard.walk()))
     } else if hooks.authenticates() {
         let denied = Denied::not_authorized().with_text("an authentication method is needed");
         return Err(Refusal::denied(connect, &denied));

@@ -91,9 +91,7 @@ impl<B: Backend> FrontServer<B> {
                 }
             }
             Err(Busy) => {
-                let denied = Denied::because(ReasonCode::QuotaExceeded)
-                    .with_text("too many clients wait for their authentication");
-                let refusal = Refusal::denied(&pending.connect, &denied);
+                let refusal = Refusal::denied(&pending.connect, &Denied::busy());
                 self.refuse(io, key, &refusal);
             }
         }

@@ -52,7 +52,11 @@ pub(crate) enum Judged {
 pub(crate) struct Hooks {
     pub(crate) authenticate: Option<Arc<dyn Authenticate>>,
     mechanisms: Vec<Arc<dyn Mechanism>>,
+    /// The chain of `[auth]`, where no hook of the program decides.
+    pub(crate) chain: Option<Arc<Guard>>,
     pub(crate) pool: Pool,
+    /// For work that may wait for others.
+    pub(crate) waiting_pool: Pool,
     /// What `[auth]` asks for, where it is among these hooks.
     pub(crate) guard: Option<Arc<Guard>>,
     authorize: Option<Arc<dyn Authorize>>,
@@ -72,7 +76,9 @@ impl Default for Hooks {
         Self {
             authenticate: None,
             mechanisms: Vec::new(),
+            chain: None,
             pool: Pool::new(0),
+            waiting_pool: Pool::new(0),
             guard: None,
             authorize: None,
             asks_for_deliveries: false,
@@ -120,7 +126,7 @@ impl Hooks {
 
     /// Whether clients have to say who they are.
     pub(crate) fn authenticates(&self) -> bool {
-        self.authenticate.is_some() || !self.mechanisms.is_empty()
+        self.authenticate.is_some() || self.chain.is_some() || !self.mechanisms.is_empty()
     }
 
     /// Whether somebody is asked what clients may do.

@@ -126,6 +126,12 @@ impl Denied {
         Self::because(ReasonCode::Banned)
     }
 
+    /// As many clients wait to be authenticated as may (0x97).
+    pub(crate) fn busy() -> Self {
+        Self::because(ReasonCode::QuotaExceeded)
+            .with_text("too many clients wait for their authentication")
+    }
+
     /// What decides about it has failed (0x80).
     pub(crate) const fn failed() -> Self {
         Self::because(ReasonCode::UnspecifiedError)

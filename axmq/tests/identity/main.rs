@@ -6,6 +6,7 @@
 
 mod acl;
 mod chain;
+mod http;
 mod passwords;
 #[path = "../support/peer.rs"]
 mod peer;
@@ -118,6 +119,7 @@ impl Peer {
                 ReasonCode::Success => 0,
                 ReasonCode::BadUserNameOrPassword => 4,
                 ReasonCode::NotAuthorized => 5,
+                ReasonCode::ServerUnavailable => 3,
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),

@@ -1,16 +1,18 @@
 //! The section `[auth]`: who clients are, and what they may do.
 
+mod http;
 mod jwt;
 mod role;
 
 use std::path::PathBuf;
 
+pub use self::http::HttpSettings;
 pub use self::jwt::{JwtSettings, TokenBearer, TokenPlace};
 pub use self::role::Role;
 pub(super) use self::role::{ROLE, ROLE_LISTS};
 use super::Config;
 use super::keys::{Key, Kind, Value};
-use crate::auth::Subscribing;
+use crate::auth::{Subscribing, check_url};
 
 /// Who clients are, and what they may do: the section `[auth]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,8 @@ pub struct AuthSettings {
     pub scram: bool,
     /// Tokens: `[auth.jwt]`.
     pub jwt: JwtSettings,
+    /// A service that is asked: `[auth.http]`.
+    pub http: HttpSettings,
     /// What clients may do, in the format of mosquitto; without it, and without roles, everything.
     pub acl_file: Option<PathBuf>,
     /// What the users of each role may do: `[[auth.role]]`.
@@ -47,6 +51,8 @@ pub enum Authenticator {
     Jwt,
     /// The password file.
     Password,
+    /// An HTTP service.
+    Http,
     /// Lets in whoever claims nothing: neither a user name nor a password.
     Anonymous,
 }
@@ -54,12 +60,13 @@ pub enum Authenticator {
 impl Authenticator {
     /// In the order in which they are asked unless `auth.chain` says otherwise: what is quick and
     /// says for sure whether it is concerned comes first.
-    const ALL: [Self; 3] = [Self::Jwt, Self::Password, Self::Anonymous];
+    const ALL: [Self; 4] = [Self::Jwt, Self::Password, Self::Http, Self::Anonymous];
 
     const NAMES: &'static [&'static str] = &[
         Self::ALL[0].name(),
         Self::ALL[1].name(),
         Self::ALL[2].name(),
+        Self::ALL[3].name(),
     ];
 
     /// What it is called in `auth.chain`.
@@ -68,6 +75,7 @@ impl Authenticator {
         match self {
             Self::Jwt => "jwt",
             Self::Password => "password",
+            Self::Http => "http",
             Self::Anonymous => "anonymous",
         }
     }
@@ -84,6 +92,7 @@ impl Default for AuthSettings {
             password_file: None,
             scram: false,
             jwt: JwtSettings::default(),
+            http: HttpSettings::default(),
             acl_file: None,
             roles: Vec::new(),
             acl_subscribe: Subscribing::Covered,
@@ -124,7 +133,7 @@ impl AuthSettings {
     #[must_use]
     pub fn authorizes(&self) -> bool {
         let order = self.order(false);
-        let may_bring = order.contains(&Authenticator::Jwt);
+        let may_bring = order.contains(&Authenticator::Jwt) || order.contains(&Authenticator::Http);
         self.acl_file.is_some() || !self.roles.is_empty() || may_bring
     }
 
@@ -132,6 +141,7 @@ impl AuthSettings {
     fn missing_for(&self, authenticator: Authenticator) -> Option<&'static str> {
         match authenticator {
             Authenticator::Password if self.password_file.is_none() => Some("auth.password_file"),
+            Authenticator::Http if self.http.url.is_none() => Some("auth.http.url"),
             Authenticator::Jwt if !self.jwt.is_set() => Some("auth.jwt.key_file"),
             _ => None,
         }
@@ -160,6 +170,10 @@ impl AuthSettings {
                  subscription may match more than its client may read";
             let keys = &[("auth", "acl_deliveries"), ("auth", "acl_subscribe")];
             found.push((keys, message.to_owned()));
+        }
+        if let Some(Err(wrong)) = self.http.url.as_deref().map(check_url) {
+            let message = format!("`auth.http.url`: {wrong}");
+            found.push((&[("auth.http", "url")], message));
         }
         for message in Role::check_all(&self.roles) {
             found.push((&[("auth", ROLE)], message));
@@ -220,7 +234,9 @@ pub(super) fn is_structural(key: &Key, from: &Config, to: &Config) -> bool {
     let (from, to) = (&from.auth, &to.auth);
     match (key.section, key.name) {
         ("auth", "acl_file") => from.authorizes() != to.authorizes(),
-        ("auth", "chain" | "password_file") | ("auth.jwt", "key_file" | "secret_file") => {
+        ("auth", "chain" | "password_file")
+        | ("auth.jwt", "key_file" | "secret_file")
+        | ("auth.http", "url") => {
             from.authenticates() != to.authenticates() || from.authorizes() != to.authorizes()
         }
         _ => false,
