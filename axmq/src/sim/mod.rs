@@ -267,7 +267,7 @@ fn heal(w: &mut World, clients: &mut [Client]) -> Check {
     }
     let waits: Vec<_> = clients
         .iter()
-        .filter(|client| !client.is_at_rest())
+        .filter(|client| !client.is_at_rest() || !client.is_read())
         .map(Client::describe)
         .collect();
     let cores: Vec<_> = w
@@ -277,7 +277,8 @@ fn heal(w: &mut World, clients: &mut [Client]) -> Check {
         .map(|shard| shard.server.core().describe())
         .collect();
     Err(format!(
-        "the broker does not come to rest: {}\n{}",
+        "the broker does not come to rest (its store is well: {}): {}\n{}",
+        w.site.store_is_well(),
         waits.join("; "),
         cores.join("\n")
     ))

@@ -145,6 +145,7 @@ impl Client {
             server_receive_maximum: 0,
             begun_ns: now_ns,
             pushed_ns: now_ns,
+            pushed: 0,
             alive_ns: now_ns,
             since: u64::MAX,
             patience: 0,

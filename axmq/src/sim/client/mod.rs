@@ -78,6 +78,8 @@ struct Conn {
     server_receive_maximum: u16,
     begun_ns: u64,
     pushed_ns: u64,
+    /// Bytes that the network has taken in this step.
+    pushed: usize,
     alive_ns: u64,
     /// Since when it is connected, in ticks.
     since: u64,
@@ -232,6 +234,7 @@ impl Client {
             }
             return Ok(());
         }
+        conn.pushed = 0;
         conn.receive(w, self.pace);
         self.take_packets(w)?;
         let Some(conn) = &mut self.conn else {
@@ -465,10 +468,11 @@ impl Client {
             })
     }
 
-    /// The broker has read all that was sent. One that waits for its disk takes its time.
+    /// The broker has read all that was sent before this step. One that waits for its disk takes
+    /// its time.
     pub(super) fn is_read(&self) -> bool {
         let conn = self.conn.as_ref();
-        conn.is_none_or(|conn| conn.peer.unread() == 0)
+        conn.is_none_or(|conn| conn.peer.unread() <= conn.pushed)
     }
 
     pub(super) fn describe(&self) -> String {
@@ -478,7 +482,8 @@ impl Client {
             let accepted = conn.is_accepted;
             format!(
                 "accepted {accepted}, unsent {unsent}, received {received}, acks {acks}, \
-                 open {open}, unanswered {sent}"
+                 open {open}, unanswered {sent}, not read {}",
+                conn.peer.unread()
             )
         });
         let (outgoing, requests) = (self.outgoing.len(), self.requests.len());
@@ -515,6 +520,7 @@ impl Conn {
             Ok(sent) => {
                 self.unsent.drain(..sent);
                 self.pushed_ns = w.site.now_ns();
+                self.pushed += sent;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             // What is left to be received says why.
