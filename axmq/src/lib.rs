@@ -17,6 +17,7 @@ pub mod fd_limit;
 pub mod hooks;
 pub mod logging;
 pub mod notify;
+pub mod privileges;
 pub mod store;
 
 mod bind;

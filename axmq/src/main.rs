@@ -20,6 +20,7 @@ use axmq::config::{self, Config, Loaded, Origin, Sources};
 use axmq::control::{CommandError, Control, Reload, run_command};
 use axmq::logging::{self, LogHandle};
 use axmq::notify::{self, Manager};
+use axmq::privileges;
 use axmq::{Broker, Running, Stopper, fd_limit};
 
 /// The broker failed, at its start or later. Usage errors have code 2, which clap gives them.
@@ -117,6 +118,11 @@ fn serve(mut loaded: Loaded, sources: Sources) -> Result<(), String> {
     let log = logging::init(&loaded.config.log).map_err(|error| error.to_string())?;
     limit_connections(&mut loaded)?;
     let config = loaded.config;
+    // Before there is a second thread, and before anything is opened.
+    if privileges::drop_to_user(&config).map_err(|error| error.to_string())? {
+        let user = config.broker.user.as_deref().unwrap_or_default();
+        info!(event = "privileges.dropped", user);
+    }
     let data_dir = config.broker.data_dir.clone();
     let fronts = config.broker.front_count();
     let manager = Manager::new(std::env::var_os("NOTIFY_SOCKET"))

@@ -130,7 +130,7 @@ fn without_arguments_it_would_listen_on_both_loopback_addresses() {
     let defaults: Vec<_> = out
         .lines()
         .filter_map(|line| line.strip_suffix("# default"))
-        .filter(|line| line.starts_with("address") || line.starts_with("packet_bytes"))
+        .filter(|line| line.starts_with("address = ") || line.starts_with("packet_bytes"))
         .map(str::trim_end)
         .collect();
     assert_eq!(

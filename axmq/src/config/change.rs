@@ -40,6 +40,8 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("broker", "shards"),
     ("broker", "fronts"),
     ("broker", "data_dir"),
+    // Who has no rights any more cannot become somebody else.
+    ("broker", "user"),
     // The pool, its queue and the gates of the program's own messages are made once.
     ("broker", "auth_threads"),
     ("limits", "auth_queue"),

@@ -97,6 +97,9 @@ pub struct BrokerSettings {
     ///
     /// [`load`] always fills it in.
     pub data_dir: Option<PathBuf>,
+    /// The user that the program becomes before it does anything, where it was started as root. A
+    /// program that embeds the broker calls [`privileges`](crate::privileges) itself.
+    pub user: Option<String>,
     /// Whether anybody may connect without saying who they are: on addresses other than loopback
     /// where nobody has to log in, and beside those that log in where `[auth]` asks for it.
     pub allow_anonymous: bool,
@@ -111,6 +114,7 @@ impl Default for BrokerSettings {
             fronts: 0,
             auth_threads: 0,
             data_dir: None,
+            user: None,
             allow_anonymous: false,
             sys_interval_s: 10,
         }
@@ -443,6 +447,7 @@ impl BrokerSettings {
                 }
             },
         },
+        key!(text, "broker", user, broker),
         Key {
             section: "broker",
             name: "allow_anonymous",
