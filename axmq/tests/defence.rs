@@ -244,6 +244,31 @@ fn a_reload_turns_it_off_and_on() {
 }
 
 #[test]
+fn two_devices_with_one_client_id_are_noticed_and_slowed() {
+    let mut broker = Broker::start("[defence]\ntakeovers = 3\ntakeover_delay_ms = 100\n");
+    let mut twins = Vec::new();
+    for n in 0..4 {
+        let ip = format!("192.0.2.{}", n % 2);
+        let mut twin = broker.client(&ip, "twin");
+        assert_eq!(read(&mut twin), "connack 0x00");
+        twins.push(twin);
+    }
+    let line = broker.process.err.wait_for("takeover.fight");
+    assert!(
+        line.contains("twin") && line.contains("192.0.2.0"),
+        "{line}"
+    );
+    assert!(line.contains("192.0.2.1"), "{line}");
+    assert_eq!(broker.count("connects_delayed"), 0);
+    assert_eq!(
+        read(&mut broker.client("192.0.2.0", "twin")),
+        "connack 0x00"
+    );
+    assert_eq!(broker.count("connects_delayed"), 1);
+    assert_eq!(broker.count("takeover_fights"), 1);
+}
+
+#[test]
 fn rates_slow_a_publisher_or_disconnect_it_and_turn_away_an_address() {
     let broker = Broker::start(
         "[rates]\nexceeded = \"disconnect\"\nclient_publishes_per_s = 3\nburst_ms = 1_000\n",

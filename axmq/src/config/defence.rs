@@ -24,6 +24,12 @@ pub struct DefenceSettings {
     pub silence_ms: u32,
     /// Whether connections that an address has open are closed when it is banned.
     pub close_connections: bool,
+    /// So many take-overs of one client id within `takeover_s` are a fight; 0 notices none.
+    pub takeovers: u32,
+    /// See `takeovers`; seconds.
+    pub takeover_s: u32,
+    /// How long a newcomer waits for its CONNACK while its client id is fought for.
+    pub takeover_delay_ms: u32,
     /// Whether bans are set in the kernel as well, and how.
     pub kernel: KernelBans,
     /// Addresses, and as many clients, that are banned or remembered for a ban that is over.
@@ -43,6 +49,9 @@ impl Default for DefenceSettings {
             ban_max_s: 86_400,
             silence_ms: 2_000,
             close_connections: true,
+            takeovers: 5,
+            takeover_s: 60,
+            takeover_delay_ms: 2_000,
             kernel: KernelBans::Off,
             bans: 1_000_000,
             scores: 65_536,
@@ -108,6 +117,30 @@ impl DefenceSettings {
             "milliseconds"
         ),
         key!(flag, "defence", close_connections, defence),
+        key!(
+            number,
+            "defence",
+            takeovers,
+            defence,
+            0..=1_000,
+            "take-overs"
+        ),
+        key!(
+            number,
+            "defence",
+            takeover_s,
+            defence,
+            1..=86_400,
+            "seconds"
+        ),
+        key!(
+            number,
+            "defence",
+            takeover_delay_ms,
+            defence,
+            0..=30_000,
+            "milliseconds"
+        ),
         Key {
             section: "defence",
             name: "kernel",

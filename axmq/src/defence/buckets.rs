@@ -82,15 +82,19 @@ impl Buckets {
         amount_us: u64,
         most_us: u64,
     ) -> bool {
-        let at = hash as usize & self.sets.len().saturating_sub(1);
-        let set = self.sets.get(at).map(|set| &set[..]).unwrap_or_default();
-        let found = set.iter().find(|bucket| bucket.key == key);
-        let in_it_us = found.map_or(0, |bucket| bucket.empty_at_us.saturating_sub(now_us));
-        let fits = in_it_us + amount_us <= most_us;
+        let fits = self.level(hash, key, now_us) + amount_us <= most_us;
         if fits {
             self.pour(hash, key, now_us, amount_us);
         }
         fits
+    }
+
+    /// Microseconds that are in the bucket of `key`.
+    pub(crate) fn level(&self, hash: u64, key: u64, now_us: u64) -> u64 {
+        let at = hash as usize & self.sets.len().saturating_sub(1);
+        let set = self.sets.get(at).map(|set| &set[..]).unwrap_or_default();
+        let found = set.iter().find(|bucket| bucket.key == key);
+        found.map_or(0, |bucket| bucket.empty_at_us.saturating_sub(now_us))
     }
 
     /// Empties the bucket of `key`.

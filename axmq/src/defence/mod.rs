@@ -7,6 +7,7 @@
 
 mod bans;
 mod buckets;
+mod fights;
 mod host;
 mod kernel;
 mod offence;
@@ -24,6 +25,8 @@ use pollio::PeerAddr;
 
 use self::bans::{Ban, Bans, FOR_EVER, Full, Terms};
 use self::buckets::Buckets;
+use self::fights::Fights;
+pub(crate) use self::fights::TakeOver;
 pub(crate) use self::host::Host;
 pub(crate) use self::kernel::Kernel;
 use self::kernel::{Order, Orders};
@@ -120,6 +123,7 @@ struct State {
     kernel_lost: Arc<AtomicU64>,
     clients_turned_away: AtomicU64,
     log: Mutex<LogBudget>,
+    fights: Fights,
     close: OnceLock<Close>,
     kernel: OnceLock<Orders>,
 }
@@ -184,6 +188,7 @@ impl Defence {
             kernel_lost: Arc::default(),
             clients_turned_away: AtomicU64::new(0),
             log: Mutex::default(),
+            fights: Fights::default(),
             close: OnceLock::new(),
             kernel: OnceLock::new(),
         };
@@ -510,6 +515,8 @@ impl Defence {
             ("banned_connections", &state.turned_away),
             ("connects_too_fast", &state.too_fast),
             ("kernel_bans_lost", &*state.kernel_lost),
+            ("takeover_fights", &state.fights.noticed),
+            ("connects_delayed", &state.fights.delayed),
             ("banned_clients_refused", &state.clients_turned_away),
         ];
         offences

@@ -207,3 +207,31 @@ fn a_full_table_is_counted_and_takes_no_more() {
     assert_eq!(defence.list(0, 9 * S).1, 1_024);
     assert!(figure("bans_refused").is_some_and(|n| n > 2_000));
 }
+
+#[test]
+fn a_fight_for_a_client_id_is_noticed_once_slowed_and_over_when_it_is_over() {
+    let defence = defence(|_| {});
+    let take_over = |id: &str| TakeOver {
+        client_id: id.into(),
+        old: peer("127.0.0.1"),
+        new: peer("192.0.2.7"),
+    };
+    let figure = |name| defence.figures().find(|(n, _)| *n == name).map(|(_, n)| n);
+    for at_s in 100..104 {
+        defence.take_over(&take_over("twin"), at_s * S);
+        assert_eq!(defence.connack_delay_ms("twin", at_s * S), None);
+    }
+    for at_s in 104..1_000 {
+        defence.take_over(&take_over("twin"), at_s * S);
+        assert_eq!(defence.connack_delay_ms("twin", at_s * S), Some(2_000));
+        assert_eq!(defence.connack_delay_ms("other", at_s * S), None);
+    }
+    assert_eq!(figure("takeover_fights"), Some(1));
+    let is_over = (1_000..2_000).find(|at_s| defence.connack_delay_ms("twin", at_s * S).is_none());
+    assert!(is_over.is_some_and(|at_s| at_s < 1_120), "{is_over:?}");
+    // One a minute is a device that roams.
+    for at_s in (5_000..9_000).step_by(60) {
+        defence.take_over(&take_over("roams"), at_s * S);
+        assert_eq!(defence.connack_delay_ms("roams", at_s * S), None);
+    }
+}

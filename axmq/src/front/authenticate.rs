@@ -164,7 +164,11 @@ impl<B: Backend> FrontServer<B> {
             ))
         };
         match refusal {
-            None => self.hand_over(io, key, connect),
+            None => {
+                if let Some(connect) = self.hold_back(key, connect) {
+                    self.hand_over(io, key, connect);
+                }
+            }
             Some(refusal) => self.refuse(io, key, &refusal),
         }
     }

@@ -117,11 +117,13 @@ impl<B: Backend> FrontServer<B> {
     /// Whether a client leaves that has not been answered, and does not wait for an answer of ours.
     fn is_fruitless(&self, key: Key) -> bool {
         let greeting = self.greetings.get(key);
-        greeting.is_some_and(|it| it.discard_left.is_none() && it.pending.is_none())
+        greeting.is_some_and(|it| {
+            it.discard_left.is_none() && it.pending.is_none() && it.held.is_none()
+        })
     }
 
     pub(super) fn time_out(&mut self, io: &mut Io<'_, B>, key: Key) {
-        if self.has_more_time(key) {
+        if self.has_more_time(key) || self.has_waited(io, key) {
             return;
         }
         let too_late = self

@@ -36,7 +36,7 @@ use self::proxy::ProxyError;
 use crate::events::LogBudget;
 use crate::listener::{ListenerState, Seat};
 use crate::memory::Shortage;
-use crate::message::{Handover, ToFront, ToShard};
+use crate::message::{ConnectInfo, Handover, ToFront, ToShard};
 use crate::shard::{Shared, read};
 use crate::transport::Layers;
 
@@ -72,6 +72,8 @@ struct Greeting<S> {
     pending: Option<Box<Pending>>,
     /// Bytes of that CONNECT, which count as long as it is kept.
     connect_bytes: u64,
+    /// Let in, but it has to wait until it is handed over.
+    held: Option<Box<ConnectInfo>>,
     /// Refused: what still comes is thrown away, up to so many bytes.
     discard_left: Option<u32>,
 }
@@ -278,6 +280,7 @@ impl<B: Backend> FrontServer<B> {
             timer,
             pending: None,
             connect_bytes: 0,
+            held: None,
             discard_left: None,
         });
         self.parts.shared.connection_opened();
@@ -288,6 +291,9 @@ impl<B: Backend> FrontServer<B> {
             let Some(greeting) = self.greetings.get_mut(key) else {
                 return Progress::Done;
             };
+            if greeting.held.is_some() {
+                return Progress::Done;
+            }
             if greeting
                 .pending
                 .as_ref()
@@ -399,7 +405,7 @@ impl<B: Backend> FrontServer<B> {
         Some(Ok(()))
     }
 
-    fn hand_over(&mut self, io: &mut Io<'_, B>, key: Key, connect: crate::message::ConnectInfo) {
+    fn hand_over(&mut self, io: &mut Io<'_, B>, key: Key, connect: ConnectInfo) {
         let Some(greeting) = self.take(key) else {
             return;
         };
@@ -482,11 +488,12 @@ impl<B: Backend> Server<B> for FrontServer<B> {
         &mut self,
         io: &mut Io<'_, B>,
         token: Token,
-        _readiness: Readiness,
+        readiness: Readiness,
         _budget: &Budget,
     ) -> Progress {
         self.has_acted = true;
         match Key::from_bits(token.0) {
+            Some(key) if self.gave_up(key, readiness) => Progress::Done,
             Some(key) => self.read(io, key),
             // Slab keys have a generation above the lowest 32 bits; listeners have none.
             None => self.accept(io, usize::try_from(token.0).unwrap_or(usize::MAX)),

@@ -490,3 +490,38 @@ fn connections_for_nothing_are_a_strike_by_the_hundred() {
     });
     assert_eq!(banned, Some(402), "four strikes and one");
 }
+
+#[test]
+fn who_comes_for_a_client_id_that_is_fought_for_waits_and_may_give_up() {
+    let mut site = watchful();
+    let now_ms = site.net.now_ns() / NS_PER_MS;
+    for _ in 0..5 {
+        let take_over = crate::defence::TakeOver {
+            client_id: "c".into(),
+            old: PeerAddr::UNIX,
+            new: PeerAddr::UNIX,
+        };
+        site.shared.defence.take_over(&take_over, now_ms);
+    }
+    let handed_over = |site: &mut Site| {
+        let mut mail = Vec::new();
+        site.shard.drain_into(&mut mail);
+        mail.len()
+    };
+    let stays = site.net.connect(address()).expect("the queue has room");
+    let leaves = site.net.connect(address()).expect("the queue has room");
+    let other = site.net.connect(address()).expect("the queue has room");
+    assert!(stays.send(&named("c").encode_to_vec(V5)).is_ok());
+    assert!(leaves.send(&named("c").encode_to_vec(V5)).is_ok());
+    assert!(other.send(&named("other").encode_to_vec(V5)).is_ok());
+    site.settle();
+    assert_eq!(handed_over(&mut site), 1, "the other one");
+    assert!(stays.send(b"\xC0\x00").is_ok());
+    drop(leaves);
+    site.pass(1_999);
+    assert_eq!((handed_over(&mut site), site.shared.connections()), (0, 2));
+    site.pass(1);
+    assert_eq!((handed_over(&mut site), site.shared.connections()), (1, 2));
+    assert_eq!(figure(&site, "connects_delayed"), 2);
+    assert_eq!(figure(&site, "offences_fruitless"), 0);
+}

@@ -1,7 +1,7 @@
 //! What a front tells the defence, and how long it listens to silence.
 
 use mqtt_codec::ReasonCode;
-use pollio::{Backend, Io, PeerAddr};
+use pollio::{Backend, Io, PeerAddr, Readiness};
 use slabmem::Key;
 
 use super::FrontServer;
@@ -38,6 +38,9 @@ impl<B: Backend> FrontServer<B> {
         let Some(greeting) = self.greetings.get_mut(key) else {
             return false;
         };
+        if greeting.held.is_some() {
+            return false;
+        }
         let until_ms = greeting.opened_ms + whole_ms;
         let has_more =
             greeting.has_spoken && greeting.discard_left.is_none() && self.now_ms < until_ms;
@@ -53,6 +56,40 @@ impl<B: Backend> FrontServer<B> {
             let defence = &self.parts.shared.defence;
             defence.offend(&greeting.peer, client, offence, self.now_ms);
         }
+    }
+
+    /// Lets a client wait whose id is fought for; gives back the CONNECT of any other.
+    pub(super) fn hold_back(&mut self, key: Key, connect: ConnectInfo) -> Option<ConnectInfo> {
+        let defence = &self.parts.shared.defence;
+        let delay_ms = defence.connack_delay_ms(&connect.client_id, self.now_ms);
+        let (Some(delay_ms), Some(greeting)) = (delay_ms, self.greetings.get_mut(key)) else {
+            return Some(connect);
+        };
+        greeting.held = Some(Box::new(connect));
+        self.timers.cancel(greeting.timer);
+        greeting.timer = self.timers.insert(self.now_ms + delay_ms, key);
+        None
+    }
+
+    /// Hands over a client that has waited; whether it was one.
+    pub(super) fn has_waited(&mut self, io: &mut Io<'_, B>, key: Key) -> bool {
+        let greeting = self.greetings.get_mut(key);
+        let Some(connect) = greeting.and_then(|greeting| greeting.held.take()) else {
+            return false;
+        };
+        self.hand_over(io, key, *connect);
+        true
+    }
+
+    /// Whether a client that has to wait has gone in the meantime: then nothing is taken over.
+    pub(super) fn gave_up(&mut self, key: Key, readiness: Readiness) -> bool {
+        let has_ended = readiness.is_read_closed() || readiness.is_error();
+        let greeting = self.greetings.get(key);
+        let gave_up = has_ended && greeting.is_some_and(|greeting| greeting.held.is_some());
+        if gave_up {
+            self.left(key, "the client gave up");
+        }
+        gave_up
     }
 
     /// Refuses a client that is banned, or whose address was in the meantime; whether it was.

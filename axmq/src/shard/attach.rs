@@ -11,6 +11,7 @@ use super::journal::Waiter;
 use super::{Authentication, Core, Timer};
 use crate::auth::Turn;
 use crate::connack;
+use crate::defence::TakeOver;
 use crate::events::{Cause, Event};
 use crate::message::{ConnectInfo, Handover};
 use crate::session::{Outgoing, Session};
@@ -132,6 +133,7 @@ impl<S> Core<S> {
     fn resume(&mut self, connect: &ConnectInfo, peer: pollio::PeerAddr) -> Option<Key> {
         let key = self.find(&connect.client_id)?;
         if let Some(connection) = self.sessions.get(key)?.connection {
+            self.note_take_over(connect, connection, peer);
             self.close(connection, Cause::TakenOver(peer));
         }
         self.finish_cleanup(key, Some(connect.clean_start));
@@ -151,6 +153,18 @@ impl<S> Core<S> {
             return None;
         }
         Some(key)
+    }
+
+    fn note_take_over(&mut self, connect: &ConnectInfo, old: Key, new: pollio::PeerAddr) {
+        if let Some(old) = self.connections.get(old)
+            && self.shared.defence.watches_take_overs()
+        {
+            self.take_overs.push(TakeOver {
+                client_id: connect.client_id.clone(),
+                old: old.peer,
+                new,
+            });
+        }
     }
 
     fn open_session(&mut self, connect: &ConnectInfo) -> Result<Key, ()> {

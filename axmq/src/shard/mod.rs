@@ -87,7 +87,7 @@ use self::timers::Timer;
 pub(crate) use self::trace::Traced;
 use self::trace::Tracer;
 use crate::counters::Counters;
-use crate::defence::Charge;
+use crate::defence::{Charge, TakeOver};
 use crate::disconnects::Disconnects;
 use crate::events::{Cause, Event};
 use crate::memory::Shortage;
@@ -221,6 +221,7 @@ pub(crate) struct Core<S> {
     disconnects: Disconnects,
     /// What is to be held against clients.
     offences: Vec<Charge>,
+    take_overs: Vec<TakeOver>,
     eviction: Eviction,
     tracers: Vec<Tracer>,
     traced: Vec<Traced>,
@@ -304,6 +305,7 @@ impl<S> Core<S> {
             events: Vec::new(),
             disconnects: Disconnects::new(disconnects_max),
             offences: Vec::new(),
+            take_overs: Vec::new(),
             eviction: Eviction::default(),
             tracers: Vec::new(),
             traced: Vec::new(),
@@ -422,6 +424,10 @@ impl<S> Core<S> {
 
     pub(crate) fn drain_offences(&mut self) -> impl Iterator<Item = Charge> {
         self.offences.drain(..)
+    }
+
+    pub(crate) fn drain_take_overs(&mut self) -> impl Iterator<Item = TakeOver> {
+        self.take_overs.drain(..)
     }
 
     pub(crate) fn outboxes(&mut self) -> &mut [Outbox] {

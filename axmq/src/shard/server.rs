@@ -492,6 +492,9 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         for charge in self.core.drain_offences() {
             self.shared.defence.charge(&charge, now_ms);
         }
+        for take_over in self.core.drain_take_overs() {
+            self.shared.defence.take_over(&take_over, now_ms);
+        }
         self.check_stop(io.now_ns());
         if self.is_done {
             self.send_ops();
