@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use crate::Check;
-use crate::support::{PATIENCE, Process, TempDir, program};
+use crate::support::{Process, TempDir, program};
+use crate::{Check, PATIENCE};
 
 pub(crate) struct Broker {
     process: Process,

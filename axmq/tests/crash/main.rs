@@ -53,6 +53,10 @@ type Check<T> = Result<T, String>;
 /// What the default interval of 50 ms may lose: the interval, and a sync on a disk that is busy.
 const BOUND: Duration = Duration::from_millis(300);
 
+/// Within this something comes. Many rounds run at the lowest priority, beside whatever else the
+/// machine does.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Rounds after which everything begins anew in an empty folder, from a seed of its own.
 const ROUNDS_A_LIFE: usize = 50;
 

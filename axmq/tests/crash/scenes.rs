@@ -5,11 +5,10 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::Check;
 use crate::broker::Broker;
 use crate::ledger::Purpose;
 use crate::stage::{Presence, SUBSCRIBERS, Stage};
-use crate::support::PATIENCE;
+use crate::{Check, PATIENCE};
 
 impl Stage {
     fn next(&mut self, what: impl Fn(&Self) -> String) -> Check<()> {
