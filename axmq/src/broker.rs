@@ -195,6 +195,7 @@ impl Broker {
         let control = Control::new(
             shards,
             fronts.clone(),
+            data_plane.store_sender(),
             addresses.clone(),
             Arc::clone(&shared),
             config,

@@ -30,7 +30,8 @@ pub struct Cli {
 
 const AFTER_HELP: &str = "\
 Without arguments, axmq listens on port 1883 of this machine's loopback addresses.
-status, clients, ban, reload, trace and disconnects talk to the broker that has the same --data-dir.
+status, clients, ban, reload, trace, disconnects and store backup talk to the broker that has the
+same --data-dir.
 Every key of the configuration file can be set in the environment as AXMQ_SECTION__KEY.
 Exit codes: 0 orderly end, 1 failure while running, 2 usage, 3 configuration.";
 
@@ -72,9 +73,39 @@ pub enum Command {
     /// Make or change a file of users and their passwords
     #[command(subcommand)]
     Passwd(PasswdCommand),
+    /// Look at what is kept on disk, copy it, or put it there
+    #[command(subcommand)]
+    Store(StoreCommand),
     /// A command to the broker that runs with the same data directory
     #[command(flatten)]
     Control(ControlCommand),
+}
+
+/// What `axmq store` can do. All but `backup` want that no broker uses the data directory.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum StoreCommand {
+    /// Look at every record; exit code 1 if one makes no sense
+    Check,
+    /// Say how much of what there is
+    Stats,
+    /// Print everything, one JSON object a line
+    Export,
+    /// Make the store of an empty data directory from what `export` has printed
+    Import {
+        /// The file
+        file: PathBuf,
+    },
+    /// Give back the room of what was removed
+    Compact,
+    /// Copy the store of the running broker
+    Backup {
+        /// A folder of the machine that the broker runs on; it becomes a data directory to start
+        /// from
+        folder: PathBuf,
+        /// How to print the answer.
+        #[command(flatten)]
+        output: Output,
+    },
 }
 
 /// What a running broker can be asked and told, by way of the socket in its data directory.
@@ -102,6 +133,14 @@ pub enum ControlCommand {
         command: BanCommand,
         /// How to print the answer.
         #[command(flatten)]
+        output: Output,
+    },
+    /// `axmq store backup`
+    #[command(skip)]
+    Backup {
+        /// Where the copy is made.
+        folder: PathBuf,
+        /// How to print the answer.
         output: Output,
     },
     /// Make the running broker read its configuration anew
@@ -309,6 +348,7 @@ impl ControlCommand {
         let (Self::Status { output }
         | Self::Clients { output, .. }
         | Self::Ban { output, .. }
+        | Self::Backup { output, .. }
         | Self::Reload { output }
         | Self::Trace { output, .. }
         | Self::Disconnects { output, .. }) = self;

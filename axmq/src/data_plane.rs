@@ -246,6 +246,11 @@ impl DataPlane {
         Ok(plane)
     }
 
+    /// Where the store's thread gets its mail, if there is a store.
+    pub(crate) fn store_sender(&self) -> Option<Sender<ToStore>> {
+        self.store.as_ref().map(|(sender, _)| sender.clone())
+    }
+
     fn refuse(data_dir: Option<&Path>, error: &RecoverError) -> StartError {
         StartError::Store {
             path: data_dir.map(|path| path.join("store")).unwrap_or_default(),

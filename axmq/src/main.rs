@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,12 +15,14 @@ use tracing::{error, info, warn};
 use axmq::auth;
 use axmq::cli::{
     AclCommand, Cli, Command, ConfigCommand, ControlCommand, Options, PasswdCommand, Started,
+    StoreCommand,
 };
 use axmq::config::{self, Config, Loaded, Origin, Sources};
 use axmq::control::{CommandError, Control, Reload, run_command};
 use axmq::logging::{self, LogHandle};
 use axmq::notify::{self, Manager};
 use axmq::privileges;
+use axmq::store::{ToolError, run_tool};
 use axmq::{Broker, Running, Stopper, fd_limit};
 
 /// The broker failed, at its start or later. Usage errors have code 2, which clap gives them.
@@ -47,6 +49,10 @@ fn main() -> ExitCode {
         Some(Command::Config(ConfigCommand::Show)) => say(&loaded.to_string()),
         Some(Command::Passwd(command)) => passwd(&command),
         Some(Command::Acl(command)) => acl(&command, &loaded.config),
+        Some(Command::Store(StoreCommand::Backup { folder, output })) => {
+            control(&ControlCommand::Backup { folder, output }, &loaded.config)
+        }
+        Some(Command::Store(command)) => store(&command, &loaded.config),
         Some(Command::Control(command)) => control(&command, &loaded.config),
         None => match serve(loaded, sources) {
             Ok(()) => ExitCode::SUCCESS,
@@ -90,6 +96,25 @@ fn acl(command: &AclCommand, config: &Config) -> ExitCode {
 fn passwd(command: &PasswdCommand) -> ExitCode {
     match auth::run_passwd(command, &mut io::stdout().lock()) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&format!("axmq: {error}\n"));
+            ExitCode::from(FAILURE)
+        }
+    }
+}
+
+/// Carries out a command with a store that no broker uses.
+fn store(command: &StoreCommand, config: &Config) -> ExitCode {
+    let data_dir = config.broker.data_dir.clone().unwrap_or_default();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let done = run_tool(command, &data_dir, &mut out);
+    let flushed = out.flush().map_err(ToolError::Output);
+    match done.and(flushed) {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader that has gone away is no failure.
+        Err(ToolError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             complain(&format!("axmq: {error}\n"));
             ExitCode::from(FAILURE)

@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use super::server::{SOCKET, address};
 use super::types::{Request, Response};
 use super::{
-    BansPage, ClientDetail, ClientsPage, Cursor, DisconnectLine, Reloaded, Status, TraceEnded,
-    TraceLine, show, wire,
+    BackupMade, BansPage, ClientDetail, ClientsPage, Cursor, DisconnectLine, Reloaded, Status,
+    TraceEnded, TraceLine, show, wire,
 };
 use crate::cli::{BanCommand, ClientsCommand, ControlCommand};
 
@@ -107,6 +107,16 @@ pub fn run_command(
         }
         ControlCommand::Clients { command, .. } => clients(&mut connection, &mut printer, command),
         ControlCommand::Ban { command, .. } => ban(&mut connection, &mut printer, command),
+        ControlCommand::Backup { folder, .. } => {
+            // The broker may run in another folder.
+            let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.clone());
+            let folder = folder.to_str().ok_or_else(|| {
+                CommandError::Refused("the name of the folder is no UTF-8".to_owned())
+            })?;
+            let folder = folder.to_owned();
+            let made: BackupMade = connection.ask(&Request::Backup { folder })?;
+            printer.print(&made, || show::backup(&made))
+        }
         ControlCommand::Reload { .. } => {
             let reloaded: Reloaded = connection.ask(&Request::Reload)?;
             printer.print(&reloaded, || show::reloaded(&reloaded))

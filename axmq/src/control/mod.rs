@@ -13,6 +13,7 @@ mod wire;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,8 +26,8 @@ pub use self::client::{CommandError, Format, run_command};
 pub(crate) use self::server::ControlServer;
 pub use self::server::SOCKET;
 pub use self::types::{
-    BanLine, BansPage, ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine, Reloaded,
-    Status, StoreStatus, SubscriptionLine, TraceLine,
+    BackupMade, BanLine, BansPage, ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine,
+    Reloaded, Status, StoreStatus, SubscriptionLine, TraceLine,
 };
 use crate::auth::{Guard, Policy};
 use crate::config::Config;
@@ -34,6 +35,8 @@ use crate::counters::{self, Counters};
 use crate::memory;
 use crate::message::{Answer, AnswerTo, Ask, Query, ToFront, ToShard, TraceSink};
 use crate::shard::{CLIENTS_A_PAGE, RECORDS_AN_ANSWER, Shared};
+use crate::store::op::ToStore;
+use crate::store::{self, CopyError};
 
 /// A shard answers between two turns, which take milliseconds at most. One that does not in this
 /// time is stuck, or gone with a broker that stops.
@@ -52,6 +55,8 @@ pub enum ControlError {
     },
     /// The new configuration is refused; nothing has changed.
     Refused(String),
+    /// There is no backup, and why.
+    Backup(String),
     /// A ban that cannot be set or lifted, and why.
     Ban(String),
     /// This broker was started from values and does not know where to read others.
@@ -72,7 +77,7 @@ impl fmt::Display for ControlError {
                     "the new configuration is refused, and nothing has changed\n{why}"
                 )
             }
-            Self::Ban(why) => f.write_str(why),
+            Self::Ban(why) | Self::Backup(why) => f.write_str(why),
             Self::NothingToReload => {
                 f.write_str("this broker does not know where its configuration comes from")
             }
@@ -102,6 +107,7 @@ pub struct Control(Arc<Inner>);
 struct Inner {
     shards: Vec<Sender<ToShard<Stream>>>,
     fronts: Vec<Sender<ToFront>>,
+    store: Option<Sender<ToStore>>,
     addresses: Vec<SocketAddr>,
     started: Instant,
     traces: AtomicU64,
@@ -127,6 +133,7 @@ impl Control {
     pub(crate) fn new(
         shards: Vec<Sender<ToShard<Stream>>>,
         fronts: Vec<Sender<ToFront>>,
+        store: Option<Sender<ToStore>>,
         addresses: Vec<SocketAddr>,
         shared: Arc<Shared>,
         running: Config,
@@ -134,6 +141,7 @@ impl Control {
         Self(Arc::new(Inner {
             shards,
             fronts,
+            store,
             addresses,
             started: Instant::now(),
             traces: AtomicU64::new(0),
@@ -479,6 +487,32 @@ impl Control {
             }
         }
         Ok((Reloaded { changes }, revoked))
+    }
+
+    /// Copies the store as it is at one moment into a folder, from which a broker can be started.
+    /// The broker goes on meanwhile: this thread reads and writes, a record at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError::Backup`].
+    pub fn backup(&self, folder: &Path) -> Result<BackupMade, ControlError> {
+        let refuse = |why: &str| ControlError::Backup(why.to_owned());
+        let store = self.0.store.as_ref();
+        let store = store.ok_or_else(|| refuse("this broker keeps nothing on disk"))?;
+        let (sender, snapshot) = sync_channel(1);
+        store.push_unbounded(ToStore::Snapshot(sender));
+        let snapshot = snapshot
+            .recv_timeout(PATIENCE)
+            .map_err(|_| refuse("the store cannot be read now; `axmq status` says how it is"))?;
+        let (records, bytes) = store::backup(&*snapshot, folder)
+            .map_err(|error: CopyError| ControlError::Backup(error.to_string()))?;
+        let folder = folder.display().to_string();
+        tracing::info!(event = "store.backup", folder, records, bytes);
+        Ok(BackupMade {
+            folder,
+            records,
+            bytes,
+        })
     }
 
     /// Whether every shard takes its mail, asked all at once and waited for no longer than

@@ -229,6 +229,7 @@ fn answer(control: &Control, request: Request) -> io::Result<Response> {
             of(was_connected)
         }
         Request::Disconnects { client, most } => of(control.disconnects(client.as_deref(), most)),
+        Request::Backup { folder } => of(control.backup(Path::new(&folder))),
         Request::Bans { most } => of(Ok(control.bans(most))),
         Request::Ban { network, for_s } => of(control.ban(&network, for_s)),
         Request::Unban { network, client } => of(control.unban(&network, client.as_deref())),

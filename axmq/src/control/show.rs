@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{
-    BansPage, ClientDetail, ClientLine, ClientsPage, DisconnectLine, Reloaded, Status, TraceLine,
+    BackupMade, BansPage, ClientDetail, ClientLine, ClientsPage, DisconnectLine, Reloaded, Status,
+    TraceLine,
 };
 use crate::logging::{Timestamp, now_ms};
 
@@ -237,6 +238,13 @@ pub(super) fn trace(line: &TraceLine) -> String {
         time(line.at_ms),
         line.direction,
         line.text
+    )
+}
+
+pub(super) fn backup(made: &BackupMade) -> String {
+    format!(
+        "{} records, {} bytes, are copied to {}\n",
+        made.records, made.bytes, made.folder
     )
 }
 

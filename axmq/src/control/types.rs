@@ -28,6 +28,10 @@ pub(crate) enum Request {
         most: u32,
     },
     Reload,
+    /// Copy the store into a folder.
+    Backup {
+        folder: String,
+    },
     /// The bans in force, those that end last first.
     Bans {
         most: u32,
@@ -84,6 +88,18 @@ impl std::str::FromStr for Cursor {
         let (shard, slot) = parsed.ok_or("not a page: two numbers such as 0:128")?;
         Ok(Self { shard, slot })
     }
+}
+
+/// A backup that was made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct BackupMade {
+    /// Where it is.
+    pub folder: String,
+    /// Records in it.
+    pub records: u64,
+    /// Bytes of their keys and values.
+    pub bytes: u64,
 }
 
 /// The broker as a whole.

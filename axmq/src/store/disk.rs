@@ -4,9 +4,9 @@
 use std::path::{Path, PathBuf};
 
 use fjall::config::CompressionPolicy;
-use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode};
+use fjall::{CompressionType, Database, Keyspace, KeyspaceCreateOptions, PersistMode, Readable};
 
-use super::engine::{Engine, EngineError, Entries, Space, WriteBatch};
+use super::engine::{Engine, EngineError, Entries, Snapshot, Space, WriteBatch};
 use super::server::Disk;
 
 /// Memory for blocks that were read: queues of sessions come back once, in order, so little is
@@ -105,6 +105,33 @@ impl DiskEngine {
             .get(space as usize)
             .ok_or_else(|| EngineError::Corrupt(format!("no space {}", space.name())))
     }
+
+    /// Merges all tables, so that what was removed takes no room any more.
+    pub(crate) fn compact(&mut self) -> Result<(), EngineError> {
+        for space in &self.spaces {
+            space.rotate_memtable_and_wait().map_err(error)?;
+            space.major_compact().map_err(error)?;
+        }
+        self.sync()
+    }
+}
+
+struct DiskSnapshot {
+    snapshot: fjall::Snapshot,
+    /// In the order of [`Space::ALL`].
+    spaces: Vec<Keyspace>,
+}
+
+impl Snapshot for DiskSnapshot {
+    fn entries(&self, space: Space) -> Entries<'_> {
+        let Some(space) = self.spaces.get(space as usize) else {
+            return Box::new(std::iter::empty());
+        };
+        Box::new(self.snapshot.iter(space).map(|guard| {
+            let (key, value) = guard.into_inner().map_err(error)?;
+            Ok((key.to_vec(), value.to_vec()))
+        }))
+    }
 }
 
 impl Engine for DiskEngine {
@@ -153,5 +180,12 @@ impl Engine for DiskEngine {
 
     fn bytes(&self) -> u64 {
         self.database.disk_space().unwrap_or(0)
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Box::new(DiskSnapshot {
+            snapshot: self.database.snapshot(),
+            spaces: self.spaces.clone(),
+        })
     }
 }

@@ -127,6 +127,15 @@ pub(crate) trait Engine {
 
     /// Bytes on disk, about.
     fn bytes(&self) -> u64;
+
+    /// What is there now, to be read by another thread while this one goes on.
+    fn snapshot(&self) -> Box<dyn Snapshot>;
+}
+
+/// A store as it was at one moment, between two batches.
+pub(crate) trait Snapshot: Send {
+    /// All entries of a space.
+    fn entries(&self, space: Space) -> Entries<'_>;
 }
 
 /// What went wrong, as far as what to do depends on it.

@@ -11,7 +11,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::engine::{Change, Engine, EngineError, Entries, Space, WriteBatch};
+use super::engine::{Change, Engine, EngineError, Entries, Snapshot, Space, WriteBatch};
 use super::server::Disk;
 
 type Map = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
@@ -152,6 +152,15 @@ impl Disk for MemoryPlace {
 #[derive(Debug)]
 pub(crate) struct MemoryEngine(MemoryDisk);
 
+struct MemorySnapshot(Map);
+
+impl Snapshot for MemorySnapshot {
+    fn entries(&self, space: Space) -> Entries<'_> {
+        let of_space = self.0.iter().filter(move |((other, _), _)| *other == space);
+        Box::new(of_space.map(|((_, key), value)| Ok((key.clone(), value.clone()))))
+    }
+}
+
 impl Engine for MemoryEngine {
     fn write(&mut self, batch: &WriteBatch) -> Result<(), EngineError> {
         let mut platter = self.0.lock();
@@ -209,6 +218,10 @@ impl Engine for MemoryEngine {
     fn last(&self, space: Space) -> Result<Option<Vec<u8>>, EngineError> {
         let keys = self.0.keys(space);
         Ok(keys.into_iter().next_back())
+    }
+
+    fn snapshot(&self) -> Box<dyn Snapshot> {
+        Box::new(MemorySnapshot(self.0.lock().visible.clone()))
     }
 
     fn bytes(&self) -> u64 {

@@ -7,7 +7,9 @@
 
 use self::engine::Space;
 pub use self::record::RecordError;
+pub use self::tool::{ToolError, run_tool};
 
+mod copy;
 mod disk;
 pub(crate) mod engine;
 mod figures;
@@ -22,7 +24,9 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod time;
+mod tool;
 
+pub(crate) use self::copy::{CopyError, backup};
 pub(crate) use self::disk::{DiskEngine, DiskPlace};
 pub(crate) use self::figures::StoreFigures;
 pub(crate) use self::groups::RestoredGroup;

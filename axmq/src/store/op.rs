@@ -3,9 +3,12 @@
 //! A shard says what has happened to what is kept, in *ops*; times in them are those of its clock.
 //! The store turns them into records.
 
+use std::sync::mpsc::SyncSender;
+
 use mqtt_codec::{PacketId, QoS};
 use slabmem::Key;
 
+use super::engine::Snapshot;
 use crate::publication::Publication;
 use crate::route::SubscriptionOptions;
 
@@ -226,6 +229,8 @@ pub(crate) struct Stored {
 #[derive(Debug)]
 pub(crate) enum ToStore {
     Batch(OpBatch),
+    /// Asks for the store as it is. Dropped where it cannot be read.
+    Snapshot(SyncSender<Box<dyn Snapshot>>),
     /// Write what has come, note that this stop was in order, and end.
     Stop,
 }

@@ -3,10 +3,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 
 use pollio::{Backend, Budget, Io, Progress, Readiness, Receiver, Sender, Server, Token};
 
-use super::engine::{Engine, EngineError, Space, WriteBatch};
+use super::engine::{Engine, EngineError, Snapshot, Space, WriteBatch};
 use super::figures::StoreFigures;
 use super::keeper::Keeper;
 use super::op::{Health, OpBatch, Page, Stored, ToStore};
@@ -71,6 +72,8 @@ pub(crate) struct StoreServer<D: Disk, S> {
     mail: Vec<ToStore>,
     /// Came, and is not taken in.
     batches: VecDeque<OpBatch>,
+    /// Who wants the store as it is.
+    snapshots: Vec<SyncSender<Box<dyn Snapshot>>>,
     /// Written and not synced: written again where the engine is opened anew.
     unsynced: Vec<WriteBatch>,
     lanes: Vec<Lane>,
@@ -122,6 +125,7 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
             figures,
             mail: Vec::new(),
             batches: VecDeque::new(),
+            snapshots: Vec::new(),
             unsynced: Vec::new(),
             lanes,
             sync_at_ns: None,
@@ -144,6 +148,7 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
     /// Does what there is to do; called at the end of each turn.
     fn work(&mut self, now_ns: u64) {
         if self.health == Health::Failed {
+            self.snapshots.clear();
             self.discard();
             return;
         }
@@ -155,6 +160,7 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
         }
         match self.take_in() {
             Ok(()) => {
+                self.give_snapshots();
                 if !self.unsynced.is_empty() && self.sync_at_ns.is_none() {
                     self.sync_at_ns = Some(now_ns + self.interval_ns);
                 }
@@ -212,6 +218,15 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
             tracing::warn!(event = "store.resumed", "the store goes on");
         }
         Ok(())
+    }
+
+    fn give_snapshots(&mut self) {
+        if let Some(engine) = &self.engine {
+            for asker in self.snapshots.drain(..) {
+                // Who asked may have given up.
+                let _ = asker.try_send(engine.snapshot());
+            }
+        }
     }
 
     /// The disk does not take it: nothing is lost, and all of it is tried again.
@@ -355,6 +370,7 @@ where
         for message in self.mail.drain(..) {
             match message {
                 ToStore::Batch(batch) => self.batches.push_back(batch),
+                ToStore::Snapshot(asker) => self.snapshots.push(asker),
                 ToStore::Stop => self.stops = true,
             }
         }

@@ -16,9 +16,9 @@ use crate::peer::Peer;
 use crate::support::{Process, TempDir, program};
 
 pub(crate) struct Broker {
-    process: Process,
+    pub(crate) process: Process,
     address: SocketAddr,
-    home: TempDir,
+    pub(crate) home: TempDir,
 }
 
 impl Broker {

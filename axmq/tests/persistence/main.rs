@@ -12,6 +12,7 @@ mod groups;
 mod peer;
 #[path = "../support/mod.rs"]
 mod support;
+mod tools;
 
 use mqtt_codec::encode::{Connect, ConnectProperties, Will};
 use mqtt_codec::{PacketType, QoS, Version};
