@@ -889,3 +889,38 @@ fn listeners_have_rules_and_the_document_has_each_of_them() {
         refused(&listener(line), expected);
     }
 }
+
+#[test]
+fn a_section_in_a_section_has_its_keys_in_files_and_variables() {
+    let file = "[auth.jwt]\nkey_file = \"keys\"\nleeway_s = 5\n[auth]\nscram = false\n";
+    let variables = [("AXMQ_AUTH__JWT__ISSUER", "https://issuer.example")];
+    let loaded = load(file, &variables, CommandLine::default()).expect("it is accepted");
+    let jwt = &loaded.config.auth.jwt;
+    assert_eq!(jwt.leeway_s, 5);
+    assert_eq!(jwt.issuer.as_deref(), Some("https://issuer.example"));
+    let shown = loaded.to_string();
+    let again = load_file(&shown).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+    assert_eq!(again.config.auth, loaded.config.auth);
+    refused(
+        "[auth]\njwt = 5\n",
+        "FILE:2:7: `auth.jwt` is a section, not a whole number",
+    );
+    refused(
+        "[auth.jwt]\nleeway_s = 3601\n",
+        "`auth.jwt.leeway_s` must be from 0 to 3_600 seconds",
+    );
+    refused("[\"auth.jwt\"]\n", "FILE:1:2: unknown section `[auth.jwt]`");
+    for (url, expected) in [
+        (
+            "ftp://host/",
+            "it has to begin with http:// or https:// and a host",
+        ),
+        (
+            "/path",
+            "it has to begin with http:// or https:// and a host",
+        ),
+        ("http://a b/", "`auth.http.url`: invalid uri character"),
+    ] {
+        refused(&format!("[auth.http]\nurl = \"{url}\"\n"), expected);
+    }
+}
