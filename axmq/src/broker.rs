@@ -25,6 +25,7 @@ use crate::local::Handle;
 use crate::memory;
 use crate::message::{ToFront, ToShard};
 use crate::shard::Shared;
+use crate::tls;
 
 /// Time for the shards to publish the wills that an orderly stop publishes.
 const WILLS_MS: u64 = 1_000;
@@ -65,6 +66,14 @@ impl Stopper {
     pub fn stop(&self) {
         self.lock().stops = true;
         self.0.1.notify_all();
+    }
+
+    /// Waits so long; whether the broker has been asked to stop by then.
+    pub(crate) fn stops_within(&self, time: Duration) -> bool {
+        let is_on = |outcome: &mut Outcome| !outcome.stops && outcome.failure.is_none();
+        let waited = self.0.1.wait_timeout_while(self.lock(), time, is_on);
+        let (mut outcome, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !is_on(&mut outcome)
     }
 
     fn fail(&self, failure: RunError) {
@@ -110,6 +119,7 @@ impl Broker {
             .as_deref()
             .map(DataDir::open)
             .transpose()?;
+        let tls = tls::load_all(&config.listeners).map_err(StartError::Tls)?;
         let front_count = config.broker.front_count();
         let shard_count = u16::try_from(config.broker.shard_count()).unwrap_or(1);
         let connections_max = config.limits.connections;
@@ -131,6 +141,7 @@ impl Broker {
             .with_protocol(config.protocol.clone())
             .with_memory(memory_bytes, memory::resident_bytes)
             .with_listeners(&config.listeners)
+            .with_tls(tls)
             .with_defence(&config);
         shared.sys.set_interval_s(config.broker.sys_interval_s);
         let data_path = data_dir.as_ref().map(DataDir::path);
@@ -241,6 +252,9 @@ impl Broker {
                 Ok(thread) => running.front_threads.push(thread),
                 Err(error) => return Err(running.abort(error)),
             }
+        }
+        if let Err(error) = running.watch_certificates(&stopper) {
+            return Err(running.abort(error));
         }
         if let Some(data_dir) = &running._data_dir {
             // Without its socket the broker serves all the same.
@@ -366,6 +380,23 @@ impl Running {
         let shards = self.data_plane.join();
         close_pools(&self.data_plane.shared.hooks);
         fronts.and(shards)
+    }
+
+    /// Looks after the files of TLS, where there are any.
+    fn watch_certificates(&self, stopper: &Stopper) -> io::Result<()> {
+        let listeners = &self.data_plane.shared.listeners;
+        if !listeners.iter().any(|listener| listener.tls().is_some()) {
+            return Ok(());
+        }
+        self.control.log_certificates();
+        let (control, until) = (self.control.clone(), stopper.clone());
+        // It ends by the stop, which does not wait for it.
+        spawn("tls-watch".to_owned(), stopper, move || {
+            let _ = affinity::lower_priority();
+            control.watch_certificates(&until);
+            Ok(())
+        })
+        .map(drop)
     }
 
     /// Ends what has been started, for a start that failed half-way.

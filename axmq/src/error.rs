@@ -25,6 +25,8 @@ pub enum StartError {
     Config(Vec<Violation>),
     /// A file that `[auth]` names cannot be used.
     Auth(FileError),
+    /// A file that a listener names for its TLS cannot be used.
+    Tls(FileError),
     /// The data directory cannot be used.
     DataDir(DataDirError),
     /// What is kept on disk cannot be used.
@@ -67,7 +69,7 @@ impl fmt::Display for StartError {
                     .iter()
                     .try_for_each(|violation| write!(f, "\n{}", violation.message))
             }
-            Self::Auth(error) => error.fmt(f),
+            Self::Auth(error) | Self::Tls(error) => error.fmt(f),
             Self::DataDir(error) => error.fmt(f),
             Self::Store { path, why } => {
                 write!(f, "cannot use the store in {}: {why}", path.display())
@@ -82,7 +84,7 @@ impl std::error::Error for StartError {
         match self {
             Self::Bind { source, .. } | Self::Thread(source) => Some(source),
             Self::DataDir(error) => Some(error),
-            Self::Auth(error) => Some(error),
+            Self::Auth(error) | Self::Tls(error) => Some(error),
             Self::Config(_) | Self::Store { .. } => None,
         }
     }

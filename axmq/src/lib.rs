@@ -48,6 +48,7 @@ mod shard;
 #[cfg(test)]
 mod sim;
 mod sys_topics;
+mod tls;
 mod transport;
 
 pub use broker::{Broker, Running, Stopper};
@@ -56,6 +57,7 @@ pub use config::Config;
 pub use error::{RunError, StartError};
 pub use local::{Handle, Message, PublishError, Received, SubscribeError, Subscriber};
 pub use properties::{InvalidMessage, Properties};
+pub use tls::check_tls_files;
 
 /// The words of the protocol that hooks and messages use.
 pub use mqtt_codec::{QoS, ReasonCode, Version};

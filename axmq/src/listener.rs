@@ -8,6 +8,7 @@ use topicmap::{Subscription, parse_subscription};
 
 use crate::config::{Listener, ListenerRules, list};
 use crate::network::Network;
+use crate::tls::Tls;
 use crate::transport::{Door, Layers, WebRules};
 
 /// The value of `connections` that bounds nothing.
@@ -22,6 +23,7 @@ pub(crate) struct ListenerState {
     proxies: Arc<[Network]>,
     /// What lies between its sockets and MQTT, where anything does.
     door: Option<Arc<Door>>,
+    tls: Option<Arc<Tls>>,
     taken: Arc<AtomicU64>,
     connections_max: u64,
 }
@@ -58,10 +60,27 @@ impl ListenerState {
             proxies: Network::parse_list(&rules.proxy_protocol_from)
                 .unwrap_or_default()
                 .into(),
-            door: door(rules).map(Arc::new),
+            door: door(rules, self.tls.as_deref()).map(Arc::new),
+            tls: self.tls.clone(),
             taken: Arc::clone(&self.taken),
             connections_max: rules.connections,
         }
+    }
+
+    /// The same listener with TLS as this is ready.
+    pub(crate) fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        let default = ListenerRules::default();
+        let rules = self.rules.as_deref().unwrap_or(&default);
+        Self {
+            door: door(rules, tls.as_deref()).map(Arc::new),
+            tls,
+            ..self
+        }
+    }
+
+    /// Its TLS, where it has any.
+    pub(crate) fn tls(&self) -> Option<&Arc<Tls>> {
+        self.tls.as_ref()
     }
 
     /// The rules, where they are not the default ones.
@@ -111,7 +130,7 @@ impl ListenerState {
     }
 }
 
-fn door(rules: &ListenerRules) -> Option<Door> {
+fn door(rules: &ListenerRules, tls: Option<&Tls>) -> Option<Door> {
     let web = rules.websocket.then(|| {
         Arc::new(WebRules {
             path: rules.websocket_path.as_str().into(),
@@ -121,7 +140,8 @@ fn door(rules: &ListenerRules) -> Option<Door> {
             frame_bytes_max: rules.websocket_frame_bytes,
         })
     });
-    web.is_some().then_some(Door { web })
+    let tls = tls.map(|tls| Arc::clone(&tls.config));
+    (web.is_some() || tls.is_some()).then_some(Door { tls, web })
 }
 
 /// The filter that a client means under a mount point; of a shared subscription the part behind the

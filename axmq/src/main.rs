@@ -66,7 +66,8 @@ fn main() -> ExitCode {
 
 /// Says that the configuration is accepted, if the files that it names are so too.
 fn check(options: &Options, config: &Config) -> ExitCode {
-    if let Err(error) = auth::check_files(config) {
+    let checked = auth::check_files(config).and_then(|()| axmq::check_tls_files(config));
+    if let Err(error) = checked {
         complain(&format!("axmq: the configuration is refused\n{error}\n"));
         return ExitCode::from(CONFIGURATION);
     }

@@ -180,6 +180,7 @@ mod tests {
     fn request(id: &str) -> Arc<ConnectRequest> {
         Arc::new(ConnectRequest {
             client_id: id.into(),
+            certified_user: None,
             username: None,
             password: None,
             peer: PeerAddr::UNIX,

@@ -88,6 +88,25 @@ pub struct ListenerRules {
     /// The HTTP proxies whose `X-Forwarded-For` says who the client is, as addresses and ranges
     /// with commas between them; empty is none.
     pub forwarded_for_from: String,
+    /// PEM files, with commas between them, each with the certificate and its chain: with one,
+    /// clients speak TLS here, and only so. The first is for clients that ask for no name that one
+    /// of them has.
+    pub tls_certificate: String,
+    /// The PEM files of their keys, in the same order; where there is none the key stands in the
+    /// certificate's file.
+    pub tls_key: String,
+    /// PEM files of the authorities that clients' certificates are from; with one, a client has to
+    /// show a certificate.
+    pub tls_client_ca: String,
+    /// PEM files of their revocation lists.
+    pub tls_client_crl: String,
+    /// Whether a client may show no certificate all the same.
+    pub tls_client_optional: bool,
+    /// Whether TLS 1.2 is spoken beside 1.3.
+    pub tls_1_2: bool,
+    /// What of a client's certificate is its user name, which then needs no password: `cn`,
+    /// `subject`, or nothing.
+    pub tls_identity: String,
 }
 
 /// One key of `[[listener]]`.
@@ -166,6 +185,8 @@ rules! {
         empty_client_ids = true,
         username_as_client_id = false,
         websocket = false,
+        tls_1_2 = true,
+        tls_client_optional = false,
     }
     numbers {
         connections: u64 = 4_294_967_295 in 1..=4_294_967_295,
@@ -181,6 +202,11 @@ rules! {
         websocket_path = "/mqtt",
         websocket_origins = "",
         forwarded_for_from = "",
+        tls_certificate = "",
+        tls_key = "",
+        tls_client_ca = "",
+        tls_client_crl = "",
+        tls_identity = "",
     }
 }
 
@@ -207,6 +233,7 @@ impl ListenerRules {
             }
         }
         self.check_websocket(&mut found);
+        self.check_tls(&mut found);
         let mount = &self.mount_point;
         if mount.contains(['+', '#', '\0']) || mount.starts_with('$') || mount.len() > 1_024 {
             found.push(
@@ -243,6 +270,51 @@ impl ListenerRules {
                     "`websocket_origins`: `{origin}` is no origin such as https://example.org"
                 ));
             }
+        }
+    }
+}
+
+impl ListenerRules {
+    /// Whether nobody comes in without a certificate that has been verified.
+    pub(super) fn demands_certificate(&self) -> bool {
+        !self.tls_client_ca.is_empty() && !self.tls_client_optional
+    }
+
+    fn check_tls(&self, found: &mut Vec<String>) {
+        let default = Self::default();
+        let needs = |wanted: &str, key: &str| format!("`{key}` says nothing without `{wanted}`");
+        if self.tls_certificate.is_empty() {
+            for (key, is_set) in [
+                ("tls_key", !self.tls_key.is_empty()),
+                ("tls_client_ca", !self.tls_client_ca.is_empty()),
+                ("tls_1_2", self.tls_1_2 != default.tls_1_2),
+            ] {
+                if is_set {
+                    found.push(needs("tls_certificate", key));
+                }
+            }
+        }
+        if self.tls_client_ca.is_empty() {
+            for (key, is_set) in [
+                ("tls_client_crl", !self.tls_client_crl.is_empty()),
+                ("tls_client_optional", self.tls_client_optional),
+                ("tls_identity", !self.tls_identity.is_empty()),
+            ] {
+                if is_set {
+                    found.push(needs("tls_client_ca", key));
+                }
+            }
+        }
+        let (keys, certificates) = (list(&self.tls_key), list(&self.tls_certificate));
+        let (keys, certificates) = (keys.count(), certificates.count());
+        if keys > 0 && keys != certificates {
+            found.push(format!(
+                "`tls_key` names {keys} files and `tls_certificate` {certificates}: one for each, \
+                 in the same order, or none where the keys stand in the files of the certificates"
+            ));
+        }
+        if !matches!(&*self.tls_identity, "" | "cn" | "subject") {
+            found.push("`tls_identity` must be \"cn\", \"subject\" or \"\"".to_owned());
         }
     }
 }

@@ -105,6 +105,9 @@ pub struct BrokerSettings {
     pub allow_anonymous: bool,
     /// Seconds between two updates of `$SYS/` for its subscribers; 0 gives them values only once.
     pub sys_interval_s: u32,
+    /// How often it is looked whether certificates, keys and revocation lists have changed, in
+    /// seconds; 0 is never. Without TLS nobody looks.
+    pub tls_watch_s: u32,
 }
 
 impl Default for BrokerSettings {
@@ -117,6 +120,7 @@ impl Default for BrokerSettings {
             user: None,
             allow_anonymous: false,
             sys_interval_s: 10,
+            tls_watch_s: 60,
         }
     }
 }
@@ -294,7 +298,9 @@ impl Config {
                 let message = format!("the address {address} is listened on twice");
                 found.push(violation(Some(index), message));
             }
-            let is_guarded = self.broker.allow_anonymous || self.auth.authenticates();
+            let is_guarded = self.broker.allow_anonymous
+                || self.auth.authenticates()
+                || rules.demands_certificate();
             if !is_guarded && !address.ip().to_canonical().is_loopback() {
                 let message = format!(
                     "{address} can be reached from other machines, and nobody has to log in\n  \
@@ -457,6 +463,21 @@ impl BrokerSettings {
             write: |config, value| {
                 if let Value::Flag(flag) = value {
                     config.broker.allow_anonymous = flag;
+                }
+            },
+        },
+        Key {
+            section: "broker",
+            name: "tls_watch_s",
+            unit: "seconds",
+            kind: Kind::Number {
+                min: 0,
+                max: 86_400,
+            },
+            read: |config| Some(Value::Number(config.broker.tls_watch_s.into())),
+            write: |config, value| {
+                if let Value::Number(number) = value {
+                    config.broker.tls_watch_s = u32::try_from(number).unwrap_or(86_400);
                 }
             },
         },

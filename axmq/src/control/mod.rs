@@ -8,6 +8,7 @@ mod bans;
 mod client;
 mod server;
 mod show;
+mod tls;
 mod types;
 mod wire;
 
@@ -451,8 +452,10 @@ impl Control {
         let mut revoked = None;
         let mut next = state.running.clone();
         next.take_over(new);
+        // Read before anything changes, so that a wrong file changes nothing.
+        let (tls, of_tls) = state.load_tls(&next)?;
+        changes.extend(of_tls);
         if let Some(guard) = guard {
-            // Read before anything changes, so that a wrong file changes nothing.
             let policy = guard.load(&next);
             let policy = policy.map_err(|error| ControlError::Refused(error.to_string()))?;
             changes.extend(guard.replace(Arc::clone(&policy)));
@@ -475,16 +478,10 @@ impl Control {
             let shared = state.shared.with_limits(limits);
             let shared = shared
                 .with_rules(&state.running.listeners)
+                .with_tls(tls)
                 .with_protocol(state.running.protocol.clone())
                 .with_defence(&state.running);
-            let shared = Arc::new(shared);
-            state.shared = Arc::clone(&shared);
-            for shard in &self.0.shards {
-                shard.push_unbounded(ToShard::Reload(Arc::clone(&shared)));
-            }
-            for front in &self.0.fronts {
-                front.push_unbounded(ToFront::Reload(Arc::clone(&shared)));
-            }
+            self.go_on_by(state, shared);
         }
         Ok((Reloaded { changes }, revoked))
     }

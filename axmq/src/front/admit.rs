@@ -15,7 +15,7 @@ use super::watch::offence_of_denial;
 use crate::auth::{Mechanism, Work};
 use crate::config::{ListenerRules, Redirect};
 use crate::defence::Offence;
-use crate::hooks::{ConnectRequest, Denied, Hooks};
+use crate::hooks::{ConnectRequest, Denied, Grant, Hooks};
 use crate::message::{ConnectInfo, Will};
 use crate::publication::{Parts, Publication};
 use crate::shard::Shared;
@@ -192,18 +192,39 @@ impl Refusal {
 /// Whether what has come so far can become a CONNECT: the first packet has to be one
 /// [MQTT-3.1.0-1], and a stranger is not listened to until it is complete.
 pub(super) fn first_bytes(bytes: &[u8]) -> Result<(), Refusal> {
-    match bytes.first() {
-        Some(first) if first >> 4 != PacketType::Connect as u8 => Err(Refusal {
-            offence: Some(Offence::Malformed),
-            client_id: Box::default(),
-            reason: ReasonCode::ProtocolError,
-            version: None,
-            packet_bytes_max: 0,
-            cause: RefusalCause::Rule("MQTT-3.1.0-1", "byte 0: the first packet is not CONNECT"),
-            server_reference: None,
-        }),
-        _ => Ok(()),
-    }
+    let what = match bytes {
+        // A handshake record, which would be taken for a CONNECT with wrong flags.
+        [0x16, 3, ..] => "byte 0: TLS on a listener without TLS",
+        [first, ..] if first >> 4 != PacketType::Connect as u8 => {
+            "byte 0: the first packet is not CONNECT"
+        }
+        _ => return Ok(()),
+    };
+    Err(Refusal {
+        offence: Some(Offence::Malformed),
+        client_id: Box::default(),
+        reason: ReasonCode::ProtocolError,
+        version: None,
+        packet_bytes_max: 0,
+        cause: RefusalCause::Rule("MQTT-3.1.0-1", what),
+        server_reference: None,
+    })
+}
+
+/// What is known of a client by the door through which it has come.
+pub(super) struct ByDoor<'a> {
+    pub(super) rules: Option<&'a Arc<ListenerRules>>,
+    pub(super) user: CertifiedUser,
+}
+
+/// Whether a client's certificate says which user it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum CertifiedUser {
+    /// It has none, or nobody wants to know.
+    None,
+    Named(String),
+    /// It should, and does not.
+    Illegible,
 }
 
 /// Checks a complete first packet.
@@ -212,13 +233,13 @@ pub(super) fn check(
     frame: &Frame,
     peer: PeerAddr,
     shared: &Shared,
-    rules: Option<&Arc<ListenerRules>>,
+    door: &ByDoor<'_>,
 ) -> Result<Admitted, Refusal> {
     first_bytes(bytes)?;
     let packet = bytes.get(..frame.total_len).unwrap_or_default();
     let packet =
         mqtt_codec::decode_connect(packet, frame, &DecodeOptions::STRICT).map_err(malformed)?;
-    admit(&packet, peer, shared, rules).map_err(|refusal| Refusal {
+    admit(&packet, peer, shared, door).map_err(|refusal| Refusal {
         packet_bytes_max: packet.properties().maximum_packet_size().unwrap_or(0),
         ..refusal
     })
@@ -229,14 +250,21 @@ fn admit(
     packet: &Connect<'_>,
     peer: PeerAddr,
     shared: &Shared,
-    rules: Option<&Arc<ListenerRules>>,
+    door: &ByDoor<'_>,
 ) -> Result<Admitted, Refusal> {
     redirect(packet, shared)?;
-    if let Some(rules) = rules {
+    if let Some(rules) = door.rules {
         obey(packet, rules)?;
     }
-    let connect = info(packet, shared, rules)?;
-    let begin = begin(packet, &connect, peer, &shared.hooks)?;
+    let mut connect = info(packet, shared, door)?;
+    if door.user == CertifiedUser::Illegible {
+        let denied = Denied::not_authorized().with_text("the certificate names no user");
+        return Err(Refusal::denied(&connect, &denied));
+    }
+    let begin = begin(packet, &connect, peer, &shared.hooks, door)?;
+    if let (None, CertifiedUser::Named(user)) = (&begin, &door.user) {
+        connect.grant = Some(Arc::new(Grant::to(user.as_str())));
+    }
     Ok(Admitted { connect, begin })
 }
 
@@ -246,6 +274,7 @@ fn begin(
     connect: &ConnectInfo,
     peer: PeerAddr,
     hooks: &Hooks,
+    door: &ByDoor<'_>,
 ) -> Result<Option<Begin>, Refusal> {
     let properties = packet.properties();
     let (mechanism, work) = if let Some(name) = properties.authentication_method() {
@@ -262,6 +291,9 @@ fn begin(
         (Some(Arc::clone(mechanism)), work)
     } else if let Some(hook) = &hooks.authenticate {
         (None, Work::Password(Arc::clone(hook)))
+    } else if let CertifiedUser::Named(_) = door.user {
+        // Who shows the certificate of a user is that user: it has been verified by the door.
+        return Ok(None);
     } else if let Some(guard) = &hooks.chain {
         (None, Work::Chain(guard.walk()))
     } else if hooks.authenticates() {
@@ -270,7 +302,12 @@ fn begin(
     } else {
         return Ok(None);
     };
+    let certified_user = match &door.user {
+        CertifiedUser::Named(user) => Some(user.as_str().into()),
+        _ => None,
+    };
     let request = Arc::new(ConnectRequest {
+        certified_user,
         client_id: connect.client_id.clone(),
         username: packet.username().map(Into::into),
         password: packet
@@ -286,13 +323,14 @@ fn begin(
     }))
 }
 
-fn info(
-    connect: &Connect<'_>,
-    shared: &Shared,
-    rules: Option<&Arc<ListenerRules>>,
-) -> Result<ConnectInfo, Refusal> {
+fn info(connect: &Connect<'_>, shared: &Shared, door: &ByDoor<'_>) -> Result<ConnectInfo, Refusal> {
+    let rules = door.rules;
     let by_user = rules.is_some_and(|rules| rules.username_as_client_id);
-    let (client_id, client_id_assigned) = client_id(connect, shared, by_user)?;
+    let user = match &door.user {
+        CertifiedUser::Named(user) => Some(user.as_str()),
+        _ => connect.username(),
+    };
+    let (client_id, client_id_assigned) = client_id(connect, shared, by_user.then_some(user))?;
     let mount = rules.map_or("", |rules| &rules.mount_point);
     let will = will(connect, shared, mount)?;
     let limits = &shared.limits;
@@ -414,10 +452,10 @@ fn redirect(connect: &Connect<'_>, shared: &Shared) -> Result<(), Refusal> {
 fn client_id(
     connect: &Connect<'_>,
     shared: &Shared,
-    by_user: bool,
+    by_user: Option<Option<&str>>,
 ) -> Result<(Box<str>, bool), Refusal> {
-    if by_user {
-        return match connect.username().filter(|name| !name.is_empty()) {
+    if let Some(user) = by_user {
+        return match user.filter(|name| !name.is_empty()) {
             // A 5.0 client that left its id empty is told which one it has [MQTT-3.2.2-16].
             Some(name) => Ok((name.into(), connect.client_id().is_empty())),
             None => Err(Refusal::rule(

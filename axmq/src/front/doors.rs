@@ -5,6 +5,7 @@ use std::io::{self, IoSlice};
 use pollio::{Backend, Io};
 use slabmem::Key;
 
+use super::admit::CertifiedUser;
 use super::leave::host;
 use super::{FrontServer, Greeting};
 use crate::defence::Offence;
@@ -93,7 +94,9 @@ impl<B: Backend> FrontServer<B> {
         };
         let who = host(&greeting.peer);
         if self.log.allows(self.now_ms, "connection.refused", &who) {
-            tracing::warn!(event = "connection.refused", peer = %greeting.peer, "{fault}");
+            let hello = greeting.layers.as_deref().and_then(Layers::hello);
+            let hello = hello.map_or_else(String::new, |hello| format!(" ({hello})"));
+            tracing::warn!(event = "connection.refused", peer = %greeting.peer, "{fault}{hello}");
         }
         self.blame(key, None, Offence::Malformed);
         self.linger(io, key);
@@ -101,6 +104,19 @@ impl<B: Backend> FrontServer<B> {
 }
 
 impl<S> Greeting<S> {
+    /// Whether its certificate says which user it is.
+    pub(super) fn certified_user(&self, state: Option<&ListenerState>) -> CertifiedUser {
+        let layers = self.layers.as_deref();
+        let (Some(identity), Some(certificate)) = (
+            state.and_then(|state| state.tls()?.identity),
+            layers.and_then(Layers::certificate),
+        ) else {
+            return CertifiedUser::None;
+        };
+        let user = identity.of(certificate);
+        user.map_or(CertifiedUser::Illegible, CertifiedUser::Named)
+    }
+
     /// Sends a small packet to a client that has had nothing before. Its socket buffer has room;
     /// `false` where it has not.
     pub(super) fn send<B: Backend<Stream = S>>(
@@ -110,10 +126,7 @@ impl<S> Greeting<S> {
     ) -> bool {
         match &mut self.layers {
             None => write_all(io, &self.stream, packet).is_ok(),
-            Some(layers) => {
-                layers.wrap(packet);
-                flush(io, &self.stream, layers)
-            }
+            Some(layers) => layers.wrap(packet).is_ok() && flush(io, &self.stream, layers),
         }
     }
 

@@ -28,7 +28,7 @@ use slabmem::{Key, Slab};
 use timerwheel::{Expired, Policy, TimerKey, TimerWheel};
 use zeroize::Zeroize;
 
-use self::admit::{Admitted, Refusal};
+use self::admit::{Admitted, ByDoor, Refusal};
 use self::authenticate::Pending;
 use self::leave::host;
 use self::pace::Pace;
@@ -361,12 +361,17 @@ impl<B: Backend> FrontServer<B> {
         let limit = limits.pre_connect_bytes.min(limits.packet_bytes);
         let result = match mqtt_codec::scan(&greeting.bytes, limit) {
             Ok(Scan::Incomplete { .. }) => admit::first_bytes(&greeting.bytes).err().map(Err)?,
-            Err(error) => Err(Refusal::silent(error)),
+            Err(error) => Err(admit::first_bytes(&greeting.bytes)
+                .err()
+                .unwrap_or_else(|| Refusal::silent(error))),
             Ok(Scan::Frame(frame)) => {
                 let shared = &self.parts.shared;
                 let state = shared.listeners.get(greeting.listener);
-                let rules = state.and_then(ListenerState::rules);
-                admit::check(&greeting.bytes, &frame, greeting.peer, shared, rules)
+                let door = ByDoor {
+                    rules: state.and_then(ListenerState::rules),
+                    user: greeting.certified_user(state),
+                };
+                admit::check(&greeting.bytes, &frame, greeting.peer, shared, &door)
                     .map(|admitted| (admitted, frame.total_len))
             }
         };

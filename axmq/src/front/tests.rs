@@ -8,7 +8,7 @@ use mqtt_codec::{ConnAck, Packet, PayloadFormat, ReasonCode, Role, Scan, Version
 use pollio::sim::{SimBackend, SimListener, SimNet, SimPeer, SimStream};
 use pollio::{Backend, PeerAddr, Reactor, ReactorOptions, Receiver, Sender, mailbox};
 
-use super::admit::{Admitted, Refusal, check};
+use super::admit::{Admitted, ByDoor, CertifiedUser, Refusal, check};
 use super::{FrontParts, FrontServer, NS_PER_MS};
 use crate::config::{Config, Limits, Listener, ProtocolSettings, Redirect};
 use crate::connack;
@@ -24,7 +24,11 @@ fn admit(shared: &Shared, version: Version, connect: &Connect<'_>) -> Result<Adm
     let Ok(Scan::Frame(frame)) = mqtt_codec::scan(&bytes, u32::MAX) else {
         panic!("it is one packet");
     };
-    check(&bytes, &frame, PeerAddr::UNIX, shared, None)
+    let door = ByDoor {
+        rules: None,
+        user: CertifiedUser::None,
+    };
+    check(&bytes, &frame, PeerAddr::UNIX, shared, &door)
 }
 
 /// The reason why this CONNECT is not let in.

@@ -177,6 +177,8 @@ impl std::error::Error for Denied {}
 pub struct ConnectRequest {
     pub(crate) client_id: Box<str>,
     pub(crate) username: Option<Box<str>>,
+    /// The user that its certificate names.
+    pub(crate) certified_user: Option<Box<str>>,
     /// Wiped when nobody needs it any more.
     pub(crate) password: Option<Zeroizing<Box<[u8]>>>,
     pub(crate) peer: PeerAddr,
@@ -194,6 +196,13 @@ impl ConnectRequest {
     #[must_use]
     pub fn username(&self) -> Option<&str> {
         self.username.as_deref()
+    }
+
+    /// The user that the client's certificate names, where its listener wants to know
+    /// (`tls_identity`). The certificate has been verified.
+    #[must_use]
+    pub fn certified_user(&self) -> Option<&str> {
+        self.certified_user.as_deref()
     }
 
     /// The password: bytes, not text.

@@ -53,6 +53,7 @@ impl<S> Core<S> {
                 };
                 let request = Arc::new(ConnectRequest {
                     client_id: client.id.into(),
+                    certified_user: None,
                     username: None,
                     password: None,
                     peer: client.peer,

@@ -13,6 +13,7 @@ use timerwheel::Expired;
 
 use super::connection::flag;
 use super::input::BLOCK_BYTES;
+use super::layered::Scratch;
 use super::reauth::AuthJob;
 use super::{Core, Shared, Timer};
 use crate::auth::{Answer, Busy};
@@ -85,6 +86,7 @@ pub(crate) struct ShardServer<B: Backend, A> {
     store: Option<Sender<ToStore>>,
     alarm: A,
     pub(super) block: ReadBlock,
+    pub(super) scratch: Scratch,
     mail: Vec<ToShard<B::Stream>>,
     keys: Vec<Key>,
     silent: Vec<Expired<Key>>,
@@ -126,6 +128,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             store,
             alarm,
             block,
+            scratch: Scratch::default(),
             mail: Vec::new(),
             keys: Vec::new(),
             silent: Vec::new(),

@@ -20,6 +20,7 @@ use crate::rates::Users;
 use crate::retained::Retained;
 use crate::store::StoreFigures;
 use crate::sys_topics::SysTopics;
+use crate::tls::Tls;
 
 /// What all threads of a broker share.
 ///
@@ -171,6 +172,15 @@ impl Shared {
             listeners: pairs
                 .map(|(state, listener)| state.with_rules(&listener.rules))
                 .collect(),
+            ..self
+        }
+    }
+
+    /// The same with TLS for its listeners, in their order.
+    pub(crate) fn with_tls(self, tls: Vec<Option<Arc<Tls>>>) -> Self {
+        let pairs = self.listeners.iter().cloned().zip(tls);
+        Self {
+            listeners: pairs.map(|(state, tls)| state.with_tls(tls)).collect(),
             ..self
         }
     }

@@ -1,5 +1,6 @@
 //! Layers as a front and a shard use them.
 
+use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ fn rules() -> WebRules {
 
 fn layers(rules: WebRules, peer: &str) -> Box<Layers> {
     let door = Door {
+        tls: None,
         web: Some(Arc::new(rules)),
     };
     let peer: IpAddr = peer.parse().expect("an address");
@@ -170,4 +172,145 @@ fn a_client_that_pings_and_reads_nothing_is_not_answered_for_ever() {
         assert_eq!(layers.receive(&frame(0x89, &[7; 100]), &mut plain), Ok(()));
     }
     assert!(layers.pending().len() < ANSWERS_MAX + 200);
+}
+
+/// A client of rustls and the layers of a broker, without a network.
+struct Pair {
+    client: rustls::ClientConnection,
+    layers: Box<Layers>,
+    plain: Vec<u8>,
+    /// What the client has got.
+    got: Vec<u8>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
+        let rcgen::CertifiedKey { cert, signing_key } = made.expect("a certificate");
+        let provider = || Arc::new(rustls::crypto::ring::default_provider());
+        let key = rustls::pki_types::PrivateKeyDer::try_from(signing_key.serialize_der());
+        let server = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_single_cert(vec![cert.der().clone()], key.expect("a key"))
+            .expect("a pair");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(cert.der().clone()).expect("a certificate");
+        let client = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().expect("a name");
+        let door = Door {
+            tls: Some(Arc::new(server)),
+            web: None,
+        };
+        Self {
+            client: rustls::ClientConnection::new(Arc::new(client), name).expect("a client"),
+            layers: Layers::new(&door, None).expect("there is TLS"),
+            plain: Vec::new(),
+            got: Vec::new(),
+        }
+    }
+
+    /// Carries bytes to and fro, in pieces, until nobody has any.
+    fn settle(&mut self, step: usize) -> Result<(), Fault> {
+        loop {
+            let mut sent = Vec::new();
+            while self.client.wants_write() {
+                self.client.write_tls(&mut sent).expect("a vector takes it");
+            }
+            for piece in sent.chunks(step) {
+                self.layers.receive(piece, &mut self.plain)?;
+            }
+            let answer = take_pending(&mut self.layers);
+            if sent.is_empty() && answer.is_empty() {
+                return Ok(());
+            }
+            let mut rest = &answer[..];
+            while !rest.is_empty() {
+                self.client.read_tls(&mut rest).expect("a slice gives it");
+                self.client.process_new_packets().expect("TLS");
+                // There is no more for now, or for ever.
+                let _ = self.client.reader().read_to_end(&mut self.got);
+            }
+        }
+    }
+}
+
+#[test]
+fn tls_may_be_cut_anywhere_and_an_idle_connection_keeps_no_buffer() {
+    for step in [1, 100, 20_000] {
+        let mut pair = Pair::new();
+        assert_eq!(pair.layers.stage(), "TLS handshake");
+        assert_eq!(pair.settle(step), Ok(()));
+        assert_eq!(pair.layers.stage(), "CONNECT");
+        let data: Vec<u8> = (0..40_000_u32).map(|n| n as u8).collect();
+        pair.client
+            .writer()
+            .write_all(&data)
+            .expect("it is buffered");
+        assert_eq!(pair.settle(step), Ok(()));
+        assert_eq!(pair.plain, data, "{step}");
+        assert_eq!(pair.layers.wrap(&data), Ok(()));
+        assert_eq!(pair.settle(step), Ok(()));
+        assert_eq!(pair.got, data);
+        assert_eq!(pair.layers.held_bytes(), 0);
+        assert_eq!(
+            pair.layers.pending.capacity() + pair.layers.held.capacity(),
+            0
+        );
+        assert_eq!(pair.layers.hello(), None, "only while shaking hands");
+        assert!(pair.layers.say_goodbye(false));
+        pair.client.send_close_notify();
+        assert_eq!(pair.settle(step), Err(Fault::Ended));
+    }
+}
+
+#[test]
+fn data_that_finds_no_room_is_held_and_comes_first() {
+    let mut pair = Pair::new();
+    assert_eq!(pair.settle(20_000), Ok(()));
+    pair.client
+        .writer()
+        .write_all(b"abcdefgh")
+        .expect("buffered");
+    let mut sent = Vec::new();
+    pair.client.write_tls(&mut sent).expect("a vector takes it");
+    let mut into = [0; 3];
+    assert_eq!(pair.layers.open_into(&mut sent, &mut into), (3, Ok(())));
+    let mut got = into.to_vec();
+    loop {
+        match pair.layers.take_held(&mut into) {
+            0 => break,
+            len => got.extend_from_slice(&into[..len]),
+        }
+    }
+    assert_eq!(got, b"abcdefgh");
+    assert_eq!(pair.layers.held_bytes(), 0);
+}
+
+#[test]
+fn a_broken_record_is_told_by_an_alert_and_nothing_goes_out_behind_it() {
+    let mut pair = Pair::new();
+    assert_eq!(pair.settle(20_000), Ok(()));
+    let forged = [0x17, 3, 3, 0, 20]
+        .into_iter()
+        .chain([9; 20])
+        .collect::<Vec<_>>();
+    let result = pair.layers.receive(&forged, &mut pair.plain);
+    assert!(matches!(result, Err(Fault::Tls(_))), "{result:?}");
+    let alert = take_pending(&mut pair.layers);
+    assert!(!alert.is_empty());
+    assert!(pair.layers.wrap(b"more").is_err());
+    assert!(!pair.layers.say_goodbye(false));
+    let mut rest = &alert[..];
+    pair.client.read_tls(&mut rest).expect("a slice gives it");
+    let told = pair.client.process_new_packets();
+    assert!(
+        matches!(told, Err(rustls::Error::AlertReceived(_))),
+        "{told:?}"
+    );
 }

@@ -8,6 +8,7 @@
 mod packets;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 mod web;
 
 use std::net::SocketAddr;

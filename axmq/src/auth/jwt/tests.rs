@@ -204,6 +204,7 @@ fn files_of_keys_that_are_wrong_say_why_and_not_what_is_in_them() {
 
 fn request(user: Option<&str>, client: &str, password: &str) -> ConnectRequest {
     ConnectRequest {
+        certified_user: None,
         client_id: client.into(),
         username: user.map(Into::into),
         password: Some(Zeroizing::new(password.as_bytes().into())),
