@@ -18,8 +18,11 @@ def main():
     parser.add_argument("--port", type=int, default=1883)
     parser.add_argument("--jobs", type=int, default=4, help="cases at the same time")
     parser.add_argument("--only", default="", help="run the cases whose name contains this")
+    parser.add_argument("--cafile", help="speak TLS with a broker whose certificate is from here")
+    parser.add_argument("--websocket", action="store_true",
+                        help="speak over WebSocket; only paho-mqtt does")
     options = parser.parse_args()
-    broker = harness.Broker(options.host, options.port)
+    broker = harness.Broker(options.host, options.port, options.cafile, options.websocket)
     sys.exit(1 if harness.run(broker, options.only, options.jobs) else 0)
 
 

@@ -45,6 +45,9 @@ class Broker:
 
     host: str
     port: int
+    # Who has issued the broker's certificate; None is no TLS.
+    cafile: str | None = None
+    websocket: bool = False
 
 
 def unique(prefix="t"):

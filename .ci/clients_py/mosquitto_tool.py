@@ -3,10 +3,17 @@
 import subprocess
 import threading
 
-from .harness import LIMIT_S, V5, V31, V311, Failed, Inbox, Message, check, unique
+from .harness import LIMIT_S, V5, V31, V311, Failed, Inbox, Message, Skipped, check, unique
 
 _VERSIONS = {V31: "mqttv31", V311: "mqttv311", V5: "mqttv5"}
 _MARK = "MESSAGE"
+
+
+def _door(broker):
+    """How to get in; these programs have no WebSocket."""
+    if broker.websocket:
+        raise Skipped("no WebSocket")
+    return ["--cafile", broker.cafile] if broker.cafile else []
 
 
 class MosquittoSub:
@@ -21,7 +28,7 @@ class MosquittoSub:
         # Debug output tells when the subscription stands; line buffering, when it happens.
         command = ["stdbuf", "-oL", "mosquitto_sub", "-d", "-h", broker.host, "-p",
                    str(broker.port), "-V", _VERSIONS[version], "-i", self.client_id, "-q", str(qos),
-                   "-F", f"{_MARK} %q %r %t %x"]
+                   "-F", f"{_MARK} %q %r %t %x", *_door(broker)]
         for item in filters:
             command += ["-t", item]
         if not clean:
@@ -99,7 +106,8 @@ class MosquittoTool:
     @staticmethod
     def publish(broker, version, topic, payloads, qos=0, retain=False, extra=()):
         command = ["mosquitto_pub", "-h", broker.host, "-p", str(broker.port), "-V",
-                   _VERSIONS[version], "-i", unique("p"), "-t", topic, "-q", str(qos), *extra]
+                   _VERSIONS[version], "-i", unique("p"), "-t", topic, "-q", str(qos), *_door(broker),
+                   *extra]
         if retain:
             command.append("-r")
         if len(payloads) > 1:

@@ -35,7 +35,10 @@ class Paho:
         self.client_id = unique("c") if client_id is None else client_id
         options = {} if version == V5 else {"clean_session": clean}
         self.client = Client(CallbackAPIVersion.VERSION2, self.client_id, protocol=version,
-                             reconnect_on_failure=False, **options)
+                             reconnect_on_failure=False,
+                             transport="websockets" if broker.websocket else "tcp", **options)
+        if broker.cafile:
+            self.client.tls_set(ca_certs=broker.cafile)
         self.client.on_connect = self._on_connect
         self.client.on_disconnect = self._on_disconnect
         self.client.on_message = self._on_message

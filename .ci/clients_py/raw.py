@@ -1,9 +1,10 @@
 """A socket that speaks just enough MQTT to say what a well-behaved client would not."""
 
 import socket
+import ssl
 import struct
 
-from .harness import LIMIT_S, V5, V31, Failed, check, unique
+from .harness import LIMIT_S, V5, V31, Failed, Skipped, check, unique
 
 CONNECT, CONNACK, PUBLISH, PUBACK, PUBREC, PUBREL, PUBCOMP = 1, 2, 3, 4, 5, 6, 7
 SUBSCRIBE, SUBACK, UNSUBSCRIBE, UNSUBACK, PINGREQ, PINGRESP, DISCONNECT = 8, 9, 10, 11, 12, 13, 14
@@ -58,7 +59,12 @@ class Raw:
     def __init__(self, broker, version, **options):
         self.version = version
         self._buffer = b""
+        if broker.websocket:
+            raise Skipped("no WebSocket")
         self.socket = socket.create_connection((broker.host, broker.port), timeout=LIMIT_S)
+        if broker.cafile:
+            context = ssl.create_default_context(cafile=broker.cafile)
+            self.socket = context.wrap_socket(self.socket, server_hostname=broker.host)
         self.connack = None
         if options.pop("hello", True):
             self.send(connect(version, options.pop("client_id", None) or unique("r"), **options))

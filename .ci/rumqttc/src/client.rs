@@ -25,6 +25,16 @@ pub enum Version {
 pub struct Broker {
     pub host: String,
     pub port: u16,
+    /// The authority of its certificate, in PEM; `None` is no TLS.
+    pub authority: Option<Vec<u8>>,
+}
+
+/// How a client gets in.
+fn transport(broker: &Broker) -> rumqttc::Transport {
+    match &broker.authority {
+        None => rumqttc::Transport::Tcp,
+        Some(authority) => rumqttc::Transport::tls(authority.clone(), None, None),
+    }
 }
 
 /// A message as a subscriber saw it.
@@ -89,6 +99,7 @@ pub fn qos5(level: u8) -> v5::mqttbytes::QoS {
 
 fn options4(broker: &Broker, options: &Options) -> rumqttc::MqttOptions {
     let mut set = rumqttc::MqttOptions::new(&options.client_id, &broker.host, broker.port);
+    set.set_transport(transport(broker));
     set.set_clean_session(!options.keep);
     set.set_max_packet_size(LARGE as usize, LARGE as usize);
     if let Some((topic, payload, qos)) = &options.will {
@@ -100,6 +111,7 @@ fn options4(broker: &Broker, options: &Options) -> rumqttc::MqttOptions {
 fn options5(broker: &Broker, options: &Options) -> v5::MqttOptions {
     use v5::mqttbytes::v5::{LastWill, LastWillProperties};
     let mut set = v5::MqttOptions::new(&options.client_id, &broker.host, broker.port);
+    set.set_transport(transport(broker));
     set.set_clean_start(!options.keep);
     set.set_session_expiry_interval(options.session_expiry.or(options.keep.then_some(3600)));
     set.set_max_packet_size(options.max_packet_size.or(Some(LARGE)));

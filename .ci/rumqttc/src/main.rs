@@ -1,4 +1,5 @@
-//! Tries rumqttc on a running broker: `try-rumqttc HOST PORT`.
+//! Tries rumqttc on a running broker: `try-rumqttc HOST PORT [CAFILE]`, by TLS where a file with the
+//! authority of its certificate is named.
 //!
 //! Starts no broker. Prints a line a case and a line with the sum; the exit code is 1 if a case
 //! failed and 2 if it was called wrongly.
@@ -13,9 +14,20 @@ use client::{Broker, Version};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [host, port] = arguments.as_slice() else {
-        eprintln!("usage: try-rumqttc HOST PORT");
-        return ExitCode::from(2);
+    let ([host, port], cafile) = match arguments.as_slice() {
+        [host, port] => ([host, port], None),
+        [host, port, cafile] => ([host, port], Some(cafile)),
+        _ => {
+            eprintln!("usage: try-rumqttc HOST PORT [CAFILE]");
+            return ExitCode::from(2);
+        }
+    };
+    let authority = match cafile.map(std::fs::read).transpose() {
+        Ok(authority) => authority,
+        Err(error) => {
+            eprintln!("cannot read the authority: {error}");
+            return ExitCode::from(2);
+        }
     };
     let Ok(port) = port.parse() else {
         eprintln!("not a port: {port}");
@@ -24,6 +36,7 @@ fn main() -> ExitCode {
     let broker = Broker {
         host: host.clone(),
         port,
+        authority,
     };
     let (mut passed, mut failed) = (0, 0);
     for (name, versions, case) in cases::CASES {
