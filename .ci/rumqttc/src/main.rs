@@ -1,5 +1,5 @@
-//! Tries rumqttc on a running broker: `try-rumqttc HOST PORT [CAFILE]`, by TLS where a file with the
-//! authority of its certificate is named.
+//! Tries rumqttc on a running broker: `try-rumqttc HOST PORT [CAFILE]`, by TLS where a file with
+//! the authority of its certificate is named.
 //!
 //! Starts no broker. Prints a line a case and a line with the sum; the exit code is 1 if a case
 //! failed and 2 if it was called wrongly.

@@ -1,4 +1,5 @@
-//! TLS over buffers, by rustls without buffers of its own: an idle connection keeps keys and no more.
+//! TLS over buffers, by rustls without buffers of its own: an idle connection keeps keys and no
+//! more.
 
 use std::fmt;
 use std::sync::Arc;
