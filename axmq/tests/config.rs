@@ -597,7 +597,7 @@ fn a_list_of_words_comes_from_a_file_or_a_variable() {
     let file = "[auth]\npassword_file = \"users\"\nchain = [\"anonymous\", \"password\"]\n";
     let loaded = load_file(file).expect("nothing is wrong with it");
     let order = |loaded: &Loaded| loaded.config.auth.order(true);
-    use Authenticator::{Anonymous, Password};
+    use Authenticator::{Anonymous, Certificate, Password};
     assert_eq!(order(&loaded), [Anonymous, Password]);
     let shown = loaded.to_string();
     assert!(
@@ -610,13 +610,13 @@ fn a_list_of_words_comes_from_a_file_or_a_variable() {
     // Without a list: what is configured.
     let file = "[auth]\npassword_file = \"users\"\n";
     let loaded = load_file(file).expect("nothing is wrong with it");
-    assert_eq!(order(&loaded), [Password, Anonymous]);
-    assert_eq!(loaded.config.auth.order(false), [Password]);
+    assert_eq!(order(&loaded), [Certificate, Password, Anonymous]);
+    assert_eq!(loaded.config.auth.order(false), [Certificate, Password]);
 
     for (chain, expected) in [
         (
             "[\"pasword\"]",
-            "FILE:2:9: `auth.chain` must be a list of some of \"jwt\", ",
+            "FILE:2:9: `auth.chain` must be a list of some of \"certificate\", ",
         ),
         ("[5]", "not one of a whole number"),
         ("\"password\"", "not text"),
@@ -624,6 +624,10 @@ fn a_list_of_words_comes_from_a_file_or_a_variable() {
         (
             "[\"password\"]",
             "FILE:2:9: `password` in `auth.chain` needs `auth.password_file`",
+        ),
+        (
+            "[\"certificate\"]",
+            "`certificate` in `auth.chain` needs a listener with `tls_identity`",
         ),
         (
             "[\"anonymous\", \"anonymous\"]",

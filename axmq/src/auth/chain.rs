@@ -113,6 +113,11 @@ impl Chain {
 
     fn ask(&self, authenticator: Authenticator, request: &ConnectRequest) -> Opinion {
         match authenticator {
+            // It has been verified by the door.
+            Authenticator::Certificate => match request.certified_user() {
+                Some(user) => Opinion::Grant(Grant::certified(user)),
+                None => Opinion::Pass,
+            },
             Authenticator::Jwt => match &self.jwt {
                 Some(jwt) => jwt.decide(request),
                 None => Opinion::Pass,
@@ -167,7 +172,7 @@ impl Chain {
     pub(super) fn holds(&self, user: Option<&str>, login: &Login) -> bool {
         let is_asked = self.order.contains(&login.by);
         match login.by {
-            Authenticator::Anonymous => is_asked,
+            Authenticator::Certificate | Authenticator::Anonymous => is_asked,
             Authenticator::Jwt => {
                 let jwt = self.jwt.as_ref().filter(|_| is_asked);
                 jwt.is_some_and(|jwt| jwt.holds(login.tag))

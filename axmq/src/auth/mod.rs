@@ -37,7 +37,7 @@ pub use self::file_error::FileError;
 pub(crate) use self::guard::{Guard, Policy, check_role_rule};
 pub use self::guard::{check_files, test_acl};
 pub(crate) use self::http::check_url;
-pub(crate) use self::login::Login;
+pub(crate) use self::login::{Login, Tag};
 pub use self::password::{Passwords, Scheme, run_passwd};
 pub(crate) use self::pool::{Busy, Pool};
 use crate::hooks::{Authenticate, ConnectRequest, Denied, Grant, Hooks};

@@ -210,7 +210,7 @@ impl Config {
             }
         }
         self.check_pairs(&mut found);
-        for (keys, message) in self.auth.check() {
+        for (keys, message) in self.auth.check(&self.listeners) {
             found.push(Violation {
                 keys: keys.to_vec(),
                 listener: None,

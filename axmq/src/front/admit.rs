@@ -263,7 +263,7 @@ fn admit(
     }
     let begin = begin(packet, &connect, peer, &shared.hooks, door)?;
     if let (None, CertifiedUser::Named(user)) = (&begin, &door.user) {
-        connect.grant = Some(Arc::new(Grant::to(user.as_str())));
+        connect.grant = Some(Arc::new(Grant::certified(user)));
     }
     Ok(Admitted { connect, begin })
 }
@@ -291,11 +291,11 @@ fn begin(
         (Some(Arc::clone(mechanism)), work)
     } else if let Some(hook) = &hooks.authenticate {
         (None, Work::Password(Arc::clone(hook)))
+    } else if let Some(guard) = &hooks.chain {
+        (None, Work::Chain(guard.walk()))
     } else if let CertifiedUser::Named(_) = door.user {
         // Who shows the certificate of a user is that user: it has been verified by the door.
         return Ok(None);
-    } else if let Some(guard) = &hooks.chain {
-        (None, Work::Chain(guard.walk()))
     } else if hooks.authenticates() {
         let denied = Denied::not_authorized().with_text("an authentication method is needed");
         return Err(Refusal::denied(connect, &denied));

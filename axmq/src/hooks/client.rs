@@ -9,7 +9,8 @@ use mqtt_codec::{ReasonCode, Version};
 use pollio::PeerAddr;
 use zeroize::Zeroizing;
 
-use crate::auth::Login;
+use crate::auth::{Login, Tag};
+use crate::config::Authenticator;
 
 /// What authentication has established: who the client is, and whatever else the program wants to
 /// know about it later. Kept as long as the connection.
@@ -52,6 +53,11 @@ impl Grant {
     pub fn for_at_most(mut self, time: Duration) -> Self {
         self.lasts = Some(time);
         self
+    }
+
+    /// To the user that a certificate names.
+    pub(crate) fn certified(user: &str) -> Self {
+        Self::to(user).with_login(Login::new(Authenticator::Certificate, Tag::default()))
     }
 
     pub(crate) fn with_login(mut self, login: Login) -> Self {

@@ -323,6 +323,44 @@ fn certificates_of_clients_are_looked_at_and_name_the_user() {
 }
 
 #[test]
+fn a_certificate_is_asked_for_where_the_chain_says_so() {
+    let authority = Authority::new();
+    let listener = format!(
+        "{SERVER}\ntls_client_ca = \"ca.pem\"\ntls_client_optional = true\ntls_identity = \"cn\""
+    );
+    let with_chain = |chain: &str| {
+        format!(
+            "{listener}\n[auth]\npassword_file = \"users\"\ndisconnect_revoked = true\n\
+             chain = [{chain}]"
+        )
+    };
+    let home = home(&authority);
+    fs::write(home.join("users"), "").expect("writable");
+    let mut broker = Broker::start_in(home, &with_chain("\"certificate\""), &[]);
+    let own = authority.issue(named(&[], "device-8"));
+    let (with, without) = (config(&authority, Some(&own)), config(&authority, None));
+    let refused = try_mqtt(dial(&broker, &without, "localhost"), &connect("n"));
+    assert_eq!(refused.expect("it is told").next(), "connack 0x87");
+    let mut client = mqtt(dial(&broker, &with, "localhost"), &connect("c"));
+    let let_in_by = |broker: &Broker, id| {
+        let output = broker.command(&["clients", "show", id, "--config", "axmq.toml"]);
+        let shown = { output }.output().expect("it was built").stdout;
+        let shown = String::from_utf8(shown).expect("text");
+        let line = shown
+            .lines()
+            .find_map(|line| line.strip_prefix("let in by "));
+        line.map(|line| line.trim().to_owned())
+    };
+    assert_eq!(let_in_by(&broker, "c").as_deref(), Some("certificate"));
+
+    // Where certificates do not count any more, their clients go, and are nobody after that.
+    broker.reload(&with_chain("\"password\", \"anonymous\""));
+    assert_eq!(client.next(), "disconnect 0x98");
+    let _client = mqtt(dial(&broker, &with, "localhost"), &connect("d"));
+    assert_eq!(let_in_by(&broker, "d").as_deref(), Some("anonymous"));
+}
+
+#[test]
 fn a_certificate_may_be_optional() {
     let authority = Authority::new();
     let keys = format!(

@@ -10,8 +10,8 @@ pub use self::http::HttpSettings;
 pub use self::jwt::{JwtSettings, TokenBearer, TokenPlace};
 pub use self::role::Role;
 pub(super) use self::role::{ROLE, ROLE_LISTS};
-use super::Config;
 use super::keys::{Key, Kind, Value};
+use super::{Config, Listener};
 use crate::auth::{Subscribing, check_url};
 
 /// Who clients are, and what they may do: the section `[auth]`.
@@ -47,6 +47,8 @@ pub struct AuthSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Authenticator {
+    /// The certificate that a client has shown, where its listener takes users from them.
+    Certificate,
     /// Tokens.
     Jwt,
     /// The password file.
@@ -60,19 +62,27 @@ pub enum Authenticator {
 impl Authenticator {
     /// In the order in which they are asked unless `auth.chain` says otherwise: what is quick and
     /// says for sure whether it is concerned comes first.
-    const ALL: [Self; 4] = [Self::Jwt, Self::Password, Self::Http, Self::Anonymous];
+    const ALL: [Self; 5] = [
+        Self::Certificate,
+        Self::Jwt,
+        Self::Password,
+        Self::Http,
+        Self::Anonymous,
+    ];
 
     const NAMES: &'static [&'static str] = &[
         Self::ALL[0].name(),
         Self::ALL[1].name(),
         Self::ALL[2].name(),
         Self::ALL[3].name(),
+        Self::ALL[4].name(),
     ];
 
     /// What it is called in `auth.chain`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Certificate => "certificate",
             Self::Jwt => "jwt",
             Self::Password => "password",
             Self::Http => "http",
@@ -125,8 +135,12 @@ impl AuthSettings {
     /// Whether clients have to say who they are.
     #[must_use]
     pub fn authenticates(&self) -> bool {
-        let order = self.order(false);
-        order.iter().any(|it| *it != Authenticator::Anonymous)
+        self.order(false).iter().any(|it| match it {
+            Authenticator::Anonymous => false,
+            // Who has one may show it, also where nobody has to.
+            Authenticator::Certificate => !self.chain.is_empty(),
+            _ => true,
+        })
     }
 
     /// Whether anything is asked about what clients do: there are rules, or logins may bring some.
@@ -148,8 +162,16 @@ impl AuthSettings {
     }
 
     /// Keys that contradict each other.
-    pub(super) fn check(&self) -> Vec<(&'static [(&'static str, &'static str)], String)> {
+    pub(super) fn check(
+        &self,
+        listeners: &[Listener],
+    ) -> Vec<(&'static [(&'static str, &'static str)], String)> {
         let mut found: Vec<(&'static [_], String)> = Vec::new();
+        let takes_users = |it: &Listener| !it.rules.tls_identity.is_empty();
+        if self.chain.contains(&Authenticator::Certificate) && !listeners.iter().any(takes_users) {
+            let message = "`certificate` in `auth.chain` needs a listener with `tls_identity`";
+            found.push((&[("auth", "chain")], message.to_owned()));
+        }
         for (at, authenticator) in self.chain.iter().enumerate() {
             let name = authenticator.name();
             if let Some(key) = self.missing_for(*authenticator) {
