@@ -488,7 +488,9 @@ impl<S> Core<S> {
         let Some(connection) = self.connections.get_mut(key) else {
             return false;
         };
-        let units = u8::try_from(bytes.div_ceil(4_096)).unwrap_or(u8::MAX);
+        // Rounded to the nearest: a client that goes on acknowledging, in small reads, is to get
+        // what it is told all the same. The time that it has bounds those.
+        let units = u8::try_from((bytes + 2_048) / 4_096).unwrap_or(u8::MAX);
         connection.discard_left = connection.discard_left.saturating_sub(units);
         connection.discard_left != 0
     }
