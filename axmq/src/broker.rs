@@ -13,7 +13,7 @@ use pollio::{Backend, Epoll, Reactor, ReactorOptions, Sender, affinity, mailbox}
 
 use crate::bind::{Bound, bind};
 use crate::builder::Builder;
-use crate::config::{Budgets, Config};
+use crate::config::{Budgets, Config, Endpoint};
 use crate::control::{Control, ControlServer};
 use crate::data_dir::DataDir;
 use crate::data_plane::DataPlane;
@@ -26,6 +26,7 @@ use crate::memory;
 use crate::message::{ToFront, ToShard};
 use crate::shard::Shared;
 use crate::tls;
+use crate::unix_socket::SocketFile;
 
 /// Time for the shards to publish the wills that an orderly stop publishes.
 const WILLS_MS: u64 = 1_000;
@@ -45,6 +46,8 @@ pub struct Running {
     _data_dir: Option<DataDir>,
     control: Control,
     addresses: Vec<SocketAddr>,
+    endpoints: Vec<Endpoint>,
+    _files: Vec<SocketFile>,
     connections_max: u64,
     stopper: Stopper,
     fronts: Vec<Sender<ToFront>>,
@@ -184,9 +187,15 @@ impl Broker {
         };
         let Bound {
             sets: listeners,
-            addresses,
+            endpoints,
             configured,
+            files,
         } = bound;
+        let addresses = endpoints.iter().filter_map(|endpoint| match endpoint {
+            Endpoint::Internet(address) => Some(*address),
+            _ => None,
+        });
+        let addresses: Vec<SocketAddr> = addresses.collect();
         let mut front_parts = Vec::new();
         for ((listeners, backend), receiver) in listeners.into_iter().zip(backends).zip(receivers) {
             let parts = FrontParts {
@@ -207,7 +216,7 @@ impl Broker {
             shards,
             fronts.clone(),
             data_plane.store_sender(),
-            addresses.clone(),
+            endpoints.clone(),
             Arc::clone(&shared),
             config,
         );
@@ -218,6 +227,8 @@ impl Broker {
             _data_dir: data_dir,
             control,
             addresses,
+            endpoints,
+            _files: files,
             connections_max,
             stopper: stopper.clone(),
             fronts,
@@ -274,7 +285,7 @@ impl Broker {
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Running")
-            .field("addresses", &self.addresses)
+            .field("endpoints", &self.endpoints)
             .field("shards", &self.shards())
             .field("fronts", &self.fronts.len())
             .finish_non_exhaustive()
@@ -282,7 +293,13 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    /// The addresses listened on, with their real ports.
+    /// Everything that is listened on, with real ports.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The internet addresses among [`endpoints`](Self::endpoints).
     #[must_use]
     pub fn listeners(&self) -> &[SocketAddr] {
         &self.addresses

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -10,7 +10,9 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::auth::Scheme;
-use crate::config::{Address, BrokerSettings, CommandLine, LogLevel, Sources, UnknownLogLevel};
+use crate::config::{
+    Address, BrokerSettings, CommandLine, Endpoint, LogLevel, Sources, UnknownLogLevel,
+};
 use crate::control::{Cursor, Format};
 
 /// The arguments of `axmq`.
@@ -409,8 +411,8 @@ impl Options {
 /// Each line `listening on ADDR:PORT` names a real port, for scripts to read.
 #[derive(Debug, Clone, Copy)]
 pub struct Started<'a> {
-    /// The addresses listened on, with real ports.
-    pub listeners: &'a [SocketAddr],
+    /// What is listened on, with real ports.
+    pub listeners: &'a [Endpoint],
     /// The number of shards.
     pub shards: usize,
     /// The number of fronts.
@@ -439,7 +441,11 @@ impl fmt::Display for Started<'_> {
         if let Some(data_dir) = self.data_dir {
             writeln!(f, "data in {}", data_dir.display())?;
         }
-        if let Some(address) = self.listeners.first() {
+        let address = self.listeners.iter().find_map(|endpoint| match endpoint {
+            Endpoint::Internet(address) => Some(address),
+            _ => None,
+        });
+        if let Some(address) = address {
             let (host, port) = (reachable(address.ip()), address.port());
             f.write_str("to try it, in two other terminals:\n")?;
             writeln!(f, "  mosquitto_sub -h {host} -p {port} -t 'hello/#' -v")?;
@@ -517,11 +523,11 @@ mod tests {
             ("[::]:7", "::1"),
             ("192.0.2.1:7", "192.0.2.1"),
         ] {
-            let Ok(address) = listener.parse() else {
+            let Ok(address) = listener.parse::<std::net::SocketAddr>() else {
                 panic!("{listener} is an address")
             };
             let text = Started {
-                listeners: &[address],
+                listeners: &[address.into()],
                 shards: 1,
                 fronts: 1,
                 connections_max: 2,

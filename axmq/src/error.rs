@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::auth::FileError;
-use crate::config::Violation;
+use crate::config::{Endpoint, Violation};
 use crate::data_dir::DataDirError;
 
 /// Why [`Broker::start`](crate::Broker::start) failed. Nothing is left behind: no thread, no
@@ -19,6 +19,13 @@ pub enum StartError {
         /// The address as it was configured.
         addr: SocketAddr,
         /// What the system says.
+        source: io::Error,
+    },
+    /// A socket in the file system, or one of the service manager, cannot be listened on.
+    Socket {
+        /// As it was configured.
+        endpoint: Endpoint,
+        /// What is in the way.
         source: io::Error,
     },
     /// The configuration is refused; each says why and what to do.
@@ -63,6 +70,9 @@ impl fmt::Display for StartError {
                     _ => Ok(()),
                 }
             }
+            Self::Socket { endpoint, source } => {
+                write!(f, "cannot listen on {endpoint}: {source}")
+            }
             Self::Config(found) => {
                 f.write_str("the configuration is refused")?;
                 found
@@ -82,7 +92,9 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Bind { source, .. } | Self::Thread(source) => Some(source),
+            Self::Bind { source, .. } | Self::Socket { source, .. } | Self::Thread(source) => {
+                Some(source)
+            }
             Self::DataDir(error) => Some(error),
             Self::Auth(error) | Self::Tls(error) => Some(error),
             Self::Config(_) | Self::Store { .. } => None,

@@ -50,6 +50,7 @@ mod sim;
 mod sys_topics;
 mod tls;
 mod transport;
+mod unix_socket;
 
 pub use broker::{Broker, Running, Stopper};
 pub use builder::Builder;

@@ -169,7 +169,7 @@ fn serve(mut loaded: Loaded, sources: Sources) -> Result<(), String> {
     thread("signals", move || follower.follow(signals))?;
 
     let started = Started {
-        listeners: running.listeners(),
+        listeners: running.endpoints(),
         shards: running.shards(),
         fronts,
         connections_max: running.connections_max(),

@@ -103,11 +103,11 @@ pub fn drop_to_user(config: &Config) -> Result<bool, PrivilegesError> {
 /// What is needed later.
 fn kept(config: &Config) -> CapabilitySet {
     let mut kept = CapabilitySet::empty();
-    let has_right = |port| port != 0 && port < FIRST_FREE_PORT;
+    let has_right = |port| (1..FIRST_FREE_PORT).contains(&port);
     if config
         .listeners
         .iter()
-        .any(|it| has_right(it.address.port()))
+        .any(|it| it.address.port().is_some_and(has_right))
     {
         kept |= CapabilitySet::NET_BIND_SERVICE;
     }
@@ -246,11 +246,14 @@ mod tests {
         assert_eq!(kept(&config), CapabilitySet::empty());
         config
             .listeners
-            .push(Listener::new(([0, 0, 0, 0], 0).into()));
+            .push(Listener::new(std::net::SocketAddr::from(([0, 0, 0, 0], 0))));
         assert_eq!(kept(&config), CapabilitySet::empty());
         config
             .listeners
-            .push(Listener::new(([0, 0, 0, 0], 443).into()));
+            .push(Listener::new(std::net::SocketAddr::from((
+                [0, 0, 0, 0],
+                443,
+            ))));
         assert_eq!(kept(&config), CapabilitySet::NET_BIND_SERVICE);
         config.defence.kernel = KernelBans::Nft;
         let both = CapabilitySet::NET_BIND_SERVICE | CapabilitySet::NET_ADMIN;

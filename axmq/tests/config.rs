@@ -126,7 +126,7 @@ fn listeners_of_a_later_source_replace_those_before() {
             .config
             .listeners
             .iter()
-            .map(|listener| listener.address.port())
+            .filter_map(|listener| listener.address.port())
             .collect()
     };
 

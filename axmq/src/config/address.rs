@@ -5,9 +5,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
-use super::Listener;
+use super::{Endpoint, Listener};
 
-/// An address to listen on: `127.0.0.1:1883`, `[::1]:0` or `localhost:1883`.
+/// An address to listen on: `127.0.0.1:1883`, `[::1]:0`, `localhost:1883`, `unix:/run/axmq.sock`,
+/// or `fd:NAME` for a socket that the service manager passes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address(Form);
 
@@ -15,6 +16,7 @@ pub struct Address(Form);
 enum Form {
     Literal(SocketAddr),
     Name { host: String, port: u16 },
+    Other(Endpoint),
 }
 
 /// Why a text is not an [`Address`], with what to write instead.
@@ -40,6 +42,10 @@ pub enum AddressError {
     },
     /// A URL.
     Scheme,
+    /// The path of a socket in the file system that is not a full one.
+    Path(String),
+    /// No name of a socket that the service manager passes.
+    PassedName,
     /// What stands for the host is neither an address nor a name.
     Host(String),
 }
@@ -59,6 +65,13 @@ impl fmt::Display for AddressError {
             Self::Brackets { suggestion } => {
                 write!(f, "an IPv6 address stands in brackets: write {suggestion}")
             }
+            Self::Path(path) => write!(
+                f,
+                "{path:?} is no full path: write such as unix:/run/axmq/mqtt.sock"
+            ),
+            Self::PassedName => f.write_str(
+                "the name of the socket is missing: write fd:NAME, as FileDescriptorName= has it",
+            ),
             Self::Scheme => f.write_str("host and port only, without a scheme such as mqtt://"),
             Self::Host(host) => {
                 write!(f, "{host:?} is neither an address nor the name of a host")
@@ -75,6 +88,20 @@ impl FromStr for Address {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if let Ok(literal) = text.parse() {
             return Ok(Self(Form::Literal(literal)));
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            let is_full = path.starts_with('/') && !path.ends_with('/') && !path.contains('\0');
+            let endpoint = Endpoint::Unix(path.into());
+            return is_full
+                .then_some(Self(Form::Other(endpoint)))
+                .ok_or_else(|| AddressError::Path(path.to_owned()));
+        }
+        if let Some(name) = text.strip_prefix("fd:") {
+            let endpoint = Endpoint::Passed(name.to_owned());
+            let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+            return is_name
+                .then_some(Self(Form::Other(endpoint)))
+                .ok_or(AddressError::PassedName);
         }
         let bare = text
             .strip_prefix('[')
@@ -144,6 +171,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Form::Literal(literal) => literal.fmt(f),
+            Form::Other(endpoint) => endpoint.fmt(f),
             Form::Name { host, port } => write!(f, "{host}:{port}"),
         }
     }
@@ -164,6 +192,7 @@ impl Address {
             Form::Literal(address) => {
                 return Ok(vec![Listener::new(*address)]);
             }
+            Form::Other(endpoint) => return Ok(vec![Listener::new(endpoint.clone())]),
             Form::Name { host, port } => (host.as_str(), *port),
         };
         let mut found: Vec<SocketAddr> = Vec::new();

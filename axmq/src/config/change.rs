@@ -191,7 +191,7 @@ impl Config {
         self.drop_unset(new);
         let pairs = self.common_listeners(new);
         let rules: Vec<_> = pairs
-            .map(|(old, new)| (old.address, new.rules.clone()))
+            .map(|(old, new)| (old.address.clone(), new.rules.clone()))
             .collect();
         let mut rules = rules.into_iter().peekable();
         for listener in &mut self.listeners {

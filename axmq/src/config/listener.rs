@@ -1,15 +1,14 @@
 //! One listener: its address, and what its clients may do.
 
-use std::net::SocketAddr;
-
+use super::Endpoint;
 use super::keys::{Kind, Value};
 use crate::network::Network;
 
 /// An address that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// The address; port 0 lets the kernel choose one.
-    pub address: SocketAddr,
+    /// Where its clients connect to.
+    pub address: Endpoint,
     /// Whether the start goes on, with a warning, on a machine that does not have this address.
     ///
     /// That is so for the `[::1]` that nobody asked for by name. A port that is in use ends the
@@ -22,9 +21,9 @@ pub struct Listener {
 impl Listener {
     /// A listener that has to be there, with the default rules.
     #[must_use]
-    pub fn new(address: SocketAddr) -> Self {
+    pub fn new(address: impl Into<Endpoint>) -> Self {
         Self {
-            address,
+            address: address.into(),
             optional: false,
             rules: ListenerRules::default(),
         }
@@ -107,6 +106,10 @@ pub struct ListenerRules {
     /// What of a client's certificate is its user name, which then needs no password: `cn`,
     /// `subject`, or nothing.
     pub tls_identity: String,
+    /// The rights of a socket in the file system, in octal; who may write may connect.
+    pub unix_mode: String,
+    /// Its group, by name or number; empty is this process's.
+    pub unix_group: String,
 }
 
 /// One key of `[[listener]]`.
@@ -207,6 +210,8 @@ rules! {
         tls_client_ca = "",
         tls_client_crl = "",
         tls_identity = "",
+        unix_mode = "0660",
+        unix_group = "",
     }
 }
 
@@ -234,6 +239,12 @@ impl ListenerRules {
         }
         self.check_websocket(&mut found);
         self.check_tls(&mut found);
+        if self.unix_mode_bits().is_none() {
+            found.push(
+                "`unix_mode` must be rights in octal such as \"0660\", from 0600 to 0777"
+                    .to_owned(),
+            );
+        }
         let mount = &self.mount_point;
         if mount.contains(['+', '#', '\0']) || mount.starts_with('$') || mount.len() > 1_024 {
             found.push(
@@ -275,6 +286,12 @@ impl ListenerRules {
 }
 
 impl ListenerRules {
+    /// The rights of a socket in the file system.
+    pub(crate) fn unix_mode_bits(&self) -> Option<u32> {
+        let bits = u32::from_str_radix(&self.unix_mode, 8).ok();
+        bits.filter(|bits| (0o600..=0o777).contains(bits) && !self.unix_mode.starts_with('+'))
+    }
+
     /// Whether nobody comes in without a certificate that has been verified.
     pub(super) fn demands_certificate(&self) -> bool {
         !self.tls_client_ca.is_empty() && !self.tls_client_optional

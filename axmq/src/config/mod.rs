@@ -13,6 +13,7 @@ mod auth;
 mod change;
 mod defence;
 mod diagnose;
+mod endpoint;
 mod limits;
 mod listener;
 mod load;
@@ -37,6 +38,7 @@ pub use change::Change;
 pub use defence::{DefenceSettings, KernelBans};
 pub(crate) use diagnose::closest;
 pub use diagnose::{ConfigError, Diagnostic, Place};
+pub use endpoint::Endpoint;
 pub use keys::{Key, Kind, Value, keys};
 pub use limits::{Budgets, Limits};
 pub(crate) use listener::list;
@@ -294,21 +296,21 @@ impl Config {
                 .iter()
                 .take(index)
                 .any(|l| l.address == *address);
-            if twice && address.port() != 0 {
+            if twice && address.port() != Some(0) {
                 let message = format!("the address {address} is listened on twice");
                 found.push(violation(Some(index), message));
             }
             let is_guarded = self.broker.allow_anonymous
                 || self.auth.authenticates()
                 || rules.demands_certificate();
-            if !is_guarded && !address.ip().to_canonical().is_loopback() {
+            if !is_guarded && address.is_public() {
                 let message = format!(
                     "{address} can be reached from other machines, and nobody has to log in\n  \
                      to make them log in: `password_file` under [auth], and `axmq passwd`\n  \
                      to let anybody in who can reach it: --allow-anonymous on the command line, or \
                      `allow_anonymous = true` under [broker]\n  \
                      to stay on this machine: listen on {} instead",
-                    loopback_instead_of(*address),
+                    loopback_instead_of(address),
                 );
                 found.push(violation(Some(index), message));
             }
@@ -317,12 +319,12 @@ impl Config {
 }
 
 /// The loopback address of the same family with the same port.
-fn loopback_instead_of(address: SocketAddr) -> SocketAddr {
+fn loopback_instead_of(address: &Endpoint) -> SocketAddr {
     let host = match address {
-        SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::LOCALHOST),
-        SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::LOCALHOST),
+        Endpoint::Internet(SocketAddr::V6(_)) => IpAddr::from(Ipv6Addr::LOCALHOST),
+        _ => IpAddr::from(Ipv4Addr::LOCALHOST),
     };
-    SocketAddr::new(host, address.port())
+    SocketAddr::new(host, address.port().unwrap_or(MQTT_PORT))
 }
 
 impl Default for Config {

@@ -13,7 +13,6 @@ mod types;
 mod wire;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
@@ -31,7 +30,7 @@ pub use self::types::{
     Reloaded, Status, StoreStatus, SubscriptionLine, TraceLine,
 };
 use crate::auth::{Guard, Policy};
-use crate::config::Config;
+use crate::config::{Config, Endpoint};
 use crate::counters::{self, Counters};
 use crate::memory;
 use crate::message::{Answer, AnswerTo, Ask, Query, ToFront, ToShard, TraceSink};
@@ -109,7 +108,7 @@ struct Inner {
     shards: Vec<Sender<ToShard<Stream>>>,
     fronts: Vec<Sender<ToFront>>,
     store: Option<Sender<ToStore>>,
-    addresses: Vec<SocketAddr>,
+    addresses: Vec<Endpoint>,
     started: Instant,
     traces: AtomicU64,
     state: Mutex<State>,
@@ -135,7 +134,7 @@ impl Control {
         shards: Vec<Sender<ToShard<Stream>>>,
         fronts: Vec<Sender<ToFront>>,
         store: Option<Sender<ToStore>>,
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<Endpoint>,
         shared: Arc<Shared>,
         running: Config,
     ) -> Self {

@@ -9,6 +9,7 @@ mod packets;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod unix;
 mod web;
 
 use std::net::SocketAddr;

@@ -168,6 +168,15 @@ impl Listener {
         })
     }
 
+    /// The same for a loop among several that share it: see [`ListenOptions::exclusive`].
+    #[must_use]
+    pub fn shared(self) -> Self {
+        Self {
+            exclusive: true,
+            ..self
+        }
+    }
+
     /// Whether it is to be registered with [`Mode::Exclusive`](crate::Mode::Exclusive).
     #[must_use]
     pub fn is_exclusive(&self) -> bool {

@@ -13,14 +13,18 @@
 //! Linux copies `TCP_NODELAY`, keep-alive, user timeout and buffer sizes from a listener to the
 //! streams that it accepts, so set them in [`ListenOptions`]: no system call for each connection.
 
-#![forbid(unsafe_code)]
-
 mod accept;
 mod listener;
+#[allow(
+    unsafe_code,
+    reason = "descriptors come as numbers from the service manager"
+)]
+mod passed;
 mod stream;
 
 pub use self::{
     accept::{AcceptBatch, Accepted, accept_batch, accept_next},
     listener::{ListenOptions, Listener},
+    passed::passed_listeners,
     stream::{KeepAlive, Stream},
 };
