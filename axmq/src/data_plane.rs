@@ -33,7 +33,7 @@ use crate::store::{
 const HANDOVERS: usize = 16 * 1_024;
 
 /// Sessions that are restored with one message, messages of that kind under way to a shard, and
-/// sessions between two lines about it in the log.
+/// sessions or retained messages between two lines about it in the log.
 const RESTORED_A_TIME: usize = 256;
 const RESTORES_UNDER_WAY: usize = 4;
 const RESTORED_A_LINE: u64 = 100_000;
@@ -308,6 +308,9 @@ impl DataPlane {
                         .is_ok()
                 });
             retained += u64::from(kept);
+            if kept && retained.is_multiple_of(RESTORED_A_LINE) {
+                tracing::info!(event = "store.restoring", retained);
+            }
             not_restored += u64::from(!kept);
         })?;
         let now_aside = recovery.quarantined;
