@@ -321,7 +321,7 @@ impl<S> Core<S> {
         self.shared = shared;
         self.set_gate();
         if has_other_rates {
-            self.resume_paused();
+            self.forget_waits();
         }
         self.reports_routine = reports_routine;
         self.credit = self.shared.credit();

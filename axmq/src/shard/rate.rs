@@ -73,7 +73,7 @@ impl<S> Core<S> {
         if let Some(user) = &meter.user {
             user.take(Rates::of_user(&shared.rates), bytes, now_ms);
         }
-        self.hold_fast(key);
+        self.judge_rate(key);
     }
 
     /// What a client, or its user, has exceeded, and milliseconds to wait.
@@ -87,17 +87,26 @@ impl<S> Core<S> {
         own.into_iter().chain(of_user).max_by_key(|(_, ms)| *ms)
     }
 
-    /// Stops reading from a client that has to wait, or disconnects it. One that has hung up is
-    /// read to its end: that is no more than the kernel holds.
-    pub(super) fn hold_fast(&mut self, key: Key) {
-        let Some((exceeding, wait_ms)) = self.excess(key) else {
-            return;
-        };
-        if self.shared.rates.exceeded == Exceeded::Disconnect {
+    /// A client has published: stops reading from it where it has to wait, or disconnects it.
+    fn judge_rate(&mut self, key: Key) {
+        if self.shared.rates.exceeded == Exceeded::Slow {
+            self.hold_owing(key);
+        } else if let Some((exceeding, _)) = self.excess(key) {
             self.counters.clients_too_fast += 1;
             self.close(key, too_fast(exceeding));
+        }
+    }
+
+    /// Stops reading from a client that has to wait. One that has hung up is read to its end: that
+    /// is no more than the kernel holds. Where too much disconnects, whoever else is of the same
+    /// user does not wait for it.
+    pub(super) fn hold_owing(&mut self, key: Key) {
+        if self.shared.rates.exceeded == Exceeded::Disconnect {
             return;
         }
+        let Some((_, wait_ms)) = self.excess(key) else {
+            return;
+        };
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -112,6 +121,17 @@ impl<S> Core<S> {
             self.counters.publishers_slowed += 1;
         }
         self.pause(key);
+    }
+
+    /// There are other rates: nobody waits for what the old ones wanted.
+    pub(super) fn forget_waits(&mut self) {
+        for (_, connection) in self.connections.iter_mut() {
+            let meter = meter_of(connection.extras.as_deref_mut());
+            if let Some(timer) = meter.and_then(|meter| meter.timer.take()) {
+                self.timers.cancel(timer);
+            }
+        }
+        self.resume_paused();
     }
 
     /// A client has waited.

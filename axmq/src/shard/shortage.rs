@@ -61,7 +61,7 @@ impl<S> Core<S> {
             return;
         }
         if self.is_gated {
-            self.hold_fast(key);
+            self.hold_owing(key);
         }
         if self.is_congested() {
             self.pause(key);

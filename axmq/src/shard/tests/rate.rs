@@ -200,4 +200,18 @@ fn a_reload_lets_them_go() {
     let shared = (*world.shared).clone().with_defence(&Config::default());
     world.cores[0].reload(Arc::new(shared), false);
     assert_eq!(taken(&mut world, fast, 900), 900);
+    // A slow rate leaves no long wait behind for a faster one.
+    for (rate, wait_ms) in [(1, None), (1_000, Some(1))] {
+        let mut config = Config::default();
+        config.rates.client_publishes_per_s = rate;
+        config.rates.burst_ms = 10;
+        let shared = (*world.shared).clone().with_defence(&config);
+        world.cores[0].reload(Arc::new(shared), false);
+        world.pass(3_600_000);
+        assert!(taken(&mut world, fast, 100) < 100);
+        if let Some(wait_ms) = wait_ms {
+            world.pass(wait_ms);
+            assert_eq!(taken(&mut world, fast, 1), 1);
+        }
+    }
 }
