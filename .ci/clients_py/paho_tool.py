@@ -126,8 +126,10 @@ class Paho:
     def kill(self):
         """Loses the connection without DISCONNECT."""
         connection = self.client.socket()
+        # What it puts around a socket for WebSocket cannot be shut down, the socket can.
+        connection = getattr(connection, "_socket", connection)
         if connection is not None:
-            connection.shutdown(socket.SHUT_RDWR)
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)
         self._gone.wait(LIMIT_S)
         self.client.loop_stop()
 
