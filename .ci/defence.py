@@ -36,7 +36,11 @@ def is_dropped(source, target):
             peer = connect(source, target, 0.5)
         except TimeoutError:
             return True
-        assert is_closed(peer), "banned, and still served"
+        try:
+            assert is_closed(peer), "banned, and still served"
+        except TimeoutError:
+            # The ban came to the kernel in the middle of the handshake: the next try shows it.
+            pass
         peer.close()
     return False
 
