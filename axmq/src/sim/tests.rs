@@ -82,7 +82,7 @@ fn planted_bugs_are_found() {
     let is_rare = |bug: &Bug| {
         matches!(
             bug,
-            Bug::RetainedStale | Bug::JoinsBehindRouted | Bug::DropCountedTwice
+            Bug::RetainedStale | Bug::ReplayAfterUnsubscribe | Bug::DropCountedTwice
         )
     };
     let mut missed = Vec::new();
