@@ -27,13 +27,17 @@ pub struct Broker {
     pub port: u16,
     /// The authority of its certificate, in PEM; `None` is no TLS.
     pub authority: Option<Vec<u8>>,
+    /// By WebSocket; `host` is then what rumqttc wants, a URL.
+    pub is_web: bool,
 }
 
 /// How a client gets in.
 fn transport(broker: &Broker) -> rumqttc::Transport {
-    match &broker.authority {
-        None => rumqttc::Transport::Tcp,
-        Some(authority) => rumqttc::Transport::tls(authority.clone(), None, None),
+    match (&broker.authority, broker.is_web) {
+        (None, false) => rumqttc::Transport::Tcp,
+        (None, true) => rumqttc::Transport::Ws,
+        (Some(authority), false) => rumqttc::Transport::tls(authority.clone(), None, None),
+        (Some(authority), true) => rumqttc::Transport::wss(authority.clone(), None, None),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tries rumqttc on a running broker: `try-rumqttc HOST PORT [CAFILE]`, by TLS where a file with
-//! the authority of its certificate is named.
+//! the authority of its certificate is named, and by WebSocket where the host is
+//! `ws://HOST:PORT/PATH` or the same with `wss`.
 //!
 //! Starts no broker. Prints a line a case and a line with the sum; the exit code is 1 if a case
 //! failed and 2 if it was called wrongly.
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         host: host.clone(),
         port,
         authority,
+        is_web: host.starts_with("ws"),
     };
     let (mut passed, mut failed) = (0, 0);
     for (name, versions, case) in cases::CASES {
