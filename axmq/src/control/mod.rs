@@ -26,8 +26,8 @@ pub use self::client::{CommandError, Format, run_command};
 pub(crate) use self::server::ControlServer;
 pub use self::server::SOCKET;
 pub use self::types::{
-    BackupMade, BanLine, BansPage, ClientDetail, ClientLine, ClientsPage, Cursor, DisconnectLine,
-    Reloaded, Status, StoreStatus, SubscriptionLine, TraceLine,
+    BackupMade, BanLine, BansPage, CertificateStatus, ClientDetail, ClientLine, ClientsPage,
+    Cursor, DisconnectLine, Reloaded, Status, StoreStatus, SubscriptionLine, TraceLine,
 };
 use crate::auth::{Guard, Policy};
 use crate::config::{Config, Endpoint};
@@ -228,6 +228,7 @@ impl Control {
                 writes: shared.store.writes(),
                 quarantined: shared.store.quarantined(),
             }),
+            certificates: self.certificates(),
             counters: named
                 .map(|(name, value)| (*name, value))
                 .chain([

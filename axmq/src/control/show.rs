@@ -62,6 +62,14 @@ pub(super) fn status(status: &Status) -> String {
             line!(text, "store quarantine     {} records", store.quarantined);
         }
     }
+    for certificate in &status.certificates {
+        let (file, listener) = (&certificate.file, &certificate.listener);
+        let left = match certificate.days_left {
+            days @ ..0 => format!("EXPIRED {} days ago", -days),
+            days => format!("{days} days left"),
+        };
+        line!(text, "certificate          {file} on {listener}, {left}");
+    }
     line!(text, "since the start, over {} shards:", status.shards);
     for (name, value) in &status.counters {
         line!(text, "  {name:<28} {value}");

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::types::CertificateStatus;
 use super::{Control, ControlError, State};
 use crate::broker::Stopper;
 use crate::config::{Change, Config};
 use crate::logging::now_ms;
 use crate::message::{ToFront, ToShard};
 use crate::shard::Shared;
-use crate::tls::{self, Tls};
+use crate::tls::{self, Tls, days_left};
 
 /// TLS of each listener, in the order of the configuration.
 type All = Vec<Option<Arc<Tls>>>;
@@ -55,10 +56,7 @@ impl State {
 /// Until when the first certificate is valid.
 fn shown(tls: &Tls) -> String {
     let now_s = i64::try_from(now_ms() / 1_000).unwrap_or(i64::MAX);
-    let days = tls
-        .expiries
-        .iter()
-        .map(|(_, at_s)| (at_s - now_s).div_euclid(86_400));
+    let days = tls.expiries.iter().map(|(_, at_s)| days_left(*at_s, now_s));
     days.min()
         .map_or_else(String::new, |days| format!("{days} days left"))
 }
@@ -85,6 +83,24 @@ impl Control {
             self.go_on_by(&mut state, shared);
         }
         Ok(changes)
+    }
+
+    /// Until when certificates are valid.
+    pub(super) fn certificates(&self) -> Vec<CertificateStatus> {
+        let state = self.state();
+        let now_s = i64::try_from(now_ms() / 1_000).unwrap_or(i64::MAX);
+        let pairs = state.running.listeners.iter().zip(&*state.shared.listeners);
+        let mut all = Vec::new();
+        for (listener, one) in pairs {
+            let Some(tls) = one.tls() else { continue };
+            all.extend(tls.expiries.iter().map(|(path, at_s)| CertificateStatus {
+                listener: listener.address.to_string(),
+                file: path.display().to_string(),
+                not_after_s: *at_s,
+                days_left: days_left(*at_s, now_s),
+            }));
+        }
+        all
     }
 
     /// Says in the log until when certificates are valid.

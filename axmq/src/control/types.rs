@@ -140,8 +140,25 @@ pub struct Status {
     /// What is kept on disk; `None` where nothing is.
     #[serde(default)]
     pub store: Option<StoreStatus>,
+    /// The certificates that TLS listeners show.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// Counters over all shards, by name.
     pub counters: BTreeMap<String, u64>,
+}
+
+/// A certificate of a listener.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CertificateStatus {
+    /// The address of the listener, as it is configured.
+    pub listener: String,
+    /// Its file.
+    pub file: String,
+    /// The end of its validity, in seconds since 1970.
+    pub not_after_s: i64,
+    /// Whole days until then; negative when it has expired.
+    pub days_left: i64,
 }
 
 /// The store.

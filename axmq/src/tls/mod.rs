@@ -248,12 +248,17 @@ fn revocations(
     Ok(found)
 }
 
+/// Whole days from now to the end of a validity, both in seconds since 1970; negative behind it.
+pub(crate) fn days_left(not_after_s: i64, now_s: i64) -> i64 {
+    not_after_s.saturating_sub(now_s).div_euclid(86_400)
+}
+
 impl Tls {
     /// Says in the log until when the certificates are valid.
     pub(crate) fn log(&self, address: &dyn fmt::Display, now_s: i64) {
         const SOON_DAYS: i64 = 14;
         for (path, not_after) in &self.expiries {
-            let days = (not_after - now_s).div_euclid(86_400);
+            let days = days_left(*not_after, now_s);
             let file = path.display();
             if days < 0 {
                 tracing::error!(event = "tls.certificate", listener = %address, %file, days,

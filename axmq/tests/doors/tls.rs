@@ -428,6 +428,12 @@ fn certificates_are_taken_over_when_their_files_change_and_nobody_is_cut_off() {
     let keys = format!("{SERVER}\n[broker]\ntls_watch_s = 1");
     let mut broker = Broker::start_in(home(&authority), &keys, &[]);
     broker.process.err.wait_for("tls.certificate");
+    let status = broker.command(&["status"]).output().expect("it was built");
+    let status = String::from_utf8(status.stdout).expect("text");
+    let line = status.lines().find(|line| line.starts_with("certificate "));
+    let line = line.expect("the certificate is shown");
+    assert!(line.contains("server.pem on 127.0.0.1:0, "), "{line}");
+    assert!(line.ends_with(" days left"), "{line}");
     let mut old = mqtt(
         dial(&broker, &config(&authority, None), "localhost"),
         &connect("old"),
