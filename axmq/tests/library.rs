@@ -7,6 +7,8 @@
 
 #[path = "support/clause.rs"]
 mod clause;
+#[path = "support/packets.rs"]
+mod packets;
 #[path = "support/peer.rs"]
 mod peer;
 
@@ -552,19 +554,7 @@ fn hooks_may_share_state_with_the_program() {
 
 /// Publishes at QoS 0.
 fn send_message(peer: &mut Peer, topic: &str, payload: &str) {
-    let head = PublishHead {
-        dup: false,
-        qos: QoS::AtMostOnce,
-        retain: false,
-        topic,
-        packet_id: None,
-        message_expiry: None,
-        subscription_ids: &[],
-        topic_alias: None,
-        pass_through: &[],
-        payload_len: payload.len(),
-    };
-    peer.send(&head.encode_to_vec(V5, payload.as_bytes()));
+    peer.send(&packets::publish(V5, topic, payload.as_bytes()));
 }
 
 #[test]

@@ -6,6 +6,8 @@
 
 #![cfg(not(loom))]
 
+#[path = "support/packets.rs"]
+mod packets;
 #[path = "support/peer.rs"]
 mod peer;
 mod support;
@@ -13,10 +15,11 @@ mod support;
 use std::io::Read;
 use std::net::{Shutdown, SocketAddr};
 
-use mqtt_codec::encode::{Connect, Subscribe};
-use mqtt_codec::{Packet, PacketId, PublishHead, QoS, RetainHandling, SubscribeFilter, Version};
+use mqtt_codec::encode::Connect;
+use mqtt_codec::{Packet, QoS, Version};
 use rustix::process::Signal;
 
+use self::packets::{publish, subscribe};
 use self::peer::{End, Peer};
 use self::support::{Process, TempDir, program};
 
@@ -68,40 +71,6 @@ fn connect(version: Version, client_id: &str) -> Vec<u8> {
         ..Connect::default()
     }
     .encode_to_vec(version)
-}
-
-fn subscribe(version: Version, filter: &str) -> Vec<u8> {
-    let filters = [SubscribeFilter {
-        filter,
-        qos: QoS::AtMostOnce,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: RetainHandling::SendAtSubscribe,
-    }];
-    let packet_id = PacketId::MIN;
-    Subscribe {
-        packet_id,
-        filters: &filters,
-        subscription_identifier: None,
-        user_properties: &[],
-    }
-    .encode_to_vec(version)
-}
-
-fn publish(version: Version, topic: &str, payload: &[u8]) -> Vec<u8> {
-    PublishHead {
-        dup: false,
-        qos: QoS::AtMostOnce,
-        retain: false,
-        topic,
-        packet_id: None,
-        message_expiry: None,
-        subscription_ids: &[],
-        topic_alias: None,
-        pass_through: &[],
-        payload_len: payload.len(),
-    }
-    .encode_to_vec(version, payload)
 }
 
 impl Peer {
@@ -241,7 +210,7 @@ fn a_whole_life_in_one_write_is_lived_in_order() {
     let broker = Broker::start(&["--shards", "3"]);
     for version in [Version::V31, Version::V311, Version::V5] {
         let mut watcher = broker.connect(version, "watcher");
-        watcher.send(&subscribe(version, "life/#"));
+        watcher.send(&subscribe(version, "life/#", QoS::AtMostOnce));
         assert_eq!(watcher.read(), "suback");
         let will = mqtt_codec::encode::Will {
             topic: "life/will",
@@ -278,7 +247,7 @@ fn a_whole_life_in_one_write_is_lived_in_order() {
 fn a_packet_may_come_byte_by_byte() {
     let broker = Broker::start(&[]);
     let mut bytes = connect(Version::V5, "slow");
-    bytes.extend(subscribe(Version::V5, "t"));
+    bytes.extend(subscribe(Version::V5, "t", QoS::AtMostOnce));
     bytes.extend(publish(Version::V5, "t", b"in pieces"));
     let mut client = broker.open(Version::V5);
     client.stream.set_nodelay(true).expect("a socket option");
@@ -296,7 +265,7 @@ fn a_stop_says_good_bye_and_flushes() {
     let mut modern = broker.connect(Version::V5, "modern");
     let mut classic = broker.connect(Version::V311, "classic");
     let mut greedy = broker.connect(Version::V5, "greedy");
-    greedy.send(&subscribe(Version::V5, "bulk"));
+    greedy.send(&subscribe(Version::V5, "bulk", QoS::AtMostOnce));
     assert_eq!(greedy.read(), "suback");
     modern.send(&publish(Version::V5, "bulk", &[b'x'; 500_000]));
     modern.assert_alive();

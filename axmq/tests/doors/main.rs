@@ -6,6 +6,8 @@
 #![cfg(not(loom))]
 
 mod packets;
+#[path = "../support/packets.rs"]
+mod plain;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;

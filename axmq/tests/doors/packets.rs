@@ -2,10 +2,10 @@
 
 use std::io::Read;
 
-use mqtt_codec::encode::{Connect, Subscribe};
-use mqtt_codec::{
-    Packet, PacketId, PublishHead, QoS, RetainHandling, Role, Scan, SubscribeFilter, Version,
-};
+use mqtt_codec::encode::Connect;
+use mqtt_codec::{Packet, QoS, Role, Scan, Version};
+
+use super::plain;
 
 pub(crate) const V5: Version = Version::V5;
 
@@ -24,37 +24,11 @@ pub(crate) fn connect_as(client_id: &str, username: Option<&str>) -> Vec<u8> {
 }
 
 pub(crate) fn subscribe(filter: &str) -> Vec<u8> {
-    let filters = [SubscribeFilter {
-        filter,
-        qos: QoS::AtLeastOnce,
-        no_local: false,
-        retain_as_published: false,
-        retain_handling: RetainHandling::SendAtSubscribe,
-    }];
-    let packet = Subscribe {
-        packet_id: PacketId::MIN,
-        filters: &filters,
-        subscription_identifier: None,
-        user_properties: &[],
-    };
-    packet.encode_to_vec(V5)
+    plain::subscribe(V5, filter, QoS::AtLeastOnce)
 }
 
-/// A publish with QoS 0.
 pub(crate) fn publish(topic: &str, payload: &[u8]) -> Vec<u8> {
-    let head = PublishHead {
-        dup: false,
-        qos: QoS::AtMostOnce,
-        retain: false,
-        topic,
-        packet_id: None,
-        message_expiry: None,
-        subscription_ids: &[],
-        topic_alias: None,
-        pass_through: &[],
-        payload_len: payload.len(),
-    };
-    head.encode_to_vec(V5, payload)
+    plain::publish(V5, topic, payload)
 }
 
 pub(crate) const PING: [u8; 2] = [0xC0, 0];

@@ -7,6 +7,8 @@
 mod acl;
 mod chain;
 mod http;
+#[path = "../support/packets.rs"]
+mod packets;
 mod passwords;
 #[path = "../support/peer.rs"]
 mod peer;
@@ -20,10 +22,8 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Stdio;
 
-use mqtt_codec::encode::{Connect, Subscribe};
-use mqtt_codec::{
-    Packet, PacketId, PublishHead, QoS, ReasonCode, RetainHandling, SubscribeFilter, Version,
-};
+use mqtt_codec::encode::Connect;
+use mqtt_codec::{Packet, PacketId, PublishHead, QoS, ReasonCode, Version};
 use rustix::process::Signal;
 
 use self::peer::Peer;
@@ -161,20 +161,7 @@ impl Peer {
     /// The reason in the SUBACK.
     #[track_caller]
     fn subscribe(&mut self, filter: &str) -> u8 {
-        let filters = [SubscribeFilter {
-            filter,
-            qos: QoS::AtMostOnce,
-            no_local: false,
-            retain_as_published: false,
-            retain_handling: RetainHandling::SendAtSubscribe,
-        }];
-        let packet = Subscribe {
-            packet_id: PacketId::MIN,
-            filters: &filters,
-            subscription_identifier: None,
-            user_properties: &[],
-        };
-        self.send(&packet.encode_to_vec(self.version));
+        self.send(&packets::subscribe(self.version, filter, QoS::AtMostOnce));
         let code = self.read(|packet| match packet {
             Packet::SubAck(ack) => ack.codes().next().map(|reason| reason as u8),
             other => panic!("{other:?}"),
