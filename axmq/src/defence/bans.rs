@@ -43,6 +43,17 @@ pub(crate) struct Ban<K> {
 
 const _: () = assert!(size_of::<Ban<super::Host>>() == 16);
 
+impl<K> Ban<K> {
+    pub(super) fn new(key: K, until_s: u32, times: u8, cause: Cause) -> Self {
+        Self {
+            key,
+            until_s,
+            times,
+            cause,
+        }
+    }
+}
+
 /// How long bans last, in seconds.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Terms {

@@ -96,30 +96,15 @@ impl Defence {
         let (now_s, terms) = (seconds(now_ms), self.terms());
         match who {
             Banned::Host(key) => self.change(key, |stripe, _| {
-                let ban = Ban {
-                    key,
-                    until_s,
-                    times,
-                    cause,
-                };
+                let ban = Ban::new(key, until_s, times, cause);
                 stripe.hosts.put(ban, now_s, terms)
             }),
             Banned::Client(key) => self.change(key.host, |stripe, _| {
-                let ban = Ban {
-                    key,
-                    until_s,
-                    times,
-                    cause,
-                };
+                let ban = Ban::new(key, until_s, times, cause);
                 stripe.clients.put(ban, now_s, terms)
             }),
             Banned::Network(key) => self.change_ranges(|ranges| {
-                let ban = Ban {
-                    key,
-                    until_s,
-                    times,
-                    cause,
-                };
+                let ban = Ban::new(key, until_s, times, cause);
                 ranges.bans.put(ban, now_s, terms)
             }),
         }
