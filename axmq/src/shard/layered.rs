@@ -217,33 +217,17 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             } else if is_closing && layers.say_goodbye(is_stop) {
                 continue;
             } else {
-                self.flushed_layered(io, key);
+                self.flushed(io, key);
                 return;
             };
             match written {
                 Ok(count) => left = left.saturating_sub(count.max(1)),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    if let Some(connection) = self.core.connection_mut(key) {
-                        connection.set(flag::BLOCKED);
-                        connection.out.copy_out_small();
-                    }
-                    return;
-                }
                 Err(error) => {
-                    self.core.write_failed(key, error.kind());
-                    return;
+                    if !self.tries_again(key, &error) {
+                        return;
+                    }
                 }
             }
-        }
-    }
-
-    fn flushed_layered(&mut self, io: &mut Io<'_, B>, key: Key) {
-        if self.core.flushed(key)
-            && let Some(connection) = self.core.connection(key)
-        {
-            // The peer may be gone already; then the next read says so.
-            let _ = io.shutdown_write(&connection.stream);
         }
     }
 }

@@ -168,12 +168,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                 return;
             }
             if connection.out.is_empty() {
-                if self.core.flushed(key)
-                    && let Some(connection) = self.core.connection(key)
-                {
-                    // The peer may be gone already; then the next read says so.
-                    let _ = io.shutdown_write(&connection.stream);
-                }
+                self.flushed(io, key);
                 return;
             }
             if left == 0 {
@@ -191,19 +186,40 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
                     left = left.saturating_sub(n.max(1));
                     self.core.wrote(key, n);
                 }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    connection.set(flag::BLOCKED);
-                    // What waits for a slow reader must not hold large blocks for a few bytes.
-                    connection.out.copy_out_small();
-                    return;
-                }
                 Err(error) => {
-                    self.core.write_failed(key, error.kind());
-                    return;
+                    if !self.tries_again(key, &error) {
+                        return;
+                    }
                 }
             }
         }
+    }
+
+    /// All that a connection had to say is written.
+    pub(super) fn flushed(&mut self, io: &mut Io<'_, B>, key: Key) {
+        if self.core.flushed(key)
+            && let Some(connection) = self.core.connection(key)
+        {
+            // The peer may be gone already; then the next read says so.
+            let _ = io.shutdown_write(&connection.stream);
+        }
+    }
+
+    /// A write has taken nothing; whether it is to be tried again at once.
+    #[cold]
+    pub(super) fn tries_again(&mut self, key: Key, error: &io::Error) -> bool {
+        match error.kind() {
+            io::ErrorKind::Interrupted => return true,
+            io::ErrorKind::WouldBlock => {
+                if let Some(connection) = self.core.connection_mut(key) {
+                    connection.set(flag::BLOCKED);
+                    // What waits for a slow reader must not hold large blocks for a few bytes.
+                    connection.out.copy_out_small();
+                }
+            }
+            kind => self.core.write_failed(key, kind),
+        }
+        false
     }
 
     fn open(&mut self, io: &mut Io<'_, B>, handover: crate::message::Handover<B::Stream>) {
