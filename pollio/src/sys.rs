@@ -69,3 +69,39 @@ pub(crate) fn set_tcp_defer_accept(fd: BorrowedFd<'_>, seconds: u32) -> io::Resu
         Err(io::Error::last_os_error())
     }
 }
+
+/// The scheduling policy and settings of the calling thread.
+pub(crate) fn scheduling() -> io::Result<libc::sched_attr> {
+    let size = size_of::<libc::sched_attr>() as u32;
+    let mut attributes = libc::sched_attr {
+        size,
+        sched_policy: 0,
+        sched_flags: 0,
+        sched_nice: 0,
+        sched_priority: 0,
+        sched_runtime: 0,
+        sched_deadline: 0,
+        sched_period: 0,
+    };
+    let into = &raw mut attributes;
+    // SAFETY: `into` points at a live structure on this stack frame, of `size` bytes, all of which
+    // are integers: the kernel may write what it likes. 0 is the calling thread.
+    let result = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, into, size, 0) };
+    if result == 0 {
+        Ok(attributes)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Changes them.
+pub(crate) fn set_scheduling(attributes: &libc::sched_attr) -> io::Result<()> {
+    // SAFETY: The kernel reads as many bytes as the structure says that it has, and those that come
+    // from `scheduling` say their size. 0 is the calling thread.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const *attributes, 0) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

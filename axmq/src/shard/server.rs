@@ -1,5 +1,6 @@
 //! A shard on its reactor: reads, writes, timers and mailboxes around the protocol core.
 
+use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::sync::{Arc, mpsc};
 
@@ -23,7 +24,7 @@ use crate::events::LogBudget;
 use crate::hooks::Denied;
 use crate::logging::now_ms;
 use crate::memory::Shortage;
-use crate::message::{Ask, ToShard, TraceSink};
+use crate::message::{Ask, Handover, Query, ToShard, TraceSink};
 use crate::store::op::ToStore;
 
 /// The timerfd's token: no slab key has generation 0.
@@ -35,6 +36,8 @@ pub(super) const SEGMENTS: usize = 64;
 pub(super) const WRITE_BYTES_PER_TURN: usize = 256 * 1_024;
 /// Steps of background work between two looks at the clock.
 const STEPS: usize = 16;
+/// Connections that are taken over in one turn: with what is written to them they are some 0.1 ms.
+pub(super) const ARRIVALS: usize = 8;
 /// An orderly stop waits no longer for clients to take what is queued for them.
 pub(super) const STOP_MS: u64 = 5_000;
 
@@ -70,6 +73,15 @@ pub(super) fn is_only_writable(readiness: Readiness) -> bool {
         && !readiness.is_error()
 }
 
+/// Whether a message concerns also those connections that came before it and are not open yet.
+fn is_about_all_connections<S>(message: &ToShard<S>) -> bool {
+    match message {
+        ToShard::Ask(ask) => !matches!(ask.query, Query::Ping),
+        ToShard::Banned(_) | ToShard::PublishWills(_) | ToShard::Stop => true,
+        _ => false,
+    }
+}
+
 /// Whether each connect and disconnect is to be logged.
 fn reports_routine() -> bool {
     tracing::enabled!(tracing::Level::DEBUG)
@@ -88,6 +100,9 @@ pub(crate) struct ShardServer<B: Backend, A> {
     pub(super) block: ReadBlock,
     pub(super) scratch: Scratch,
     mail: Vec<ToShard<B::Stream>>,
+    /// Connections that a front has handed over. Taking them over is background work: after a storm
+    /// of handshakes there are many, and each costs as much as dozens of messages.
+    arrivals: VecDeque<Box<Handover<B::Stream>>>,
     keys: Vec<Key>,
     silent: Vec<Expired<Key>>,
     due: Vec<Expired<Timer>>,
@@ -130,6 +145,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
             block,
             scratch: Scratch::default(),
             mail: Vec::new(),
+            arrivals: VecDeque::new(),
             keys: Vec::new(),
             silent: Vec::new(),
             due: Vec::new(),
@@ -222,7 +238,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         false
     }
 
-    fn open(&mut self, io: &mut Io<'_, B>, handover: crate::message::Handover<B::Stream>) {
+    fn open(&mut self, io: &mut Io<'_, B>, handover: Handover<B::Stream>) {
         let Ok(key) = self.core.attach(handover) else {
             // A full table: the stream was dropped, which closes it.
             self.shared.connection_closed();
@@ -234,6 +250,23 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         let token = Token(key.to_bits());
         if let Err(error) = io.add_stream(&connection.stream, token, Interest::BOTH, Mode::Edge) {
             self.core.close(key, crate::events::Cause::Io(error.kind()));
+        }
+    }
+
+    /// Takes over some of the connections that have arrived; whether there are more.
+    fn open_some(&mut self, io: &mut Io<'_, B>, most: usize) -> Progress {
+        for _ in 0..most {
+            let Some(handover) = self.arrivals.pop_front() else {
+                break;
+            };
+            self.open(io, *handover);
+        }
+        if self.arrivals.is_empty() {
+            // A storm must not leave its high-water mark behind.
+            self.arrivals = VecDeque::new();
+            Progress::Done
+        } else {
+            Progress::More
         }
     }
 
@@ -411,8 +444,11 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
         self.receiver.drain_into(&mut mail);
         self.has_acted |= !mail.is_empty();
         for message in mail.drain(..) {
+            if is_about_all_connections(&message) {
+                let _all = self.open_some(io, usize::MAX);
+            }
             match message {
-                ToShard::Handover(handover) => self.open(io, *handover),
+                ToShard::Handover(handover) => self.arrivals.push_back(handover),
                 ToShard::Batch(batch) => self.core.on_batch(batch),
                 ToShard::Reply(reply) => self.core.on_reply(reply),
                 ToShard::Ask(Ask { query, answer_to }) => (answer_to.0)(self.core.answer(query)),
@@ -459,6 +495,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
 
     fn background(&mut self, io: &mut Io<'_, B>, budget_ns: u64) -> Progress {
         let begin_ns = io.now_ns();
+        let arrivals = self.open_some(io, ARRIVALS);
         loop {
             let mut is_idle = true;
             for _ in 0..STEPS {
@@ -468,7 +505,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                 is_idle = false;
             }
             if is_idle {
-                return Progress::Done;
+                return arrivals;
             }
             if io.backend().now_ns().saturating_sub(begin_ns) >= budget_ns {
                 return Progress::More;

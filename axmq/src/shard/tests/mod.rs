@@ -2,6 +2,7 @@
 //! in which shards talk to each other.
 
 mod aliases;
+mod arrivals;
 mod auth;
 #[path = "../../../tests/support/clause.rs"]
 mod clause;
