@@ -317,6 +317,9 @@ impl DataPlane {
             }
             not_restored += u64::from(!kept);
         })?;
+        for shard in &self.shards {
+            shard.push_unbounded(ToShard::Restored);
+        }
         let now_aside = recovery.quarantined;
         let (keeper, aside) = recovery.finish()?;
         self.shared.store.set_quarantined(aside);

@@ -234,6 +234,8 @@ pub(crate) enum ToShard<S> {
     Restore(Vec<Restored>, std::sync::mpsc::Sender<()>),
     /// The same for a shared subscription.
     RestoreGroup(Box<RestoredGroup>, std::sync::mpsc::Sender<()>),
+    /// All shards have all of that.
+    Restored,
     /// The auth pool's answer for a client that authenticates anew.
     Authenticated(Key, Box<auth::Answer>),
     /// Publish the wills that an orderly stop publishes, and say so.

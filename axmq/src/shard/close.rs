@@ -349,6 +349,10 @@ impl<S> Core<S> {
         if session.connection.is_some() {
             return;
         }
+        if let Some(early) = &mut self.early {
+            early.push(key);
+            return;
+        }
         let ends = session.ends_at_ms <= self.now_ms;
         let ends_at_ms = session.ends_at_ms;
         self.counters.sessions_expired += u64::from(ends);

@@ -184,6 +184,8 @@ pub(crate) struct Core<S> {
     staging: u64,
     /// What is put in place comes from the store.
     is_restoring: bool,
+    /// Sessions of an earlier run whose time has come before all of them were in place.
+    early: Option<Vec<Key>>,
     /// An orderly stop is near: groups keep what the store has.
     is_closing: bool,
     /// An orderly stop: wills of kept sessions stay with them.
@@ -286,6 +288,7 @@ impl<S> Core<S> {
             journal,
             staging: u64::MAX,
             is_restoring: false,
+            early: None,
             is_closing: false,
             is_stopping: false,
             dirty: Vec::new(),

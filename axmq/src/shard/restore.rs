@@ -13,8 +13,11 @@ use crate::store::op::Op;
 use crate::store::{Restored, RestoredWill};
 
 impl<S> Core<S> {
-    /// Puts a session in its place. Its messages stay on disk until its client is back.
+    /// Puts a session in its place. Its messages stay on disk until its client is back. Until
+    /// [`all_are_restored`](Self::all_are_restored) no will is published and no session ends: who
+    /// is to hear of it may not be there yet.
     pub(crate) fn restore(&mut self, restored: Restored) {
+        self.early.get_or_insert_default();
         let Restored {
             holder,
             client_id,
@@ -69,6 +72,13 @@ impl<S> Core<S> {
         }
         if wake_at_ms != u64::MAX {
             self.arm_session(key, wake_at_ms.max(self.now_ms));
+        }
+    }
+
+    /// All shards have everything in place.
+    pub(crate) fn all_are_restored(&mut self) {
+        for key in self.early.take().unwrap_or_default() {
+            self.session_due(key);
         }
     }
 

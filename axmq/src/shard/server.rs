@@ -475,6 +475,7 @@ impl<B: Backend, A: Alarm> Server<B> for ShardServer<B, A> {
                     }
                 }
                 ToShard::RestoreGroup(group, _done) => self.core.restore_group(*group),
+                ToShard::Restored => self.core.all_are_restored(),
                 ToShard::Authenticated(key, answer) => self.core.on_authenticated(key, *answer),
                 ToShard::PublishWills(done) => {
                     self.core.publish_wills_at_stop();

@@ -19,6 +19,7 @@ mod local;
 mod ops;
 mod rate;
 mod regroup;
+mod restored;
 mod review;
 mod runs;
 mod shortage;
