@@ -14,7 +14,7 @@ use pollio::{Backend, Epoll, Reactor, ReactorOptions, Sender, affinity, mailbox}
 use crate::bind::{Bound, bind};
 use crate::builder::Builder;
 use crate::config::{Budgets, Config, Endpoint};
-use crate::control::{Control, ControlServer};
+use crate::control::{Control, ControlServer, clock_ms};
 use crate::data_dir::DataDir;
 use crate::data_plane::DataPlane;
 use crate::defence::Kernel;
@@ -277,7 +277,8 @@ impl Broker {
         let mut ports: Vec<_> = running.addresses.iter().map(SocketAddr::port).collect();
         ports.sort_unstable();
         ports.dedup();
-        running.kernel = running.data_plane.shared.defence.start_kernel(&ports);
+        let defence = &running.data_plane.shared.defence;
+        running.kernel = defence.start_kernel(&ports, clock_ms());
         Ok(running)
     }
 }

@@ -19,6 +19,7 @@ use topicmap::Topic;
 
 use crate::broker::{Stopper, join, reactor_options, spawn};
 use crate::config::{Config, Durability};
+use crate::defence::Resumed;
 use crate::error::{RunError, StartError};
 use crate::local::this_thread_is_a_shard;
 use crate::logging;
@@ -26,8 +27,8 @@ use crate::message::ToShard;
 use crate::shard::{ShardServer, Shared, TIMER};
 use crate::store::op::ToStore;
 use crate::store::{
-    Disk, DiskEngine, DiskPlace, RecoverError, Recovery, Restored, RestoredGroup, StoreParts,
-    StoreServer, WallClock,
+    Disk, DiskEngine, DiskPlace, FormatError, Recovery, Restored, RestoredGroup, StoreParts,
+    StoreServer, WallClock, aside, set_aside, upgrade,
 };
 
 /// Connections on their way to one shard; beyond it the fronts stop accepting.
@@ -84,7 +85,7 @@ impl Opened {
         })
     }
 
-    fn begin(&mut self) -> Result<Recovery<'_, DiskEngine>, RecoverError> {
+    fn begin(&mut self) -> Result<Recovery<'_, DiskEngine>, FormatError> {
         let mut node = [0; 16];
         // Without the system's random numbers the clock has to do: it only has to differ.
         if getrandom::fill(&mut node).is_err() {
@@ -93,7 +94,28 @@ impl Opened {
                 .zip(now_ms)
                 .for_each(|(to, from)| *to = from);
         }
+        self.upgrade()?;
         Recovery::begin(&mut self.engine, self.clock, self.now_ms, node)
+    }
+
+    /// Brings a store of an earlier version to the format of this one.
+    fn upgrade(&mut self) -> Result<(), FormatError> {
+        let place = &self.place;
+        let old = upgrade(&mut self.engine, |engine, old| {
+            let at = aside(place.path(), old);
+            tracing::info!(event = "store.upgrade", format = old, copy = %at.display());
+            set_aside(engine, &at)
+        })?;
+        if let Some(old) = old {
+            tracing::warn!(
+                event = "store.upgraded",
+                format = old,
+                copy = %aside(place.path(), old).display(),
+                "the store had an earlier format; the copy is for going back, and not needed to go \
+                 on"
+            );
+        }
+        Ok(())
     }
 }
 
@@ -240,7 +262,12 @@ impl DataPlane {
                 run_store(backend, options, parts)
             });
             match thread {
-                Ok(thread) => plane.store = Some((sender, vec![thread])),
+                Ok(thread) => {
+                    let keeping = sender.clone();
+                    let keep = move |change| keeping.push_unbounded(ToStore::Ban(change));
+                    plane.shared.defence.keep_by(keep);
+                    plane.store = Some((sender, vec![thread]));
+                }
                 Err(error) => {
                     plane.abort();
                     return Err(StartError::Thread(error));
@@ -255,7 +282,7 @@ impl DataPlane {
         self.store.as_ref().map(|(sender, _)| sender.clone())
     }
 
-    fn refuse(data_dir: Option<&Path>, error: &RecoverError) -> StartError {
+    fn refuse(data_dir: Option<&Path>, error: &FormatError) -> StartError {
         StartError::Store {
             path: data_dir.map(|path| path.join("store")).unwrap_or_default(),
             why: error.to_string(),
@@ -292,7 +319,7 @@ impl DataPlane {
     fn recover(
         &self,
         mut recovery: Recovery<'_, DiskEngine>,
-    ) -> Result<crate::store::Keeper, RecoverError> {
+    ) -> Result<crate::store::Keeper, FormatError> {
         let is_unclean = recovery.is_unclean;
         let mut hand = Hand::new(&self.shared, &self.shards);
         recovery.sessions(|session| hand.give(session))?;
@@ -317,6 +344,7 @@ impl DataPlane {
             }
             not_restored += u64::from(!kept);
         })?;
+        let bans = self.recover_bans(&mut recovery)?;
         for shard in &self.shards {
             shard.push_unbounded(ToShard::Restored);
         }
@@ -327,6 +355,7 @@ impl DataPlane {
             event = "store.restored",
             sessions,
             retained,
+            bans,
             after_crash = is_unclean
         );
         if not_restored > 0 {
@@ -345,6 +374,27 @@ impl DataPlane {
             );
         }
         Ok(keeper)
+    }
+
+    /// Goes on with the bans of earlier runs. Returns how many there are.
+    fn recover_bans(&self, recovery: &mut Recovery<'_, DiskEngine>) -> Result<u64, FormatError> {
+        let now_ms = recovery.now_ms();
+        let (mut known, mut no_room) = (0_u64, 0_u64);
+        recovery.bans(|who, ban, over_for_ms| {
+            let defence = &self.shared.defence;
+            let resumed = defence.resume(who, &ban, over_for_ms, now_ms);
+            known += u64::from(resumed == Resumed::Known);
+            no_room += u64::from(resumed == Resumed::NoRoom);
+            resumed != Resumed::Over
+        })?;
+        if no_room > 0 {
+            tracing::warn!(
+                event = "store.not_restored",
+                bans = no_room,
+                "bans of an earlier run found no room (defence.bans)"
+            );
+        }
+        Ok(known)
     }
 
     /// Waits for the shards, which have been told to end, and then ends the store.

@@ -40,6 +40,18 @@ impl Network {
         }
     }
 
+    /// The range that begins with this address and has so many bits in common, of those of IPv6.
+    /// `None` where that address is not its lowest.
+    pub(crate) fn new(first: u128, bits: u32) -> Option<Self> {
+        let is_first = bits <= 128 && first.checked_shl(bits).unwrap_or(0) == 0;
+        is_first.then_some(Self { first, bits })
+    }
+
+    /// The lowest address; one of IPv4 as it is within those of IPv6.
+    pub(crate) fn first(self) -> u128 {
+        self.first
+    }
+
     /// Bits in common, of those of IPv6.
     pub(crate) fn bits(self) -> u32 {
         self.bits

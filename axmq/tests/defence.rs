@@ -12,6 +12,7 @@ use std::process::Output;
 
 use mqtt_codec::encode::Connect;
 use mqtt_codec::{Packet, Version};
+use rustix::process::Signal;
 
 use self::peer::{End, Peer};
 use self::support::{Process, TempDir, program};
@@ -27,7 +28,17 @@ struct Broker {
 impl Broker {
     /// One behind a proxy, with more in its configuration.
     fn start(configuration: &str) -> Self {
-        let home = TempDir::new();
+        Self::start_at(TempDir::new(), configuration)
+    }
+
+    /// Ends it in this way, and starts another one with what it has left.
+    fn restart(self, signal: Signal, configuration: &str) -> Self {
+        self.process.signal(signal);
+        self.process.end();
+        Self::start_at(self.home, configuration)
+    }
+
+    fn start_at(home: TempDir, configuration: &str) -> Self {
         let text = format!(
             "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol_from = \"127.0.0.1\"\n\
              [broker]\ndata_dir = \"data\"\n{configuration}"
@@ -139,6 +150,66 @@ fn an_address_that_sends_rubbish_is_banned_and_an_operator_lets_it_in_again() {
     );
     other.send(b"\xC0\x00");
     assert_eq!(read(&mut other), "PingResp", "it was never concerned");
+}
+
+#[test]
+fn bans_hold_after_a_stop_and_after_a_kill() {
+    const ALWAYS: &str = "[store]\ndurability = \"always\"\n";
+    let mut broker = Broker::start("");
+    for _ in 0..5 {
+        let mut peer = broker.from("192.0.2.7");
+        peer.send(b"GET / HTTP/1.1\r\n\r\n");
+        assert_eq!(read(&mut peer), "closed");
+    }
+    broker.process.err.wait_for("ban.set");
+    broker.says(&["ban", "add", "203.0.113.0/24", "--for", "2h"]);
+    broker.says(&["ban", "add", "192.0.2.9"]);
+    broker.says(&["ban", "remove", "192.0.2.9"]);
+    broker = broker.restart(Signal::TERM, ALWAYS);
+    for banned in ["192.0.2.7", "203.0.113.9"] {
+        assert_eq!(read(&mut broker.client(banned, "c")), "closed", "{banned}");
+    }
+    let list = broker.says(&["ban", "list", "--json"]);
+    let list: serde_json::Value = serde_json::from_str(&list).expect("JSON");
+    assert_eq!(list["total"], 2);
+    for (at, address, most_s, cause) in [
+        (0, "203.0.113.0/24", 7_200, "operator"),
+        (1, "192.0.2.7", 1_800, "malformed packets"),
+    ] {
+        let ban = &list["bans"][at];
+        assert_eq!(
+            (&ban["address"], &ban["cause"]),
+            (&address.into(), &cause.into())
+        );
+        let ends_in_s = ban["ends_in_s"].as_u64().expect("it ends");
+        assert!(ends_in_s <= most_s && ends_in_s > most_s - 600, "{list}");
+    }
+    // What is acknowledged after them is durable, and so are they.
+    broker.says(&["ban", "add", "198.51.100.1", "--for", "ever"]);
+    broker.says(&["ban", "remove", "192.0.2.7"]);
+    let mut client = broker.client("192.0.2.9", "c");
+    assert_eq!(read(&mut client), "connack 0x00");
+    // A retained PUBLISH of QoS 1 with packet id 1.
+    client.send(b"\x33\x07\0\x01t\0\x01\0x");
+    assert_eq!(read(&mut client), "PubAck");
+    broker = broker.restart(Signal::KILL, "");
+    let list = broker.says(&["ban", "list"]);
+    assert!(
+        list.contains("198.51.100.1 ") && list.contains("203.0.113.0/24"),
+        "{list}"
+    );
+    assert_eq!(read(&mut broker.client("198.51.100.1", "c")), "closed");
+    assert_eq!(read(&mut broker.client("192.0.2.7", "c")), "connack 0x00");
+}
+
+#[test]
+fn without_a_store_a_restart_forgets_bans() {
+    const NONE: &str = "[store]\ndurability = \"none\"\n";
+    let mut broker = Broker::start(NONE);
+    broker.says(&["ban", "add", "192.0.2.7"]);
+    assert_eq!(read(&mut broker.client("192.0.2.7", "c")), "closed");
+    broker = broker.restart(Signal::TERM, NONE);
+    assert_eq!(read(&mut broker.client("192.0.2.7", "c")), "connack 0x00");
 }
 
 #[test]

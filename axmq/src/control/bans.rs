@@ -8,7 +8,7 @@ use crate::network::Network;
 use crate::shard::RECORDS_AN_ANSWER;
 
 /// The clock of fronts and shards, in milliseconds.
-fn now_ms() -> u64 {
+pub(crate) fn clock_ms() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     // The monotonic clock begins at 0.
     let (s, ns) = (
@@ -29,7 +29,7 @@ impl Control {
     #[must_use]
     pub fn bans(&self, most: u32) -> BansPage {
         let most = most.min(RECORDS_AN_ANSWER) as usize;
-        let (bans, total) = self.shared().defence.list(most, now_ms());
+        let (bans, total) = self.shared().defence.list(most, clock_ms());
         BansPage {
             bans: bans.into_iter().map(line).collect(),
             total: total as u64,
@@ -48,7 +48,7 @@ impl Control {
         let banned = self
             .shared()
             .defence
-            .ban(network(address)?, for_s, now_ms())
+            .ban(network(address)?, for_s, clock_ms())
             .map_err(|error| ControlError::Ban(error.to_string()))?;
         Ok(banned.to_string())
     }
@@ -63,9 +63,9 @@ impl Control {
         let network = network(address)?;
         let defence = &self.shared().defence;
         match client {
-            Some(id) => Ok(defence.lift_client(network, id, now_ms())),
+            Some(id) => Ok(defence.lift_client(network, id, clock_ms())),
             None => defence
-                .lift(network, now_ms())
+                .lift(network, clock_ms())
                 .map_err(|error| ControlError::Ban(error.to_string())),
         }
     }

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use pollio::Sender;
 use pollio::net::Stream;
 
+pub(crate) use self::bans::clock_ms;
 pub use self::client::{CommandError, Format, run_command};
 pub(crate) use self::server::ControlServer;
 pub use self::server::SOCKET;

@@ -21,7 +21,37 @@ pub(crate) enum Cause {
     Operator,
 }
 
+/// Causes, in the order of their numbers in the store, and the words for them in an export. What
+/// has been kept once has to be read by all later versions: more come at the end.
+const KEPT_CAUSES: [(Cause, &str); 6] = [
+    (Cause::Operator, "operator"),
+    (Cause::Offence(Offence::Silent), "silent"),
+    (Cause::Offence(Offence::Malformed), "malformed"),
+    (Cause::Offence(Offence::Oversized), "oversized"),
+    (Cause::Offence(Offence::Login), "login"),
+    (Cause::Offence(Offence::Fruitless), "fruitless"),
+];
+
 impl Cause {
+    pub(crate) fn number(self) -> u8 {
+        let found = KEPT_CAUSES.iter().zip(0..).find(|(kept, _)| kept.0 == self);
+        found.map_or(0, |(_, number)| number)
+    }
+
+    pub(crate) fn of_number(number: u8) -> Option<Self> {
+        KEPT_CAUSES.get(usize::from(number)).map(|kept| kept.0)
+    }
+
+    pub(crate) fn word(self) -> &'static str {
+        let found = KEPT_CAUSES.iter().find(|kept| kept.0 == self);
+        found.map_or("operator", |kept| kept.1)
+    }
+
+    pub(crate) fn of_word(word: &str) -> Option<Self> {
+        let found = KEPT_CAUSES.iter().find(|kept| kept.1 == word);
+        found.map(|kept| kept.0)
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Offence(offence) => offence.name(),
@@ -82,6 +112,8 @@ pub(crate) struct Bans<K> {
     bans_max: usize,
     /// With so many the table is looked through for what can be forgotten.
     sweep_at: usize,
+    /// Those that were forgotten since somebody asked.
+    forgotten: Vec<K>,
 }
 
 const SWEEP_MIN: usize = 64;
@@ -93,7 +125,13 @@ impl<K: Clone + Eq + std::hash::Hash> Bans<K> {
             hasher,
             bans_max,
             sweep_at: SWEEP_MIN,
+            forgotten: Vec::new(),
         }
+    }
+
+    /// Whom the table has forgotten since the last call, but for those whose ban was lifted.
+    pub(crate) fn take_forgotten(&mut self) -> Vec<K> {
+        std::mem::take(&mut self.forgotten)
     }
 
     /// Another limit. What is beyond it stays until it is over.
@@ -155,7 +193,11 @@ impl<K: Clone + Eq + std::hash::Hash> Bans<K> {
             return Ok(());
         }
         if self.table.len() >= self.sweep_at.min(self.bans_max) {
-            self.table.retain(|ban| remembers(ban, now_s, terms));
+            let over = self
+                .table
+                .extract_if(|ban| !remembers(ban, now_s, terms))
+                .map(|ban| ban.key);
+            self.forgotten.extend(over);
             // So each look through the table is paid for by as many bans as it goes through.
             self.sweep_at = (self.table.len() * 2).max(SWEEP_MIN);
             let hasher = &self.hasher;
@@ -260,9 +302,24 @@ mod tests {
             bans.punish(1, 11, TERMS, Offence::Silent).is_ok(),
             "it is there"
         );
+        assert!(bans.take_forgotten().is_empty());
         // The second is over, and forgotten after as long again.
         assert_eq!(bans.punish(3, 60, TERMS, Offence::Silent), Err(Full));
         assert!(bans.punish(3, 70, TERMS, Offence::Silent).is_ok());
+        assert_eq!(bans.take_forgotten(), [2]);
+        assert!(bans.take_forgotten().is_empty());
+    }
+
+    #[test]
+    fn causes_have_the_numbers_and_words_that_they_have_had_from_the_first() {
+        let offences = Offence::ALL.map(Cause::Offence);
+        for (cause, number) in [Cause::Operator].into_iter().chain(offences).zip(0..) {
+            assert_eq!(cause.number(), number);
+            assert_eq!(Cause::of_number(number), Some(cause));
+            assert_eq!(Cause::of_word(cause.word()), Some(cause));
+        }
+        assert_eq!(Cause::of_number(6), None);
+        assert_eq!(Cause::of_word("whim"), None);
     }
 
     #[derive(Clone, Debug)]

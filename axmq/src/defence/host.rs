@@ -5,6 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use pollio::PeerAddr;
 
+use crate::network::Network;
+
+/// Bits of an IPv6 address that say who it is.
+pub(super) const IPV6_BITS: u32 = 64;
+
 /// An IPv4 address, or the /64 of an IPv6 address: a household, or a machine in a data centre, has
 /// all of that, so a single IPv6 address says nothing.
 ///
@@ -27,6 +32,12 @@ impl Host {
             [0, 0, 0xFF, 0xFF, a, b, c, d] => Ipv4Addr::new(a, b, c, d).into(),
             _ => Ipv6Addr::from(u128::from(self.0) << 64).into(),
         }
+    }
+
+    /// All of its addresses.
+    pub(crate) fn network(self) -> Network {
+        let ip = self.ip();
+        Network::around(ip, if ip.is_ipv4() { 128 } else { IPV6_BITS })
     }
 
     /// As a number that no other host has.
@@ -71,6 +82,12 @@ mod tests {
         ] {
             assert_eq!(host(ip).to_string(), shown);
             assert_eq!(Host::from(host(ip).ip()), host(ip));
+        }
+        for (ip, network) in [
+            ("192.0.2.7", "192.0.2.7/32"),
+            ("2001:db8::1", "2001:db8::/64"),
+        ] {
+            assert_eq!(host(ip).network().to_string(), network);
         }
         assert_eq!(host("2001:db8::1"), host("2001:db8::ffff:0:0:1"));
         assert_ne!(host("2001:db8::1"), host("2001:db8:0:1::1"));

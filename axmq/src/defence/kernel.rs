@@ -10,7 +10,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -58,6 +58,8 @@ impl Orders {
 #[derive(Debug)]
 pub(crate) struct Kernel {
     orders: Orders,
+    /// The helper's thread waits for what comes by this before it looks at orders.
+    first: Sender<Vec<Order>>,
     thread: JoinHandle<()>,
 }
 
@@ -107,11 +109,13 @@ impl Kernel {
             lost: Arc::clone(&lost),
         };
         let setup = setup(kind, ports);
+        let (first, at_first) = channel();
         let thread = std::thread::Builder::new()
             .name("kernel-bans".to_owned())
-            .spawn(move || helper.serve(&receiver, &setup))?;
+            .spawn(move || helper.serve(&at_first, &receiver, &setup))?;
         Ok(Self {
             orders: Orders { sender, lost },
+            first,
             thread,
         })
     }
@@ -121,8 +125,15 @@ impl Kernel {
         self.orders.clone()
     }
 
+    /// Says who is banned already. How many that are is bounded by the tables, not by the queue.
+    pub(crate) fn begin_with(&self, orders: Vec<Order>) {
+        // Fails where the thread has ended already.
+        let _ = self.first.send(orders);
+    }
+
     /// Undoes what was done, and ends the helper.
     pub(crate) fn stop(self) {
+        drop(self.first);
         // Fails where the thread has ended already.
         let _ = self.orders.sender.send(Order::Stop);
         let _ = self.thread.join();
@@ -152,21 +163,29 @@ struct Helper {
 }
 
 impl Helper {
-    fn serve(mut self, orders: &Receiver<Order>, setup: &str) {
+    fn serve(mut self, first: &Receiver<Vec<Order>>, orders: &Receiver<Order>, setup: &str) {
         let mut is_well = self.say(setup);
+        // Where nobody says it the helper is being stopped.
+        for batch in first.recv().unwrap_or_default().chunks(BATCH_MAX) {
+            is_well = self.carry_out(batch, is_well);
+        }
         let mut batch = Vec::new();
         let mut goes_on = true;
         while goes_on {
             goes_on = gather(orders, &mut batch);
-            if is_well {
-                is_well = self.say(&lines(self.kind, &batch));
-            }
-            if !is_well {
-                self.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
-            }
+            is_well = self.carry_out(&batch, is_well);
             batch.clear();
         }
         self.end(is_well);
+    }
+
+    /// Whether the helper still listens; it has to have done so before.
+    fn carry_out(&mut self, batch: &[Order], is_well: bool) -> bool {
+        let is_well = is_well && self.say(&lines(self.kind, batch));
+        if !is_well {
+            self.lost.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        }
+        is_well
     }
 
     /// Whether the helper still listens.
@@ -373,6 +392,7 @@ mod tests {
         let helper = scribe(&file);
         let kernel = Kernel::start_helper(helper, KernelBans::Nft, &[1883], Arc::clone(&lost));
         let kernel = kernel.expect("there is a shell");
+        kernel.begin_with(vec![Order::Ban(host("198.51.100.1"), Some(9))]);
         for order in orders() {
             kernel.orders().give(order);
         }
@@ -380,8 +400,9 @@ mod tests {
         let told = std::fs::read_to_string(&file).expect("it was written");
         let _ = std::fs::remove_file(&file);
         let wanted = format!(
-            "{}{}{}",
+            "{}{}{}{}",
             setup(KernelBans::Nft, &[1883]),
+            "add element inet axmq banned4 { 198.51.100.1 timeout 9s }\n",
             lines(KernelBans::Nft, &orders()),
             teardown(KernelBans::Nft)
         );
@@ -395,6 +416,7 @@ mod tests {
         let helper = Command::new("false");
         let kernel = Kernel::start_helper(helper, KernelBans::Ipset, &[], Arc::clone(&lost));
         let kernel = kernel.expect("there is one");
+        kernel.begin_with(Vec::new());
         // More than a pipe holds, so that its end is found out.
         let mut given = 0;
         while lost.load(Ordering::Relaxed) == 0 {

@@ -8,7 +8,9 @@
 mod bans;
 mod buckets;
 mod fights;
+mod follow;
 mod host;
+mod keep;
 mod kernel;
 mod offence;
 mod operator;
@@ -23,18 +25,21 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use pollio::PeerAddr;
 
-use self::bans::{Ban, Bans, FOR_EVER, Full, Terms};
+pub(crate) use self::bans::Cause as BanCause;
+use self::bans::{Ban, Bans, Full, Terms};
 use self::buckets::Buckets;
 use self::fights::Fights;
 pub(crate) use self::fights::TakeOver;
 pub(crate) use self::host::Host;
+pub(crate) use self::keep::{BanChange, KeptBan};
+use self::keep::{Counts, Keep};
 pub(crate) use self::kernel::Kernel;
-use self::kernel::{Order, Orders};
+use self::kernel::Orders;
 pub(crate) use self::offence::Offence;
 #[cfg(test)]
 use self::operator::BanError;
-pub(crate) use self::operator::Listed;
-use crate::config::{Config, DefenceSettings, KernelBans};
+pub(crate) use self::operator::{Listed, Resumed};
+use crate::config::{Config, DefenceSettings};
 use crate::events::LogBudget;
 use crate::keyed_hash::KeyedHash;
 use crate::network::Network;
@@ -126,6 +131,8 @@ struct State {
     fights: Fights,
     close: OnceLock<Close>,
     kernel: OnceLock<Orders>,
+    kept: Arc<Counts>,
+    keep: OnceLock<Keep>,
 }
 
 impl fmt::Debug for State {
@@ -191,6 +198,8 @@ impl Defence {
             fights: Fights::default(),
             close: OnceLock::new(),
             kernel: OnceLock::new(),
+            kept: Arc::default(),
+            keep: OnceLock::new(),
         };
         let defence = Self {
             policy: Arc::default(),
@@ -236,35 +245,6 @@ impl Defence {
             policy: Arc::new(policy),
             state: Arc::clone(&self.state),
         }
-    }
-
-    /// Has `close` close what somebody has open who is banned, on the thread that bans: it must not
-    /// block.
-    pub(crate) fn close_by(&self, close: impl Fn(&Banned) + Send + Sync + 'static) {
-        let was_free = self.state.close.set(Box::new(close)).is_ok();
-        debug_assert!(was_free, "set once, at the start");
-    }
-
-    /// Starts the helper that sets bans in the kernel, where that is asked for. Without it they
-    /// hold all the same.
-    pub(crate) fn start_kernel(&self, ports: &[u16]) -> Option<Kernel> {
-        let kind = self.policy.settings.kernel;
-        if kind == KernelBans::Off {
-            return None;
-        }
-        let started = Kernel::start(kind, ports, Arc::clone(&self.state.kernel_lost));
-        if let Err(error) = &started {
-            tracing::warn!(
-                event = "kernel.failed",
-                %error,
-                "cannot start the helper for bans in the kernel (defence.kernel): they hold at \
-                 accept"
-            );
-        }
-        let kernel = started.ok()?;
-        let was_free = self.state.kernel.set(kernel.orders()).is_ok();
-        debug_assert!(was_free, "set once, at the start");
-        Some(kernel)
     }
 
     pub(crate) fn settings(&self) -> &DefenceSettings {
@@ -412,14 +392,21 @@ impl Defence {
                 is_too_much(scores, key, key, now_us, amount_us, limit_us).then(|| {
                     let id = id.into();
                     let client = ClientOf { host, id };
-                    stripe.clients.punish(client, now_s, self.terms(), offence)
+                    let clients = &mut stripe.clients;
+                    let banned = clients.punish(client, now_s, self.terms(), offence);
+                    self.keep(clients, banned.as_ref().ok(), Banned::Client);
+                    banned
                 })
             });
             let key = host.to_bits();
             let amount_us = strike_us * weight.host / 100;
             let scores = &mut stripe.host_scores;
-            let of_host = is_too_much(scores, hash, key, now_us, amount_us, limit_us)
-                .then(|| stripe.hosts.punish(host, now_s, self.terms(), offence));
+            let of_host = is_too_much(scores, hash, key, now_us, amount_us, limit_us).then(|| {
+                let hosts = &mut stripe.hosts;
+                let banned = hosts.punish(host, now_s, self.terms(), offence);
+                self.keep(hosts, banned.as_ref().ok(), Banned::Host);
+                banned
+            });
             (of_client, of_host)
         });
         if let Some(result) = of_client {
@@ -486,24 +473,6 @@ impl Defence {
         }
     }
 
-    /// Somebody is banned from now on: what follows from it.
-    fn follow_ban(&self, who: &Banned, until_s: u32, now_s: u32) {
-        if let Some(close) = self.state.close.get() {
-            close(who);
-        }
-        if let (Some(kernel), Banned::Host(host)) = (self.state.kernel.get(), who) {
-            let for_s = (until_s != FOR_EVER).then(|| until_s.saturating_sub(now_s));
-            kernel.give(Order::Ban(*host, for_s));
-        }
-    }
-
-    /// A ban is over before its time.
-    fn follow_lift(&self, who: &Banned) {
-        if let (Some(kernel), Banned::Host(host)) = (self.state.kernel.get(), who) {
-            kernel.give(Order::Lift(*host));
-        }
-    }
-
     /// Counters and gauges by name.
     pub(crate) fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let state = &*self.state;
@@ -515,6 +484,7 @@ impl Defence {
             ("banned_connections", &state.turned_away),
             ("connects_too_fast", &state.too_fast),
             ("kernel_bans_lost", &*state.kernel_lost),
+            ("bans_not_kept", &state.kept.lost),
             ("takeover_fights", &state.fights.noticed),
             ("connects_delayed", &state.fights.delayed),
             ("banned_clients_refused", &state.clients_turned_away),

@@ -4,12 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::Ordering;
 
-use super::bans::{Ban, Cause, FOR_EVER, Full};
+use super::bans::{Ban, Bans, Cause, FOR_EVER, Full};
+use super::host::IPV6_BITS;
+use super::keep::KeptBan;
 use super::{Banned, ClientOf, Defence, Host, Ranges, lock, seconds};
 use crate::network::Network;
-
-/// Bits of an IPv6 address that a ban looks at.
-const IPV6_BITS: u32 = 64;
 
 /// Why a ban was not set.
 #[derive(Copy, Clone, Debug, Eq, PartialEq)]
@@ -47,14 +46,28 @@ pub(crate) struct Listed {
     pub(crate) ends_in_s: Option<u32>,
 }
 
+/// What became of a ban of an earlier run.
+#[derive(Copy, Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Resumed {
+    /// It holds on, or is remembered.
+    Known,
+    /// It has been over for so long that it counts no more.
+    Over,
+    NoRoom,
+}
+
 /// What an address or range stands for.
-fn meant(network: Network) -> Result<Banned, BanError> {
-    let (ip, bits) = network.parts();
-    match ip {
-        IpAddr::V4(_) if bits == 32 => Ok(Banned::Host(ip.into())),
-        IpAddr::V6(_) if bits == 128 || bits == IPV6_BITS => Ok(Banned::Host(ip.into())),
-        IpAddr::V6(_) if bits > IPV6_BITS => Err(BanError::Narrow),
-        _ => Ok(Banned::Network(network)),
+impl TryFrom<Network> for Banned {
+    type Error = BanError;
+
+    fn try_from(network: Network) -> Result<Self, BanError> {
+        let (ip, bits) = network.parts();
+        match ip {
+            IpAddr::V4(_) if bits == 32 => Ok(Self::Host(ip.into())),
+            IpAddr::V6(_) if bits == 128 || bits == IPV6_BITS => Ok(Self::Host(ip.into())),
+            IpAddr::V6(_) if bits > IPV6_BITS => Err(BanError::Narrow),
+            _ => Ok(Self::Network(network)),
+        }
     }
 }
 
@@ -66,7 +79,7 @@ impl Defence {
         for_s: Option<u32>,
         now_ms: u64,
     ) -> Result<Banned, BanError> {
-        let who = meant(network)?;
+        let who = Banned::try_from(network)?;
         let (ip, _) = network.parts();
         let is_one = matches!(who, Banned::Host(_));
         if ip.is_loopback() || (is_one && self.is_exempt(ip)) {
@@ -93,26 +106,55 @@ impl Defence {
         cause: Cause,
         now_ms: u64,
     ) -> Result<(), Full> {
-        let (now_s, terms) = (seconds(now_ms), self.terms());
         match who {
             Banned::Host(key) => self.change(key, |stripe, _| {
                 let ban = Ban::new(key, until_s, times, cause);
-                stripe.hosts.put(ban, now_s, terms)
+                self.put(&mut stripe.hosts, ban, Banned::Host, now_ms)
             }),
             Banned::Client(key) => self.change(key.host, |stripe, _| {
                 let ban = Ban::new(key, until_s, times, cause);
-                stripe.clients.put(ban, now_s, terms)
+                self.put(&mut stripe.clients, ban, Banned::Client, now_ms)
             }),
             Banned::Network(key) => self.change_ranges(|ranges| {
                 let ban = Ban::new(key, until_s, times, cause);
-                ranges.bans.put(ban, now_s, terms)
+                self.put(&mut ranges.bans, ban, Banned::Network, now_ms)
             }),
+        }
+    }
+
+    fn put<K: Clone + Eq + std::hash::Hash>(
+        &self,
+        bans: &mut Bans<K>,
+        ban: Ban<K>,
+        who: impl Fn(K) -> Banned,
+        now_ms: u64,
+    ) -> Result<(), Full> {
+        let result = bans.put(ban.clone(), seconds(now_ms), self.terms());
+        self.keep(bans, result.is_ok().then_some(&ban), who);
+        result
+    }
+
+    /// Goes on with a ban of an earlier run, which has been over for so long, or 0. No connection
+    /// of whom it concerns is there yet, and the kernel hears of it when its helper starts.
+    pub(crate) fn resume(
+        &self,
+        who: Banned,
+        ban: &KeptBan,
+        over_for_ms: u64,
+        now_ms: u64,
+    ) -> Resumed {
+        if over_for_ms / 1_000 >= u64::from(self.terms().length_s(ban.times)) {
+            return Resumed::Over;
+        }
+        match self.place(who, ban.until_s(), ban.times, ban.cause, now_ms) {
+            Ok(()) => Resumed::Known,
+            Err(Full) => Resumed::NoRoom,
         }
     }
 
     /// Lifts the ban of an address or a range; whether there was one.
     pub(crate) fn lift(&self, network: Network, now_ms: u64) -> Result<bool, BanError> {
-        let who = meant(network)?;
+        let who = Banned::try_from(network)?;
         Ok(self.lift_one(who, now_ms))
     }
 
@@ -131,21 +173,31 @@ impl Defence {
         let now_s = seconds(now_ms);
         let was = match &who {
             Banned::Host(host) => self.change(*host, |stripe, hash| {
+                self.keep_lift(&who);
                 stripe.host_scores.empty(hash, host.to_bits());
                 stripe.hosts.lift(host, now_s)
             }),
-            Banned::Client(client) => {
-                self.change(client.host, |stripe, _| stripe.clients.lift(client, now_s))
-            }
-            Banned::Network(network) => {
-                self.change_ranges(|ranges| ranges.bans.lift(network, now_s))
-            }
+            Banned::Client(client) => self.change(client.host, |stripe, _| {
+                self.keep_lift(&who);
+                stripe.clients.lift(client, now_s)
+            }),
+            Banned::Network(network) => self.change_ranges(|ranges| {
+                self.keep_lift(&who);
+                ranges.bans.lift(network, now_s)
+            }),
         };
         if was {
             tracing::warn!(event = "ban.lifted", %who);
             self.follow_lift(&who);
         }
         was
+    }
+
+    /// Also where there was none in force: one may be remembered, or have found no room at start.
+    fn keep_lift(&self, who: &Banned) {
+        if let Some(keep) = self.state.keep.get() {
+            keep.lift(who.clone());
+        }
     }
 
     fn change_ranges<T>(&self, change: impl FnOnce(&mut Ranges) -> T) -> T {

@@ -1,5 +1,6 @@
 //! Strikes and bans of addresses and clients, by a clock that the tests turn.
 
+use super::kernel::Order;
 use super::*;
 
 const S: u64 = 1_000;
@@ -234,4 +235,67 @@ fn a_fight_for_a_client_id_is_noticed_once_slowed_and_over_when_it_is_over() {
         defence.take_over(&take_over("roams"), at_s * S);
         assert_eq!(defence.connack_delay_ms("roams", at_s * S), None);
     }
+}
+
+#[test]
+fn what_is_to_be_kept_is_bounded_and_what_is_lifted_gets_through() {
+    let defence = defence(|_| {});
+    let under_way = Arc::new(Mutex::new(Vec::new()));
+    let at_store = Arc::clone(&under_way);
+    defence.keep_by(move |change| lock(&at_store).push(change));
+    let host = |n: u32| Network::around(IpAddr::V4((0xC633_0000 + n).into()), 128);
+    let figure = || defence.figures().find(|(name, _)| *name == "bans_not_kept");
+    for n in 0..65_537 {
+        assert!(defence.ban(host(n), None, 9 * S).is_ok());
+    }
+    assert_eq!(lock(&under_way).len(), 65_536);
+    assert_eq!(figure(), Some(("bans_not_kept", 1)));
+    assert_eq!(defence.list(0, 9 * S).1, 65_537, "it holds all the same");
+    assert_eq!(defence.lift(host(7), 9 * S), Ok(true));
+    let last = lock(&under_way).pop().expect("it got through");
+    let lifted = Banned::try_from(host(7)).expect("an address");
+    assert!(last.who == lifted && last.ban.is_none());
+    // There is room when the store has taken them, but an id must fit into a key.
+    drop(last);
+    lock(&under_way).clear();
+    let long = "c".repeat(60_001);
+    for id in ["short", &long] {
+        for _ in 0..5 {
+            defence.offend(&peer("192.0.2.7"), Some(id), Offence::Login, 9 * S);
+        }
+        assert!(defence.turns_away_client(&peer("192.0.2.7"), id, 9 * S));
+    }
+    assert_eq!(lock(&under_way).len(), 1);
+    assert_eq!(figure(), Some(("bans_not_kept", 2)));
+}
+
+#[test]
+fn the_kernel_is_told_of_bans_of_an_earlier_run_and_what_is_left_of_them() {
+    let defence = defence(|_| {});
+    let resume = |text, until_ms| {
+        let who = Banned::try_from(range(text)).expect("an address");
+        let (times, cause) = (1, BanCause::Operator);
+        let ban = KeptBan {
+            until_ms,
+            times,
+            cause,
+        };
+        assert_eq!(defence.resume(who, &ban, 0, 9 * S), Resumed::Known);
+    };
+    resume("192.0.2.7", 49 * S - 999);
+    resume("2001:db8::/64", u64::MAX);
+    // At accept only.
+    resume("203.0.113.0/24", 49 * S);
+    // Over, and remembered.
+    resume("192.0.2.8", 9 * S);
+    let mut orders = defence.orders_in_force(9 * S);
+    orders.sort_by_key(|order| matches!(order, Order::Ban(_, None)));
+    let host = |ip: &str| Host::from(ip.parse::<IpAddr>().expect("an address"));
+    assert_eq!(
+        orders,
+        [
+            Order::Ban(host("192.0.2.7"), Some(40)),
+            Order::Ban(host("2001:db8::"), None),
+        ]
+    );
 }

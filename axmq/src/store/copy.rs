@@ -47,7 +47,8 @@ impl fmt::Display for CopyError {
 /// A store that is being made.
 #[derive(Debug)]
 pub(crate) struct Copy {
-    folder: PathBuf,
+    /// Where it is going to be.
+    at: PathBuf,
     engine: Option<DiskEngine>,
     batch: WriteBatch,
     batch_bytes: usize,
@@ -64,16 +65,15 @@ impl Copy {
             return Err(CopyError::Exists(at));
         }
         fs::create_dir_all(folder).map_err(|error| CopyError::Io(folder.to_owned(), error))?;
-        let part = part_of(folder);
-        match fs::remove_dir_all(&part) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(CopyError::Io(part, error));
-            }
-            _ => {}
-        }
+        Self::begin_at(at)
+    }
+
+    fn begin_at(at: PathBuf) -> Result<Self, CopyError> {
+        let part = part_of(&at);
+        remove(&part)?;
         let engine = DiskPlace::new(&part, 0).open()?;
         Ok(Self {
-            folder: folder.to_owned(),
+            at,
             engine: Some(engine),
             batch: WriteBatch::default(),
             batch_bytes: 0,
@@ -114,10 +114,10 @@ impl Copy {
         if let Some(mut engine) = self.engine.take() {
             engine.sync()?;
         }
-        let (part, at) = (part_of(&self.folder), self.folder.join("store"));
-        fs::rename(&part, &at)
-            .and_then(|()| File::open(&self.folder)?.sync_all())
-            .map_err(|error| CopyError::Io(at, error))
+        let folder = self.at.parent().unwrap_or_else(|| Path::new("."));
+        fs::rename(part_of(&self.at), &self.at)
+            .and_then(|()| File::open(folder)?.sync_all())
+            .map_err(|error| CopyError::Io(self.at.clone(), error))
     }
 }
 
@@ -138,15 +138,51 @@ pub(crate) fn backup(snapshot: &dyn Snapshot, folder: &Path) -> Result<(u64, u64
     Ok(sums)
 }
 
+/// Where the copy of a store is that had this format before its upgrade.
+pub(crate) fn aside(store: &Path, format: u32) -> PathBuf {
+    beside(store, &format!("format-{format}"))
+}
+
+/// Copies a store, every record of it, to a place of its own, in the place of an older copy.
+pub(crate) fn set_aside<E: Engine>(engine: &E, at: &Path) -> Result<(), CopyError> {
+    let mut copy = Copy::begin_at(at.to_owned())?;
+    for space in Space::ALL {
+        for entry in engine.range(space, &[], None) {
+            let (key, value) = entry?;
+            copy.put(space, key, value)?;
+        }
+    }
+    // The store itself is there whatever happens now.
+    remove(at)?;
+    copy.finish()
+}
+
+fn remove(path: &Path) -> Result<(), CopyError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(CopyError::Io(path.to_owned(), error))
+        }
+        _ => Ok(()),
+    }
+}
+
 impl Drop for Copy {
     fn drop(&mut self) {
         if self.engine.take().is_some() {
             // It came to nothing; what cannot be removed now is so by the next attempt.
-            let _ = fs::remove_dir_all(part_of(&self.folder));
+            let _ = fs::remove_dir_all(part_of(&self.at));
         }
     }
 }
 
-fn part_of(folder: &Path) -> PathBuf {
-    folder.join("store.part")
+fn part_of(at: &Path) -> PathBuf {
+    beside(at, "part")
+}
+
+/// A name with this behind it.
+fn beside(at: &Path, extension: &str) -> PathBuf {
+    let mut name = at.as_os_str().to_owned();
+    name.push(".");
+    name.push(extension);
+    name.into()
 }

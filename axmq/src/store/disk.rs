@@ -44,6 +44,10 @@ impl DiskPlace {
             reserve_bytes,
         }
     }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 fn error(error: fjall::Error) -> EngineError {

@@ -17,11 +17,12 @@ pub(crate) enum Space {
     Retained = 6,
     Quarantine = 7,
     Group = 8,
+    Ban = 9,
 }
 
 impl Space {
     /// In the order of their numbers.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Meta,
         Self::Session,
         Self::Subscription,
@@ -31,6 +32,7 @@ impl Space {
         Self::Retained,
         Self::Quarantine,
         Self::Group,
+        Self::Ban,
     ];
 
     /// The name of its files, and in reports.
@@ -45,6 +47,7 @@ impl Space {
             Self::Retained => "retained",
             Self::Quarantine => "quarantine",
             Self::Group => "group",
+            Self::Ban => "ban",
         }
     }
 

@@ -8,10 +8,11 @@ use slabmem::Key;
 use super::engine::{Engine, EngineError, Space, WriteBatch, after_prefix};
 use super::op::{Op, OpBatch, Page, PageEntry, PagedMessage, PlaceOp, QueueOp, SessionOp};
 use super::record::{
-    MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord, WillRecord, encode_group,
-    encode_incoming, encode_subscription, key,
+    BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord, WillRecord,
+    encode_group, encode_incoming, encode_subscription, key,
 };
 use super::time::WallClock;
+use crate::defence::BanChange;
 use crate::publication::{Parts, Publication};
 
 /// Entries that one read of a queue gets at most, and bytes of their messages.
@@ -134,6 +135,23 @@ impl Keeper {
             give(shard, page);
         }
         Ok(())
+    }
+
+    /// Takes in what became of a ban.
+    pub(crate) fn apply_ban(&mut self, change: &BanChange) {
+        let key = key::ban(&change.who);
+        match change.ban {
+            Some(ban) => {
+                let record = BanRecord {
+                    until_ms: self.clock.to_wall(ban.until_ms),
+                    times: ban.times,
+                    cause: ban.cause,
+                };
+                let value = record.encode(&key);
+                self.write.put(Space::Ban, key, value);
+            }
+            None => self.write.remove(Space::Ban, key),
+        }
     }
 
     fn apply_one(&mut self, op: Op, at: (u16, u64)) {

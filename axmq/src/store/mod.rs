@@ -25,15 +25,17 @@ mod server;
 mod tests;
 mod time;
 mod tool;
+mod upgrade;
 
-pub(crate) use self::copy::{CopyError, backup};
+pub(crate) use self::copy::{CopyError, aside, backup, set_aside};
 pub(crate) use self::disk::{DiskEngine, DiskPlace};
 pub(crate) use self::figures::StoreFigures;
 pub(crate) use self::groups::RestoredGroup;
 pub(crate) use self::keeper::Keeper;
-pub(crate) use self::recover::{RecoverError, Recovery, Restored, RestoredWill};
+pub(crate) use self::recover::{Recovery, Restored, RestoredWill};
 pub(crate) use self::server::{Disk, StoreParts, StoreServer};
 pub(crate) use self::time::WallClock;
+pub(crate) use self::upgrade::{FormatError, upgrade};
 
 /// Whether `value` is a record of the space with this number, under `key`; the numbers are those of
 /// `docs/storage.md`.

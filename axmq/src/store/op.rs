@@ -9,6 +9,7 @@ use mqtt_codec::{PacketId, QoS};
 use slabmem::Key;
 
 use super::engine::Snapshot;
+use crate::defence::BanChange;
 use crate::publication::Publication;
 use crate::route::SubscriptionOptions;
 
@@ -229,6 +230,8 @@ pub(crate) struct Stored {
 #[derive(Debug)]
 pub(crate) enum ToStore {
     Batch(OpBatch),
+    /// Somebody is banned, or is not any more. Nobody waits for it.
+    Ban(BanChange),
     /// Asks for the store as it is. Dropped where it cannot be read.
     Snapshot(SyncSender<Box<dyn Snapshot>>),
     /// Write what has come, note that this stop was in order, and end.

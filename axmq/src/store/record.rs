@@ -11,6 +11,10 @@ use mqtt_codec::QoS;
 use super::engine::Space;
 use crate::route::SubscriptionOptions;
 
+mod ban;
+
+pub(crate) use self::ban::BanRecord;
+
 /// The version of every record that is written.
 const VERSION: u8 = 1;
 const CRC_BYTES: usize = 4;
@@ -464,6 +468,7 @@ pub(crate) fn decode_group<'a>(key: &[u8], value: &'a [u8]) -> Result<&'a str, R
 pub(crate) mod key {
     use mqtt_codec::PacketId;
 
+    pub(crate) use super::ban::{key as ban, read_key as read_ban};
     use super::{RecordError, text};
 
     pub(crate) const FORMAT: &[u8] = b"format";
@@ -551,6 +556,10 @@ pub(crate) fn check(space: Space, key: &[u8], value: &[u8]) -> Result<(), Record
         Space::Group => {
             key::read_number(key)?;
             decode_group(key, value).map(|_| ())
+        }
+        Space::Ban => {
+            key::read_ban(key)?;
+            BanRecord::decode(key, value).map(|_| ())
         }
         // As it was found, whatever that was.
         Space::Quarantine => Ok(()),

@@ -4,23 +4,21 @@
 //! What does not decode goes to quarantine, and so does what belongs to nobody. The rest starts.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::iter::Peekable;
 
 use super::engine::{Engine, EngineError, Entries, Space, WriteBatch};
 use super::groups::{FoundGroups, RestoredGroup};
 use super::keeper::{Keeper, restore};
 use super::record::{
-    MessageRecord, QueueRecord, RecordError, SessionRecord, decode_incoming, decode_subscription,
-    key, seal, unseal,
+    BanRecord, MessageRecord, QueueRecord, RecordError, SessionRecord, decode_incoming,
+    decode_subscription, key, seal, unseal,
 };
 use super::time::WallClock;
+use super::upgrade::{FormatError, format_of, put_format};
+use crate::defence::{Banned, KeptBan};
 use crate::publication::Publication;
 use crate::route::SubscriptionOptions;
 use crate::session::IDS;
-
-/// The format that this program writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 1;
 
 /// After a crash a session numbers its messages from another place on: its client may remember the
 /// packet ids of QoS 2 messages that were sent and are not on disk, for ever, since nobody will
@@ -63,35 +61,6 @@ pub(crate) struct Restored {
     /// The number of its next message.
     pub(crate) next: u64,
 }
-
-/// Why what is on disk cannot be used.
-#[derive(Debug)]
-pub(crate) enum RecoverError {
-    /// A later version of the broker wrote it.
-    Newer(u32),
-    Engine(EngineError),
-}
-
-impl From<EngineError> for RecoverError {
-    fn from(error: EngineError) -> Self {
-        Self::Engine(error)
-    }
-}
-
-impl fmt::Display for RecoverError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Newer(format) => write!(
-                f,
-                "it has format {format}, and this version of axmq reads up to {FORMAT}: use the \
-                 version that wrote it, or a newer one"
-            ),
-            Self::Engine(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RecoverError {}
 
 /// See the module.
 #[derive(Debug)]
@@ -165,12 +134,16 @@ impl Rejects {
 impl<'e, E: Engine> Recovery<'e, E> {
     /// Begins: looks at the format, and makes a store that is empty one of this format. `random` is
     /// the id of a new node.
+    ///
+    /// # Errors
+    ///
+    /// See [`FormatError`]. What is older has to be upgraded before.
     pub(crate) fn begin(
         engine: &'e mut E,
         clock: WallClock,
         now_ms: u64,
         random: [u8; 16],
-    ) -> Result<Self, RecoverError> {
+    ) -> Result<Self, FormatError> {
         let mut recovery = Self {
             engine,
             clock,
@@ -185,21 +158,14 @@ impl<'e, E: Engine> Recovery<'e, E> {
             is_dirty: false,
             quarantined: 0,
         };
-        let Some(found) = recovery.meta::<4>(key::FORMAT)? else {
+        if format_of(recovery.engine)?.is_none() {
             let mut batch = WriteBatch::default();
-            let mut put = |key: &'static [u8], bytes: &[u8]| {
-                let value = seal(Space::Meta, key, |out| out.extend_from_slice(bytes));
-                batch.put(Space::Meta, key, value);
-            };
-            put(key::FORMAT, &FORMAT.to_be_bytes());
-            put(key::NODE, &random);
+            put_format(&mut batch);
+            let value = seal(Space::Meta, key::NODE, |out| out.extend_from_slice(&random));
+            batch.put(Space::Meta, key::NODE, value);
             recovery.engine.write(&batch)?;
             recovery.engine.sync()?;
             return Ok(recovery);
-        };
-        let format = u32::from_be_bytes(found);
-        if format > FORMAT {
-            return Err(RecoverError::Newer(format));
         }
         recovery.node = recovery.meta(key::NODE)?.unwrap_or(random);
         recovery.is_unclean = recovery.meta::<8>(key::STOPPED)?.is_none();
@@ -229,6 +195,11 @@ impl<'e, E: Engine> Recovery<'e, E> {
             .as_deref()
             .and_then(|value| unseal(Space::Meta, key, value).ok());
         Ok(body.and_then(|body| body.try_into().ok()))
+    }
+
+    /// What the broker's clock shows.
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.now_ms
     }
 
     /// Reads all sessions, in the order of their numbers.
@@ -384,6 +355,37 @@ impl<'e, E: Engine> Recovery<'e, E> {
                     }
                 }
                 Err(_) => rejects.add(Space::Retained, key, value, "retained"),
+            }
+        }
+        self.reject(rejects);
+        Ok(())
+    }
+
+    /// Reads all bans; those that `each` does not want any more are removed. It is also told for
+    /// how many milliseconds a ban has been over, which the broker's clock cannot say of what was
+    /// before its start.
+    pub(crate) fn bans(
+        &mut self,
+        mut each: impl FnMut(Banned, KeptBan, u64) -> bool,
+    ) -> Result<(), EngineError> {
+        let wall_ms = self.clock.to_wall(self.now_ms);
+        let mut rejects = Rejects::default();
+        for entry in self.engine.range(Space::Ban, &[], None) {
+            let (key, value) = entry?;
+            let decoded = key::read_ban(&key)
+                .and_then(|banned| Ok((banned, BanRecord::decode(&key, &value)?)));
+            let Ok((banned, record)) = decoded else {
+                rejects.add(Space::Ban, key, value, "ban");
+                continue;
+            };
+            let ban = KeptBan {
+                until_ms: self.clock.of_wall(record.until_ms),
+                times: record.times,
+                cause: record.cause,
+            };
+            let over_for_ms = wall_ms.saturating_sub(record.until_ms);
+            if !each(banned, ban, over_for_ms) {
+                self.repairs.remove(Space::Ban, key);
             }
         }
         self.reject(rejects);

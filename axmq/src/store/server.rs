@@ -13,6 +13,7 @@ use super::keeper::Keeper;
 use super::op::{Health, OpBatch, Page, Stored, ToStore};
 use super::record::{key, seal};
 use super::time::WallClock;
+use crate::defence::BanChange;
 use crate::message::ToShard;
 
 /// How long the store waits before it tries again what the disk did not take.
@@ -72,6 +73,8 @@ pub(crate) struct StoreServer<D: Disk, S> {
     mail: Vec<ToStore>,
     /// Came, and is not taken in.
     batches: VecDeque<OpBatch>,
+    /// The same of bans, which have no shard.
+    bans: Vec<BanChange>,
     /// Who wants the store as it is.
     snapshots: Vec<SyncSender<Box<dyn Snapshot>>>,
     /// Written and not synced: written again where the engine is opened anew.
@@ -125,6 +128,7 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
             figures,
             mail: Vec::new(),
             batches: VecDeque::new(),
+            bans: Vec::new(),
             snapshots: Vec::new(),
             unsynced: Vec::new(),
             lanes,
@@ -175,7 +179,8 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
 
     /// Opens the engine where an error has closed it, and takes in what has come.
     fn take_in(&mut self) -> Result<(), EngineError> {
-        if self.batches.is_empty() && self.keeper.is_idle() && self.engine.is_some() {
+        let has_come = !self.batches.is_empty() || !self.bans.is_empty();
+        if !has_come && self.keeper.is_idle() && self.engine.is_some() {
             return Ok(());
         }
         if self.disk.is_full() {
@@ -202,6 +207,9 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
             lane.cost += batch.cost;
             self.is_urgent |= batch.is_urgent;
             self.batches.pop_front();
+        }
+        for change in self.bans.drain(..) {
+            self.keeper.apply_ban(&change);
         }
         write_to(engine, self.keeper.pending(), &mut self.unsynced)?;
         let lanes = &mut self.lanes;
@@ -295,6 +303,7 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
 
     /// Nothing is stored any more. Credit comes back, since nobody is to be held for ever.
     fn discard(&mut self) {
+        self.bans.drain(..).for_each(BanChange::lose);
         for batch in std::mem::take(&mut self.batches) {
             if let Some(lane) = self.lane(batch.from) {
                 lane.cost += batch.cost;
@@ -370,6 +379,7 @@ where
         for message in self.mail.drain(..) {
             match message {
                 ToStore::Batch(batch) => self.batches.push_back(batch),
+                ToStore::Ban(change) => self.bans.push(change),
                 ToStore::Snapshot(asker) => self.snapshots.push(asker),
                 ToStore::Stop => self.stops = true,
             }

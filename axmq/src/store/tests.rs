@@ -1,7 +1,9 @@
 //! The store on a disk with faults: what is durable when, and what becomes of it.
 
+mod bans;
 mod faults;
 mod model;
+mod upgrades;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,13 +14,14 @@ use pollio::sim::{SimBackend, SimNet, SimStream};
 use pollio::{Reactor, ReactorOptions, Receiver, Sender, mailbox};
 use slabmem::Key;
 
-use super::engine::{Engine, Space, WriteBatch};
+use super::engine::{Engine, EngineError, Space, WriteBatch};
 use super::keeper::Keeper;
 use super::memory::{MemoryDisk, MemoryEngine, MemoryPlace as TestDisk, Weather};
 use super::op::{Health, Op, OpBatch, PlaceOp, QueueOp, SessionOp, Stored, ToStore};
 use super::record::{key, seal};
-use super::recover::{FORMAT, RecoverError, Recovery, Restored};
+use super::recover::{Recovery, Restored};
 use super::server::{StoreParts, StoreServer};
+use super::upgrade::{FORMAT, FormatError, format_of, upgrade};
 use super::{StoreFigures, WallClock};
 use crate::message::ToShard;
 use crate::publication::{Parts, Publication};
@@ -186,7 +189,7 @@ fn recovered(disk: &MemoryDisk) -> (Vec<Restored>, Vec<Publication>, u64) {
     (sessions, retained, aside)
 }
 
-fn begin(engine: &mut MemoryEngine) -> Result<Recovery<'_, MemoryEngine>, RecoverError> {
+fn begin(engine: &mut MemoryEngine) -> Result<Recovery<'_, MemoryEngine>, FormatError> {
     Recovery::begin(engine, clock(), NOW_MS, [7; 16])
 }
 
@@ -405,21 +408,6 @@ fn a_stop_writes_what_has_come_and_says_that_it_was_in_order() {
     // It is noted once: the next end may be another.
     assert_eq!(recovered(&disk.disk).0.len(), 1);
     assert!(begin(&mut engine).expect("it starts").is_unclean);
-}
-
-#[test]
-fn a_format_that_is_newer_is_refused_with_advice() {
-    let disk = MemoryDisk::default();
-    let mut batch = WriteBatch::default();
-    let value = seal(Space::Meta, key::FORMAT, |out| {
-        out.extend_from_slice(&(FORMAT + 1).to_be_bytes());
-    });
-    batch.put(Space::Meta, key::FORMAT, value);
-    let mut engine = disk.open();
-    engine.write(&batch).unwrap();
-    let error = begin(&mut engine).unwrap_err();
-    assert!(matches!(error, RecoverError::Newer(format) if format == FORMAT + 1));
-    assert!(error.to_string().contains("the version that wrote it"));
 }
 
 #[test]

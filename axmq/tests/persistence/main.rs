@@ -13,6 +13,7 @@ mod peer;
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
+mod upgrades;
 
 use mqtt_codec::encode::{Connect, ConnectProperties, Will};
 use mqtt_codec::{PacketType, QoS, Version};

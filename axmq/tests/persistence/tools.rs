@@ -18,7 +18,7 @@ fn run(home: &TempDir, arguments: &[&str]) -> Output {
 
 /// Runs what has to work; what it prints.
 #[track_caller]
-fn works(home: &TempDir, arguments: &[&str]) -> String {
+pub(super) fn works(home: &TempDir, arguments: &[&str]) -> String {
     let output = run(home, arguments);
     let complaints = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{arguments:?}: {complaints}");

@@ -1,9 +1,13 @@
 //! Every record comes back as it was written, and no change of a bit goes unnoticed.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use mqtt_codec::PacketId;
 use proptest::prelude::*;
 
 use super::*;
+use crate::defence::{BanCause, Banned, ClientOf};
+use crate::network::Network;
 
 fn any_qos() -> impl Strategy<Value = QoS> {
     (0_u8..3).prop_map(|bits| QoS::from_u8(bits).expect("0 to 2"))
@@ -149,13 +153,46 @@ proptest! {
         check_bits(Space::Group, &key, &value, bit)?;
     }
 
+    #[test]
+    fn bans(
+        host: u64,
+        (first, bits) in (any::<u128>(), 0_u32..=128),
+        client_id in prop::option::of("[a-z/+#é$]{1,30}"),
+        (until_ms, times, cause) in (any::<u64>(), any::<u8>(), 0_u8..6),
+        bit in 0_usize..4_000,
+    ) {
+        let cause = BanCause::of_number(cause).expect("0 to 5");
+        let record = BanRecord { until_ms, times, cause };
+        let ip = IpAddr::from(Ipv6Addr::from(u128::from(host) << 64));
+        let network = Network::around(Ipv6Addr::from(first).into(), bits);
+        let mut banned = vec![Banned::Host(ip.into())];
+        banned.extend(Banned::try_from(network));
+        banned.extend(client_id.map(|id| Banned::Client(ClientOf {
+            host: ip.into(),
+            id: id.into(),
+        })));
+        for who in banned {
+            let key = key::ban(&who);
+            prop_assert_eq!(key::read_ban(&key), Ok(who));
+            let value = record.encode(&key);
+            prop_assert_eq!(BanRecord::decode(&key, &value), Ok(record));
+            check_bits(Space::Ban, &key, &value, bit)?;
+        }
+    }
+
     /// Bytes of any kind under a right checksum: no panic, and what is accepted is written the
     /// same.
     #[test]
     fn any_body(
-        space in 0_usize..9,
+        space in 0_usize..10,
         body in prop::collection::vec(any::<u8>(), 0..80),
-        key in prop_oneof![any::<[u8; 8]>().prop_map(Vec::from), any_bytes()],
+        key in prop_oneof![
+            any::<[u8; 8]>().prop_map(Vec::from),
+            any::<(u64, [u8; 2])>().prop_map(|(first, id)| {
+                [&first.to_be_bytes()[..], &[0; 8], &[64], &id].concat()
+            }),
+            any_bytes(),
+        ],
     ) {
         let space = Space::ALL[space];
         let value = seal(space, &key, |out| out.extend_from_slice(&body));
@@ -168,6 +205,10 @@ proptest! {
                 Space::Message | Space::Retained => {
                     let record = MessageRecord::decode(space, &key, &value).expect("checked");
                     prop_assert_eq!(record.encode(space, &key), value);
+                }
+                Space::Ban => {
+                    let record = BanRecord::decode(&key, &value).expect("checked");
+                    prop_assert_eq!(record.encode(&key), value);
                 }
                 _ => {}
             }
@@ -182,6 +223,46 @@ fn keys_are_in_the_order_of_their_numbers() {
     assert_eq!(key::read_holder(&key::queue(7, 256)), Ok(7));
     assert_eq!(key::read_number(&key::number(7)), Ok(7));
     assert_eq!(key::read_number(&[0; 9]), Err(RecordError::Key));
+}
+
+#[test]
+fn a_ban_has_one_key_and_no_other() {
+    let key_of = |text: &str, id: &[u8]| {
+        let network: Network = text.parse().expect("a range");
+        let mut key = network.first().to_be_bytes().to_vec();
+        key.push(u8::try_from(network.bits()).expect("no more than 128"));
+        key.extend_from_slice(id);
+        key
+    };
+    for (text, id) in [
+        ("192.0.2.7", ""),
+        ("192.0.2.7", "c"),
+        ("192.0.2.0/24", ""),
+        ("2001:db8::/64", "c"),
+        ("2001:db8::/48", ""),
+        ("::/0", ""),
+    ] {
+        let key = key_of(text, id.as_bytes());
+        let who = key::read_ban(&key).expect(text);
+        assert_eq!(key::ban(&who), key);
+    }
+    for (text, id) in [
+        // That is banned with its /64.
+        ("2001:db8::1", &b""[..]),
+        ("2001:db8::/65", b""),
+        // A client is behind one host, and its id is a text.
+        ("192.0.2.0/24", b"c"),
+        ("192.0.2.7", b"\xFF"),
+        ("192.0.2.7", b"\0"),
+    ] {
+        let found = key::read_ban(&key_of(text, id));
+        assert_eq!(found, Err(RecordError::Key), "{text}");
+    }
+    let mut key = key_of("192.0.2.0/24", b"");
+    key[15] = 1;
+    assert_eq!(key::read_ban(&key), Err(RecordError::Key), "not the lowest");
+    key.truncate(16);
+    assert_eq!(key::read_ban(&key), Err(RecordError::Key));
 }
 
 #[test]

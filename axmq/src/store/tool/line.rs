@@ -2,16 +2,20 @@
 //! version of the program reads them whatever its records look like. `docs/storage.md` has the
 //! table.
 
+use std::fmt;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mqtt_codec::{PacketId, QoS};
 use serde::{Deserialize, Serialize};
 
+use crate::defence::{BanCause, Banned, ClientOf};
+use crate::network::Network;
 use crate::route::SubscriptionOptions;
 use crate::store::engine::Space;
 use crate::store::record::{
-    self, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord, WillRecord,
-    decode_group, decode_incoming, decode_subscription, encode_group, encode_incoming,
+    self, BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord,
+    WillRecord, decode_group, decode_incoming, decode_subscription, encode_group, encode_incoming,
     encode_subscription, key, seal,
 };
 
@@ -33,6 +37,7 @@ pub(super) enum Line {
     Queued(Queued),
     Incoming(Incoming),
     Retained(Message),
+    Ban(Ban),
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -133,6 +138,18 @@ pub(super) struct Incoming {
     digest: u32,
 }
 
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ban {
+    /// A range, such as `192.0.2.7/32`.
+    addresses: String,
+    /// Not there where all of them are banned.
+    client_id: Option<String>,
+    until_ms: u64,
+    times: u8,
+    cause: String,
+}
+
 fn qos(number: u8) -> Result<QoS, String> {
     QoS::from_u8(number).ok_or_else(|| format!("there is no QoS {number}"))
 }
@@ -219,6 +236,47 @@ impl Queued {
     }
 }
 
+impl Ban {
+    fn of(key: &[u8], value: &[u8]) -> Result<Self, RecordError> {
+        let record = BanRecord::decode(key, value)?;
+        let (addresses, client_id) = match key::read_ban(key)? {
+            Banned::Host(host) => (host.network(), None),
+            Banned::Network(network) => (network, None),
+            Banned::Client(client) => (client.host.network(), Some(client.id.into_string())),
+        };
+        Ok(Self {
+            addresses: addresses.to_string(),
+            client_id,
+            until_ms: record.until_ms,
+            times: record.times,
+            cause: record.cause.word().to_owned(),
+        })
+    }
+
+    fn record(&self) -> Result<Record, String> {
+        let wrong = |error: &dyn fmt::Display| error.to_string();
+        let network: Network = self.addresses.parse().map_err(|error| wrong(&error))?;
+        let banned = Banned::try_from(network).map_err(|error| wrong(&error))?;
+        let who = match (banned, self.client_id.as_deref()) {
+            (banned, None) => banned,
+            (Banned::Host(host), Some(id)) => Banned::Client(ClientOf {
+                host,
+                id: id.into(),
+            }),
+            (_, Some(_)) => return Err("a client is behind one address".to_owned()),
+        };
+        let cause = BanCause::of_word(&self.cause);
+        let record = BanRecord {
+            until_ms: self.until_ms,
+            times: self.times,
+            cause: cause.ok_or_else(|| format!("there is no cause `{}`", self.cause))?,
+        };
+        let key = key::ban(&who);
+        let value = record.encode(&key);
+        Ok((Space::Ban, key, value))
+    }
+}
+
 impl Line {
     /// The line of a record. `None` for spaces that have none.
     pub(super) fn of(space: Space, key: &[u8], value: &[u8]) -> Result<Option<Self>, RecordError> {
@@ -293,6 +351,7 @@ impl Line {
             Space::Retained => {
                 Self::Retained(Message::of(&MessageRecord::decode(space, key, value)?))
             }
+            Space::Ban => Self::Ban(Ban::of(key, value)?),
         }))
     }
 
@@ -335,6 +394,7 @@ impl Line {
                 let value = message.with(|record| record.encode(Space::Retained, key))?;
                 (Space::Retained, key.into(), value)
             }
+            Self::Ban(ban) => ban.record()?,
         };
         let (space, key, value) = &record;
         record::check(*space, key, value).map_err(|error| error.to_string())?;
@@ -359,7 +419,7 @@ impl Header {
             let value = seal(Space::Meta, key, |out| out.extend_from_slice(bytes));
             records.push((Space::Meta, key.to_vec(), value));
         };
-        put(key::FORMAT, &crate::store::recover::FORMAT.to_be_bytes());
+        put(key::FORMAT, &crate::store::upgrade::FORMAT.to_be_bytes());
         put(key::NODE, &node.to_be_bytes());
         put(key::CRASHES, &self.crashes.to_be_bytes());
         if let Some(stopped_at_ms) = self.stopped_at_ms {

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use super::copy::CopyError;
 use super::engine::{Engine, EngineError, Space};
-use super::record::{key, unseal};
-use super::recover::{FORMAT, RecoverError};
+use super::record::unseal;
 use super::server::Disk;
+use super::upgrade::{FormatError, format_of};
 use super::{DiskEngine, DiskPlace};
 use crate::cli::StoreCommand;
 use crate::data_dir::{DataDir, DataDirError};
@@ -77,6 +77,12 @@ impl From<EngineError> for ToolError {
     }
 }
 
+impl From<FormatError> for ToolError {
+    fn from(error: FormatError) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
 impl From<CopyError> for ToolError {
     fn from(error: CopyError) -> Self {
         Self::Store(error.to_string())
@@ -106,10 +112,8 @@ pub fn run_tool(
     }
     let _lock = DataDir::open(data_dir).map_err(ToolError::DataDir)?;
     let mut engine = DiskPlace::new(&path, 0).open()?;
-    let found = meta::<4>(&engine, key::FORMAT)?.map(u32::from_be_bytes);
-    if let Some(newer) = found.filter(|found| *found > FORMAT) {
-        return Err(ToolError::Store(RecoverError::Newer(newer).to_string()));
-    }
+    // An older one is read as it is: the broker upgrades it.
+    format_of(&engine)?;
     match command {
         StoreCommand::Check => {
             let survey = survey::survey(&engine, |line| print(out, line))?;

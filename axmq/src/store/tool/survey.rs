@@ -79,7 +79,7 @@ impl Known {
                     return Some(format!("there is no message {}", queued.message));
                 }
             }
-            Space::Meta | Space::Retained | Space::Quarantine => {}
+            Space::Meta | Space::Retained | Space::Ban | Space::Quarantine => {}
         }
         None
     }

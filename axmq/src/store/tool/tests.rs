@@ -3,10 +3,12 @@
 use mqtt_codec::{PacketId, QoS};
 
 use super::line::Line;
+use crate::defence::{BanCause, Banned, ClientOf, Offence};
+use crate::network::Network;
 use crate::route::SubscriptionOptions;
 use crate::store::engine::Space;
 use crate::store::record::{
-    MessageRecord, QueueRecord, QueuedRecord, SessionRecord, WillRecord, encode_group,
+    BanRecord, MessageRecord, QueueRecord, QueuedRecord, SessionRecord, WillRecord, encode_group,
     encode_incoming, encode_subscription, key,
 };
 
@@ -83,6 +85,27 @@ fn records() -> Vec<(Space, Vec<u8>, Vec<u8>)> {
     }
     let at = key::incoming(7, PacketId::MIN);
     records.push((Space::Incoming, at.to_vec(), encode_incoming(&at, u32::MAX)));
+    for (network, client, cause) in [
+        ("192.0.2.7", None, BanCause::Operator),
+        ("2001:db8::/48", None, BanCause::Operator),
+        ("192.0.2.7", Some("c"), BanCause::Offence(Offence::Login)),
+    ] {
+        let network: Network = network.parse().expect("a range");
+        let who = match (Banned::try_from(network).expect("it can be banned"), client) {
+            (Banned::Host(host), Some(id)) => Banned::Client(ClientOf {
+                host,
+                id: id.into(),
+            }),
+            (who, _) => who,
+        };
+        let record = BanRecord {
+            until_ms: u64::MAX,
+            times: 3,
+            cause,
+        };
+        let at = key::ban(&who);
+        records.push((Space::Ban, at.clone(), record.encode(&at)));
+    }
     let value = message("r/1", b"x").encode(Space::Retained, b"r/1");
     records.push((Space::Retained, b"r/1".to_vec(), value));
     records
@@ -119,6 +142,12 @@ fn what_is_no_record_is_refused_by_name() {
             r#"{{"header":{{"export":{export},"node":"{node}","crashes":0,"stopped_at_ms":1}}}}"#
         )
     };
+    let ban = |addresses, client_id, cause| {
+        format!(
+            r#"{{"ban":{{"addresses":"{addresses}","client_id":{client_id},"until_ms":1,"times":1,
+            "cause":"{cause}"}}}}"#
+        )
+    };
     let zero = r#"{"incoming":{"holder":1,"packet_id":0,"digest":0}}"#;
     for (text, why) in [
         (r#"{"sesion":{}}"#, "unknown variant"),
@@ -127,6 +156,10 @@ fn what_is_no_record_is_refused_by_name() {
         (&retained("a/#", 1, ""), "the body makes no sense"),
         (&retained("a", 3, ""), "no QoS 3"),
         (&retained("a", 1, "?"), "Invalid"),
+        (&ban("192.0.2.1/24", "null", "login"), "no range"),
+        (&ban("2001:db8::/96", "null", "login"), "first 64 bits"),
+        (&ban("192.0.2.0/24", r#""c""#, "login"), "one address"),
+        (&ban("192.0.2.1", "null", "whim"), "no cause `whim`"),
         (&header(2, ""), "version 2"),
         (&header(1, "1"), "hexadecimal"),
     ] {

@@ -11,7 +11,7 @@ use crate::store::engine::{Engine, Space};
 use crate::store::record::key;
 
 /// In this order a reader meets what others refer to before them.
-const ORDER: [Space; 7] = [
+const ORDER: [Space; 8] = [
     Space::Session,
     Space::Subscription,
     Space::Group,
@@ -19,6 +19,7 @@ const ORDER: [Space; 7] = [
     Space::Queue,
     Space::Incoming,
     Space::Retained,
+    Space::Ban,
 ];
 
 /// The longest line: the largest packet in base64, twice for what is around it.
