@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::auth::is_structural;
 use super::keys::{self, Key, Value};
 use super::listener::RULE_KEYS;
-use super::{AuthSettings, Config, Listener, Role};
+use super::{AuthSettings, Config, Listener, ListenerRules, Role, StoreRule};
 
 /// A setting that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,10 +118,18 @@ impl Config {
                         key: format!("listener {}: {}", old.address, key.name),
                         from: from.to_string(),
                         to: to.to_string(),
-                        needs_restart: false,
+                        needs_restart: key.name == "durability",
                     });
                 }
             }
+        }
+        if self.store.rules != new.store.rules {
+            found.push(Change {
+                key: "store.rule".to_owned(),
+                from: StoreRule::summary(&self.store.rules),
+                to: StoreRule::summary(&new.store.rules),
+                needs_restart: true,
+            });
         }
         let addresses = |config: &Self| {
             let all = config.listeners.iter().map(|l| l.address.to_string());
@@ -196,7 +204,11 @@ impl Config {
         let mut rules = rules.into_iter().peekable();
         for listener in &mut self.listeners {
             if let Some((_, rules)) = rules.next_if(|(address, _)| *address == listener.address) {
-                listener.rules = rules;
+                listener.rules = ListenerRules {
+                    // As all that says what is kept: see `NEED_RESTART`.
+                    durability: listener.rules.durability,
+                    ..rules
+                };
             }
         }
     }
@@ -252,7 +264,7 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Kind;
+    use crate::config::{Durability, Kind};
 
     #[test]
     fn a_change_is_named_and_taken_over_unless_it_needs_a_restart() {
@@ -281,6 +293,31 @@ mod tests {
         let left = running.changes(&new);
         assert_eq!(left.len(), 2, "what needs a restart is named until then");
         assert!(left.iter().all(|change| change.needs_restart));
+    }
+
+    #[test]
+    fn what_is_kept_is_decided_at_the_start() {
+        let mut running = Config::default();
+        let mut new = running.clone();
+        new.listeners[0].rules.durability = Some(Durability::Always);
+        new.listeners[0].rules.maximum_qos = 1;
+        new.store.rules.push(StoreRule {
+            durability: Durability::None,
+            topics: vec!["a/#".to_owned(), "b".to_owned()],
+            users: Vec::new(),
+        });
+        let lines = |running: &Config| {
+            let changes = running.changes(&new);
+            changes.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        let kept = [
+            "listener 127.0.0.1:1883: durability: \"\" -> \"always\" (needs a restart)",
+            "store.rule: no rules -> none for topics a/#, b (needs a restart)",
+        ];
+        assert_eq!(lines(&running).len(), 3);
+        running.take_over(&new);
+        assert_eq!(running.listeners[0].rules.maximum_qos, 1);
+        assert_eq!(lines(&running), kept);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One listener: its address, and what its clients may do.
 
-use super::Endpoint;
 use super::keys::{Kind, Value};
+use super::{Durability, Endpoint};
 use crate::network::Network;
 
 /// An address that clients connect to.
@@ -110,6 +110,9 @@ pub struct ListenerRules {
     pub unix_mode: String,
     /// Its group, by name or number; empty is this process's.
     pub unix_group: String,
+    /// What acknowledgements to its clients stand for, where no rule of `[store]` says it; `None`
+    /// is what `[store]` says for all.
+    pub durability: Option<Durability>,
 }
 
 /// One key of `[[listener]]`.
@@ -127,6 +130,7 @@ macro_rules! rules {
         flags { $($flag:ident = $on:literal,)* }
         numbers { $($number:ident: $ty:ty = $default:literal in $min:literal..=$max:literal,)* }
         texts { $($text:ident = $default_text:literal,)* }
+        durabilities { $($durability:ident,)* }
     ) => {
         impl Default for ListenerRules {
             fn default() -> Self {
@@ -134,6 +138,7 @@ macro_rules! rules {
                     $($flag: $on,)*
                     $($number: $default,)*
                     $($text: $default_text.to_owned(),)*
+                    $($durability: None,)*
                 }
             }
         }
@@ -169,6 +174,16 @@ macro_rules! rules {
                 write: |rules, value| {
                     if let Value::Text(text) = value {
                         rules.$text = text;
+                    }
+                },
+            },)*
+            $(RuleKey {
+                name: stringify!($durability),
+                kind: Kind::Choice(Durability::NAMES_OR_NOTHING),
+                read: |rules| Value::Word(rules.$durability.map_or("", Durability::name)),
+                write: |rules, value| {
+                    if let Value::Word(word) = value {
+                        rules.$durability = Durability::of_name(word);
                     }
                 },
             },)*
@@ -212,6 +227,9 @@ rules! {
         tls_identity = "",
         unix_mode = "0660",
         unix_group = "",
+    }
+    durabilities {
+        durability,
     }
 }
 
@@ -353,6 +371,7 @@ mod tests {
             let values = match key.kind {
                 Kind::Flag => vec![Value::Flag(true), Value::Flag(false)],
                 Kind::Number { min, max } => vec![Value::Number(min), Value::Number(max)],
+                Kind::Choice(words) => words.iter().map(|word| Value::Word(word)).collect(),
                 _ => vec![Value::Text("a/".into())],
             };
             for value in values {

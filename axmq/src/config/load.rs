@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::auth::ROLE;
 use super::diagnose::{ConfigError, Diagnostic, Place, closest};
 use super::keys::{self, Key, Kind, Value};
+use super::store::RULE;
 use super::{Address, Config, Listener, ListenerRules, LogLevel, Violation, toml_file};
 
 /// Everything that a configuration is made from. Nothing else is looked at, but the file, the
@@ -67,7 +68,8 @@ impl fmt::Display for Origin {
 pub struct Loaded {
     /// The values.
     pub config: Config,
-    /// The origins of keys that are not at their defaults; at most one a key, and one a role.
+    /// The origins of keys that are not at their defaults; at most one a key, and one for each
+    /// role and rule of the store.
     origins: Vec<(&'static str, &'static str, Origin)>,
     /// The origins of `config.listeners`, one each.
     listener_origins: Vec<Origin>,
@@ -87,10 +89,10 @@ impl Loaded {
         self.listener_origins.get(index).unwrap_or(&Origin::Default)
     }
 
-    /// Where the role with this index comes from.
-    pub(super) fn role_origin(&self, index: usize) -> &Origin {
-        let mut roles = self.origins.iter().filter(|(_, name, _)| *name == ROLE);
-        roles
+    /// Where the element with this index of a list of tables comes from, such as of the roles.
+    pub(super) fn element_origin(&self, list: &str, index: usize) -> &Origin {
+        let mut elements = self.origins.iter().filter(|(_, name, _)| *name == list);
+        elements
             .nth(index)
             .map_or(&Origin::Default, |(_, _, origin)| origin)
     }
@@ -211,6 +213,12 @@ impl Loader {
             self.loaded
                 .origins
                 .push(("auth", ROLE, Origin::File(place)));
+        }
+        for Given { value, place, .. } in parsed.store_rules {
+            self.loaded.config.store.rules.push(value);
+            self.loaded
+                .origins
+                .push(("store", RULE, Origin::File(place)));
         }
         self.listeners = parsed.listeners.map(|listeners| {
             listeners

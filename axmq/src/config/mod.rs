@@ -23,6 +23,7 @@ mod show;
 mod store;
 mod toml_file;
 mod toml_roles;
+mod toml_store;
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -46,7 +47,7 @@ pub use listener::{Listener, ListenerRules};
 pub use load::{CommandLine, Loaded, Origin, Sources, load, load_text};
 pub use protocol::{ProtocolSettings, Redirect};
 pub use rates::{Exceeded, RateSettings};
-pub use store::{Durability, StoreSettings};
+pub use store::{Durability, StoreRule, StoreSettings};
 
 /// The port that IANA gave to MQTT without TLS.
 pub const MQTT_PORT: u16 = 1883;
@@ -219,6 +220,7 @@ impl Config {
                 message,
             });
         }
+        found.extend(self.store.check());
         self.check_listeners(&mut found);
         found
     }

@@ -2,10 +2,11 @@
 
 use std::fmt::{self, Write as _};
 
-use super::auth::ROLE_LISTS;
+use super::auth::{ROLE, ROLE_LISTS};
 use super::keys::{self, SECTIONS};
 use super::listener::RULE_KEYS;
 use super::load::{Loaded, Origin};
+use super::store::{RULE, RULE_LISTS, RuleList};
 
 /// As TOML that can be given to `--config` again; comments say where each value comes from.
 impl fmt::Display for Loaded {
@@ -34,8 +35,10 @@ impl fmt::Display for Loaded {
                 f.write_str(&self.meaning(key.name))?;
                 f.write_char('\n')?;
             }
-            if *section == "auth" {
-                self.roles(f)?;
+            match *section {
+                "auth" => self.roles(f)?,
+                "store" => self.store_rules(f)?,
+                _ => {}
             }
         }
         Ok(())
@@ -50,17 +53,41 @@ fn comment(origin: &Origin) -> String {
     origin.to_string().replace(char::is_control, "?")
 }
 
+/// A text as TOML.
+fn text(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A list of texts as TOML.
+fn texts(texts: &[String]) -> String {
+    let texts: Vec<_> = texts.iter().map(|it| text(it)).collect();
+    format!("[{}]", texts.join(", "))
+}
+
 impl Loaded {
     fn roles(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
         for (index, role) in self.config.auth.roles.iter().enumerate() {
             writeln!(f, "\n[[auth.role]]")?;
             let line = format!("name = {}", text(&role.name));
-            writeln!(f, "{line:WIDTH$} # {}", comment(self.role_origin(index)))?;
+            let origin = self.element_origin(ROLE, index);
+            writeln!(f, "{line:WIDTH$} # {}", comment(origin))?;
             let mut role = role.clone();
             for (name, list) in ROLE_LISTS {
-                let texts: Vec<_> = list(&mut role).iter().map(|it| text(it)).collect();
-                writeln!(f, "{name} = [{}]", texts.join(", "))?;
+                writeln!(f, "{name} = {}", texts(list(&mut role)))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn store_rules(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, rule) in self.config.store.rules.iter().enumerate() {
+            writeln!(f, "\n[[store.rule]]")?;
+            let line = format!("durability = {}", text(rule.durability.name()));
+            let origin = self.element_origin(RULE, index);
+            writeln!(f, "{line:WIDTH$} # {}", comment(origin))?;
+            let mut rule = rule.clone();
+            for RuleList { name, of, .. } in RULE_LISTS {
+                writeln!(f, "{name} = {}", texts(of(&mut rule)))?;
             }
         }
         Ok(())

@@ -1,12 +1,19 @@
 //! The section `[store]`: what is kept on disk, and when an acknowledgement may rely on it.
 
+mod rule;
+
+pub use self::rule::StoreRule;
+pub(super) use self::rule::{RULE, RULE_LISTS, RuleList};
 use super::keys::{Key, Kind, Value};
+use super::{Config, Violation};
 
 /// What is kept on disk: the section `[store]`. Without a data directory nothing is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// When an acknowledgement leaves.
+    /// When an acknowledgement leaves, where no rule and no listener says otherwise.
     pub durability: Durability,
+    /// What is otherwise for some topics and users: `[[store.rule]]`.
+    pub rules: Vec<StoreRule>,
     /// With [`Durability::Interval`]: what was acknowledged is on disk after so many milliseconds,
     /// and the time of a sync.
     pub interval_ms: u32,
@@ -18,6 +25,7 @@ impl Default for StoreSettings {
     fn default() -> Self {
         Self {
             durability: Durability::default(),
+            rules: Vec::new(),
             interval_ms: 50,
             reserve_bytes: 67_108_864,
         }
@@ -43,6 +51,15 @@ impl Durability {
     /// The names of all of them.
     pub const NAMES: &'static [&'static str] = &["none", "interval", "always"];
 
+    /// The same where there may be none: for a listener that leaves it to `[store]`.
+    pub(super) const NAMES_OR_NOTHING: &'static [&'static str] =
+        &["", "none", "interval", "always"];
+
+    /// The one of this name.
+    pub(super) fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|it| it.name() == name)
+    }
+
     /// The name in lower case.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -54,7 +71,27 @@ impl Durability {
     }
 }
 
+impl Config {
+    /// The strongest durability that anybody may get.
+    pub(crate) fn strongest_durability(&self) -> Durability {
+        let listeners = self.listeners.iter().filter_map(|it| it.rules.durability);
+        let rules = self.store.rules.iter().map(|rule| rule.durability);
+        let others = listeners.chain(rules).max();
+        others.map_or(self.store.durability, |it| it.max(self.store.durability))
+    }
+}
+
 impl StoreSettings {
+    /// What is wrong with the rules.
+    pub(super) fn check(&self) -> impl Iterator<Item = Violation> {
+        let found = StoreRule::check_all(&self.rules).into_iter();
+        found.map(|message| Violation {
+            keys: vec![("store", RULE)],
+            listener: None,
+            message,
+        })
+    }
+
     pub(super) const KEYS: &'static [Key] = &[
         Key {
             section: "store",
@@ -64,7 +101,7 @@ impl StoreSettings {
             read: |config| Some(Value::Word(config.store.durability.name())),
             write: |config, value| {
                 if let Value::Word(word) = value
-                    && let Some(found) = Durability::ALL.into_iter().find(|d| d.name() == word)
+                    && let Some(found) = Durability::of_name(word)
                 {
                     config.store.durability = found;
                 }

@@ -13,7 +13,8 @@ use super::auth::ROLE;
 use super::diagnose::{Diagnostic, Place, closest};
 use super::keys::{self, Key, Kind, SECTIONS, Value};
 use super::listener::{RULE_KEYS, RuleKey};
-use super::{Address, ListenerRules, Role, load::Given};
+use super::store::RULE;
+use super::{Address, ListenerRules, Role, StoreRule, load::Given};
 
 /// The largest file that is read; a configuration of every key takes a few kilobytes.
 const FILE_BYTES_MAX: u64 = 1_048_576;
@@ -66,6 +67,8 @@ pub(super) struct Parsed {
     pub(super) listeners: Option<Vec<Given<(Address, ListenerRules)>>>,
     /// Roles with their places.
     pub(super) roles: Vec<Given<Role>>,
+    /// Rules of the store with their places.
+    pub(super) store_rules: Vec<Given<StoreRule>>,
     /// What is wrong.
     pub(super) diagnostics: Vec<Diagnostic>,
 }
@@ -173,6 +176,10 @@ impl Reader<'_> {
                 self.roles(value);
                 continue;
             }
+            if section == "store" && text == RULE {
+                self.store_rules(value);
+                continue;
+            }
             let Some(key) = keys::find(section, text) else {
                 self.unknown_key(section, name);
                 continue;
@@ -197,7 +204,8 @@ impl Reader<'_> {
             .filter(|key| key.section == section)
             .map(|key| key.name)
             .chain(tables_in(section).map(|(_, name)| name))
-            .chain((section == "auth").then_some(ROLE));
+            .chain((section == "auth").then_some(ROLE))
+            .chain((section == "store").then_some(RULE));
         let elsewhere = || keys::keys().find(|key| key.name == text);
         let hint = closest(text, here).map_or_else(
             || elsewhere().map(|key| format!("this key belongs under [{}]", key.section)),
@@ -205,6 +213,62 @@ impl Reader<'_> {
         );
         let message = format!("unknown key `{}` in [{section}]", shown(text));
         self.complain(name.span(), message, hint);
+    }
+
+    /// The tables of a list such as `[[auth.role]]`, whose last name and heading are given.
+    pub(super) fn tables(
+        &mut self,
+        (name, heading): (&str, &str),
+        value: &Spanned<DeValue<'_>>,
+        mut each: impl FnMut(&mut Self, &DeTable<'_>, Range<usize>),
+    ) {
+        let Some(array) = value.get_ref().as_array() else {
+            let message = format!("`{name}` is a list, since there may be several");
+            let hint = format!("write {heading} with two brackets");
+            self.complain(value.span(), message, Some(hint));
+            return;
+        };
+        for element in array.iter() {
+            match element.get_ref().as_table() {
+                Some(table) => each(self, table, element.span()),
+                None => {
+                    let message = format!("a {name} is a table, not {}", a(element.get_ref()));
+                    let hint = format!("write {heading} on a line of its own");
+                    self.complain(element.span(), message, Some(hint));
+                }
+            }
+        }
+    }
+
+    /// A list of texts with their places; those that `check` refuses are complained about.
+    pub(super) fn texts(
+        &mut self,
+        name: &str,
+        value: &Spanned<DeValue<'_>>,
+        check: impl Fn(&str) -> Result<(), String>,
+    ) -> Vec<(String, Range<usize>)> {
+        let mut texts = Vec::new();
+        let Some(array) = value.get_ref().as_array() else {
+            let found = a(value.get_ref());
+            let message = format!("`{name}` must be a list of texts, not {found}");
+            self.complain(value.span(), message, None);
+            return texts;
+        };
+        for element in array.iter() {
+            match element.get_ref() {
+                DeValue::String(text) => {
+                    if let Err(wrong) = check(text) {
+                        self.complain(element.span(), wrong, None);
+                    }
+                    texts.push((text.clone().into_owned(), element.span()));
+                }
+                other => {
+                    let message = format!("`{name}` must be a list of texts, not of {}", a(other));
+                    self.complain(element.span(), message, None);
+                }
+            }
+        }
+        texts
     }
 
     fn listeners(&mut self, value: &Spanned<DeValue<'_>>) {
@@ -346,6 +410,11 @@ fn rule_value(key: &RuleKey, value: &DeValue<'_>) -> Result<Value, String> {
         }
         (Kind::Flag, DeValue::Boolean(flag)) => Ok(Value::Flag(*flag)),
         (Kind::Text, DeValue::String(text)) => Ok(Value::Text(text.clone().into_owned())),
+        (kind @ Kind::Choice(words), DeValue::String(text)) => {
+            let word = words.iter().find(|word| **word == text.as_ref());
+            let wrong = || format!("`{}` must be {kind}, not {text:?}", key.name);
+            word.map(|word| Value::Word(word)).ok_or_else(wrong)
+        }
         (kind, other) => Err(format!("`{}` must be {kind}, not {}", key.name, a(other))),
     }
 }

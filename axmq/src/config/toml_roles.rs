@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Role;
-use super::auth::ROLE_LISTS;
+use super::auth::{ROLE, ROLE_LISTS};
 use super::diagnose::closest;
 use super::load::Given;
 use super::toml_file::{Reader, a, in_order, shown};
@@ -14,23 +14,7 @@ use crate::auth::check_role_rule;
 
 impl Reader<'_> {
     pub(super) fn roles(&mut self, value: &Spanned<DeValue<'_>>) {
-        let tables = value.get_ref().as_array().map(|array| array.iter());
-        let Some(elements) = tables else {
-            let message = "`role` is a list, since there may be several";
-            let hint = "write [[auth.role]] with two brackets".to_owned();
-            self.complain(value.span(), message, Some(hint));
-            return;
-        };
-        for element in elements {
-            match element.get_ref().as_table() {
-                Some(table) => self.role(table, element.span()),
-                None => {
-                    let message = format!("a role is a table, not {}", a(element.get_ref()));
-                    let hint = "write [[auth.role]] on a line of its own".to_owned();
-                    self.complain(element.span(), message, Some(hint));
-                }
-            }
-        }
+        self.tables((ROLE, "[[auth.role]]"), value, Self::role);
     }
 
     fn role(&mut self, table: &DeTable<'_>, span: Range<usize>) {
@@ -48,8 +32,11 @@ impl Reader<'_> {
                     }
                 }
             } else if let Some((_, list)) = ROLE_LISTS.iter().find(|(name, _)| *name == text) {
-                let texts = self.texts(text, value);
-                list(&mut role).extend(texts);
+                let texts = self.texts(text, value, |rule| match text {
+                    "users" => Ok(()),
+                    _ => check_role_rule(rule),
+                });
+                list(&mut role).extend(texts.into_iter().map(|(text, _)| text));
             } else {
                 let known = ROLE_LISTS.iter().map(|(name, _)| *name).chain(["name"]);
                 let hint = closest(text, known).map(|near| format!("did you mean `{near}`?"));
@@ -67,33 +54,5 @@ impl Reader<'_> {
             value: role,
             place,
         });
-    }
-
-    /// A list of texts; those of `allow` and `deny` have to be rules.
-    fn texts(&mut self, name: &str, value: &Spanned<DeValue<'_>>) -> Vec<String> {
-        let mut texts = Vec::new();
-        let Some(array) = value.get_ref().as_array() else {
-            let found = a(value.get_ref());
-            let message = format!("`{name}` must be a list of texts, not {found}");
-            self.complain(value.span(), message, None);
-            return texts;
-        };
-        for element in array.iter() {
-            match element.get_ref() {
-                DeValue::String(text) => {
-                    if name != "users"
-                        && let Err(wrong) = check_role_rule(text)
-                    {
-                        self.complain(element.span(), wrong, None);
-                    }
-                    texts.push(text.clone().into_owned());
-                }
-                other => {
-                    let message = format!("`{name}` must be a list of texts, not of {}", a(other));
-                    self.complain(element.span(), message, None);
-                }
-            }
-        }
-        texts
     }
 }
