@@ -207,7 +207,7 @@ impl DataPlane {
         before: impl FnOnce(&Shared, &[Sender<ToShard<Stream>>]),
     ) -> Result<Self, StartError> {
         let mut opened = data_dir
-            .filter(|_| config.store.durability != Durability::None)
+            .filter(|_| config.strongest_durability() != Durability::None)
             .map(|data_dir| Opened::open(data_dir, config))
             .transpose()?;
         let sender = opened.as_ref().map(|opened| opened.receiver.sender());
@@ -330,7 +330,10 @@ impl DataPlane {
         numbers.fetch_max(recovery.first_free, Ordering::Relaxed);
         let mut retained = 0_u64;
         let mut not_restored = 0_u64;
+        let strongest = self.shared.strongest();
         recovery.retained(|publication| {
+            // Who has published it is known no more.
+            let publication = publication.kept_as(strongest);
             let kept = Topic::parse(publication.view().topic(), &self.shared.topic_limits)
                 .is_ok_and(|topic| {
                     self.shared

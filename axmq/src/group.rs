@@ -66,7 +66,8 @@ pub(crate) struct Join {
     pub(crate) window: u16,
     /// Its session is kept, and did not come from the store: there the group comes by itself.
     pub(crate) is_kept: bool,
-    pub(crate) place: Place,
+    /// `None` where nobody waits for the answer.
+    pub(crate) place: Option<Place>,
 }
 
 /// Requests and answers between an owner and the shards of the members. They come in the order in
@@ -79,7 +80,7 @@ pub(crate) enum Call {
     Joined {
         member: Key,
         group: Option<Key>,
-        place: Place,
+        place: Option<Place>,
     },
     /// The member's session has a connection again.
     Online { member: Key, window: u16 },

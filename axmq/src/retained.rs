@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use topicmap::{Cursor, Filter, Limits, Topic, TopicStore};
 
+use crate::config::Durability;
 use crate::publication::Publication;
 
 const STRIPES: usize = 16;
@@ -34,10 +35,18 @@ pub(crate) struct Position {
     cursor: Option<Cursor>,
 }
 
-/// The store is at its limit; the message was not kept, and what was there is gone. The version of
-/// this change.
+/// A change of what is kept for a topic.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub(crate) struct RetainedFull(pub(crate) u64);
+pub(crate) struct Change {
+    /// That of a later change of the same topic is higher.
+    pub(crate) version: u64,
+    /// What was there before was to survive a restart.
+    pub(crate) had_record: bool,
+}
+
+/// The store is at its limit; the message was not kept, and what was there is gone.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct RetainedFull(pub(crate) Change);
 
 fn cost(topic: &str, publication: &Publication) -> u64 {
     (topic.len() + publication.cost()) as u64
@@ -79,8 +88,7 @@ impl Retained {
     }
 
     /// Keeps the message, or removes the one kept where its payload is empty [MQTT-3.3.1-5, -6].
-    /// Ends with the fence that the caller's look at the interest mask needs. Returns the version
-    /// of this change: that of a later change of the same topic is higher.
+    /// Ends with the fence that the caller's look at the interest mask needs.
     ///
     /// # Errors
     ///
@@ -90,34 +98,40 @@ impl Retained {
         &self,
         topic: &Topic<'_>,
         publication: Publication,
-    ) -> Result<u64, RetainedFull> {
+    ) -> Result<Change, RetainedFull> {
+        let mut change = Change {
+            version: 0,
+            had_record: false,
+        };
         let Some(stripe) = self.stripes.get(Self::stripe_of(topic.hash())) else {
-            return Ok(0);
+            return Ok(change);
         };
-        let result = {
-            let mut store = lock(stripe);
-            let version = self.version.fetch_add(1, Ordering::Relaxed);
-            if publication.payload_is_empty() {
-                if let Some(old) = store.remove(topic) {
-                    self.uncount(cost(topic.as_str(), &old));
-                }
-                Ok(version)
-            } else if self.replace(&mut store, topic, publication) {
-                Ok(version)
-            } else {
-                Err(RetainedFull(version))
-            }
+        let mut store = lock(stripe);
+        change.version = self.version.fetch_add(1, Ordering::Relaxed);
+        let (is_full, old) = if publication.payload_is_empty() {
+            (false, store.remove(topic))
+        } else {
+            self.replace(&mut store, topic, publication)
         };
+        if let Some(old) = &old {
+            self.uncount(cost(topic.as_str(), old));
+            change.had_record = old.view().durability() != Durability::None;
+        }
+        drop(store);
         fence(Ordering::SeqCst);
-        result
+        if is_full {
+            return Err(RetainedFull(change));
+        }
+        Ok(change)
     }
 
+    /// Whether there was no room for it, and what was there before.
     fn replace(
         &self,
         store: &mut TopicStore<Publication>,
         topic: &Topic<'_>,
         publication: Publication,
-    ) -> bool {
+    ) -> (bool, Option<Publication>) {
         let new = cost(topic.as_str(), &publication);
         let old = store.get(topic).map(|old| cost(topic.as_str(), old));
         let messages = self.messages.load(Ordering::Relaxed) + u64::from(old.is_none());
@@ -127,19 +141,14 @@ impl Retained {
         {
             // The old one would be stale: a late subscriber had better get none (and the drop is
             // counted) than yesterday's value as today's.
-            if !planted!(RetainedStale)
-                && let Some(stale) = store.remove(topic)
-            {
-                self.uncount(cost(topic.as_str(), &stale));
+            if planted!(RetainedStale) {
+                return (true, None);
             }
-            return false;
-        }
-        if let Some(replaced) = store.insert(topic, publication) {
-            self.uncount(cost(topic.as_str(), &replaced));
+            return (true, store.remove(topic));
         }
         self.messages.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(new, Ordering::Relaxed);
-        true
+        (false, store.insert(topic, publication))
     }
 
     fn uncount(&self, cost: u64) {

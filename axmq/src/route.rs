@@ -3,6 +3,8 @@
 use mqtt_codec::QoS;
 use topicmap::{Deliveries, DeliveryOptions, Target, Topic, TopicMap};
 
+use crate::config::Durability;
+
 /// What a subscription asked for, as it stands beside the session in the topic map.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct SubscriptionOptions {
@@ -44,6 +46,8 @@ pub(crate) struct Route {
     identifiers: Box<[u32]>,
     /// Slots of the groups that this shard owns and that get it.
     pub(crate) groups: Box<[u32]>,
+    /// What the rules of the store promise what is published there.
+    pub(crate) durability: Option<Durability>,
 }
 
 impl Route {
@@ -64,6 +68,7 @@ impl RouteBuilder {
         topic: &Topic<'_>,
         shards: u64,
         groups: &[u32],
+        durability: Option<Durability>,
     ) -> Route {
         self.0.compute(map, topic);
         Route {
@@ -71,6 +76,7 @@ impl RouteBuilder {
             targets: self.0.targets().into(),
             identifiers: self.0.all_identifiers().into(),
             groups: groups.into(),
+            durability,
         }
     }
 }
@@ -101,7 +107,7 @@ mod tests {
 
     fn route(map: &TopicMap<SubscriptionOptions>, topic: &str) -> Route {
         let topic = Topic::parse(topic, &Limits::default()).expect("legal topic");
-        RouteBuilder::default().build(map, &topic, 1, &[])
+        RouteBuilder::default().build(map, &topic, 1, &[], None)
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use axmq::Config;
 use axmq::config::{
-    self, Authenticator, CommandLine, Kind, Loaded, LogLevel, Origin, Sources, Value,
+    self, Authenticator, CommandLine, Durability, Kind, Loaded, LogLevel, Origin, Sources,
+    StoreRule, Value,
 };
 use proptest::prelude::*;
 
@@ -707,6 +708,132 @@ name = \"empty\"
 }
 
 #[test]
+fn rules_of_the_store_are_read_and_shown_and_their_mistakes_have_a_place() {
+    let file = "\
+[store]
+durability = \"none\"
+
+[[store.rule]]
+durability = \"always\"
+topics = [\"bank/+/orders\", \"alarm/#\"]
+
+[[store.rule]]
+durability = \"interval\"
+users = [\"ann \\\"b\\\"\"]
+";
+    let loaded = load_file(file).expect("nothing is wrong with it");
+    let rules = &loaded.config.store.rules;
+    assert_eq!(rules.len(), 2);
+    assert_eq!(rules[0].durability, Durability::Always);
+    assert_eq!(rules[0].topics, ["bank/+/orders", "alarm/#"]);
+    assert_eq!(rules[1].users, ["ann \"b\""]);
+    let shown = loaded.to_string();
+    assert!(shown.contains("# FILE:8\ntopics = []\n"), "{shown}");
+    let again = load_file(&shown).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+    assert_eq!(again.config.store, loaded.config.store);
+
+    for (lines, expected) in [
+        (
+            "topics = [\"a\"]",
+            "FILE:1:1: this rule says no durability\n",
+        ),
+        (
+            "durability = \"allways\"\ntopics = [\"a\"]",
+            "FILE:2:14: `durability` must be one of \"none\", \"interval\", \"always\", not \
+             \"allways\"\n",
+        ),
+        (
+            "durability = 1\ntopics = [\"a\"]",
+            "FILE:2:14: `durability` must be one of \"none\", \"interval\", \"always\", not a \
+             whole",
+        ),
+        (
+            "durability = \"none\"",
+            "FILE:1:1: this rule is for nothing: add topics = [...] or users = [...]\n",
+        ),
+        (
+            "durability = \"none\"\ntopics = [\"a\"]\nusers = [\"b\"]",
+            "FILE:1:1: this rule is for topics and for users: make two of it\n",
+        ),
+        (
+            "durability = \"none\"\ntopic = [\"a\"]",
+            "FILE:3:1: unknown key `topic` in [[store.rule]]\n  3 | topic = [\"a\"]\n    | ^^^^^ \
+             did you mean `topics`?",
+        ),
+        (
+            "durability = \"none\"\ntopics = [\"a\", \"b#\"]",
+            "FILE:3:16: \"b#\" is no topic filter: ",
+        ),
+        (
+            "durability = \"none\"\ntopics = [\"\"]",
+            "FILE:3:11: \"\" is no topic filter: ",
+        ),
+        (
+            "durability = \"none\"\ntopics = [\"$share/g/a\"]",
+            "FILE:3:11: a rule is for topics, not for subscriptions: leave `$share/NAME/` out\n",
+        ),
+        (
+            "durability = \"none\"\ntopics = [\"$SYS/#\"]",
+            "FILE:3:11: what is under `$SYS/` is the broker's own, and never kept\n",
+        ),
+        (
+            "durability = \"none\"\nusers = [\"\"]",
+            "FILE:3:10: a user has a name\n",
+        ),
+        (
+            "durability = \"none\"\nusers = [\"*\"]",
+            "FILE:3:10: for everybody there is `durability` of [store] and of a listener\n",
+        ),
+        (
+            "durability = \"none\"\nusers = \"a\"",
+            "FILE:3:9: `users` must be a list of texts, not text\n",
+        ),
+        (
+            "durability = \"none\"\nusers = [1]",
+            "FILE:3:10: `users` must be a list of texts, not of a whole number\n",
+        ),
+        (
+            "durability = \"none\"\ntopics = [\"a\"]\n[[store.rule]]\ndurability = \"none\"\n\
+             topics = [\"b\", \"a\"]",
+            "FILE:6:16: \"a\" has a rule already: of two, nobody could say which holds\n",
+        ),
+        (
+            "durability = \"none\"\nusers = [\"a\", \"a\"]",
+            "FILE:3:15: \"a\" has a rule already",
+        ),
+    ] {
+        refused(&format!("[[store.rule]]\n{lines}\n"), expected);
+    }
+    refused("[store]\nrule = 5\n", "FILE:2:8: `rule` is a list");
+    refused("[store]\nrules = []\n", "did you mean `rule`?");
+    let listener = "[[listener]]\naddress = \"127.0.0.1:1\"\ndurability = ";
+    let loaded = load_file(&format!("{listener}\"always\"\n")).expect("it is one");
+    assert_eq!(
+        loaded.config.listeners[0].rules.durability,
+        Some(Durability::Always)
+    );
+    refused(
+        &format!("{listener}\"sometimes\"\n"),
+        "FILE:3:14: `durability` must be one of \"\", \"none\", \"interval\", \"always\", not \
+         \"sometimes\"\n",
+    );
+
+    let mut config = Config::default();
+    for topics in [
+        vec!["a".to_owned(), "b#".to_owned()],
+        vec!["a".to_owned()],
+        vec![],
+    ] {
+        config.store.rules.push(StoreRule {
+            topics,
+            ..StoreRule::default()
+        });
+    }
+    let found = config.check();
+    assert_eq!(found.len(), 3, "{found:?}");
+}
+
+#[test]
 fn a_configuration_of_ones_own_is_checked_too() {
     assert_eq!(Config::default().check(), []);
     let mut config = Config::default();
@@ -794,6 +921,8 @@ fn nearly() -> impl Strategy<Value = String> {
         Just("[listener]"),
         Just("[broker]"),
         Just("[log]"),
+        Just("[[store.rule]]"),
+        Just("durability = \"none\"\ntopics = [\"a\"]\n"),
         Just("limits."),
         Just("inflight"),
         Just("address"),

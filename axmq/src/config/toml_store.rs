@@ -36,14 +36,20 @@ impl Reader<'_> {
                     (list.of)(&mut rule).push(text);
                 }
             } else {
-                let known = RULE_LISTS.iter().map(|list| list.name).chain(["durability"]);
+                let known = RULE_LISTS
+                    .iter()
+                    .map(|list| list.name)
+                    .chain(["durability"]);
                 let hint = closest(text, known).map(|near| format!("did you mean `{near}`?"));
                 let message = format!("unknown key `{}` in [[store.rule]]", shown(text));
                 self.complain(name.span(), message, hint);
             }
         }
         if !is_said {
-            let hint = format!("add durability = \"...\", {}", Kind::Choice(Durability::NAMES));
+            let hint = format!(
+                "add durability = \"...\", {}",
+                Kind::Choice(Durability::NAMES)
+            );
             self.complain(span.clone(), "this rule says no durability", Some(hint));
         }
         if let Err(wrong) = rule.check_aim() {

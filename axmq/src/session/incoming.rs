@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use mqtt_codec::{PacketId, QoS, ReasonCode};
 
+use crate::config::Durability;
+
 /// Acknowledgements that an idle session keeps room for.
 const RING_KEPT: usize = 64;
 
@@ -38,6 +40,14 @@ struct PendingAck {
     is_wanted: bool,
 }
 
+/// A QoS 2 packet id that has come and has not been released.
+#[derive(Copy, Clone, Debug)]
+struct Received {
+    packet_id: u16,
+    /// What its message was promised; `None` where it came before the broker was started anew.
+    durability: Option<Durability>,
+}
+
 /// What to do with a QoS 1 or 2 PUBLISH that has come in.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Arrival {
@@ -65,7 +75,7 @@ pub(crate) struct Incoming {
     /// are those that come again behind it, or they would be older than it for their subscribers.
     routes_again: bool,
     /// QoS 2 packet ids that have come and have not been released, sorted.
-    received: Vec<u16>,
+    received: Vec<Received>,
     /// Those of them that had come before the broker was started anew, with the digests of their
     /// messages: see [`Incoming::tell_apart`].
     doubtful: Vec<(u16, u32)>,
@@ -89,8 +99,7 @@ impl Incoming {
         is_dup: bool,
         limit: u16,
     ) -> Arrival {
-        let was_received =
-            qos == QoS::ExactlyOnce && self.received.binary_search(&packet_id.get()).is_ok();
+        let was_received = qos == QoS::ExactlyOnce && self.place_of(packet_id).is_ok();
         if planted!(DuplicateRoutedAgain) {
             return Arrival::New;
         }
@@ -143,9 +152,24 @@ impl Incoming {
     pub(crate) fn tell_apart(&mut self, packet_id: PacketId, is_dup: bool, digest: u32) {
         if let Some(before) = self.take_doubt(packet_id)
             && !(is_dup && before == digest)
-            && let Ok(at) = self.received.binary_search(&packet_id.get())
+            && let Ok(at) = self.place_of(packet_id)
         {
             self.received.remove(at);
+        }
+    }
+
+    /// Where an id is among those received, or belongs.
+    fn place_of(&self, packet_id: PacketId) -> Result<usize, usize> {
+        self.received
+            .binary_search_by_key(&packet_id.get(), |received| received.packet_id)
+    }
+
+    /// A QoS 2 message that has begun was promised this.
+    pub(crate) fn promise(&mut self, packet_id: PacketId, durability: Durability) {
+        if let Ok(at) = self.place_of(packet_id)
+            && let Some(received) = self.received.get_mut(at)
+        {
+            received.durability = Some(durability);
         }
     }
 
@@ -169,9 +193,13 @@ impl Incoming {
     /// number.
     pub(crate) fn begin(&mut self, qos: QoS, packet_id: PacketId, shards: u8) -> u32 {
         if qos == QoS::ExactlyOnce
-            && let Err(at) = self.received.binary_search(&packet_id.get())
+            && let Err(at) = self.place_of(packet_id)
         {
-            self.received.insert(at, packet_id.get());
+            let received = Received {
+                packet_id: packet_id.get(),
+                durability: Some(Durability::None),
+            };
+            self.received.insert(at, received);
         }
         self.open = self.open.saturating_add(1);
         let at = u32::try_from(self.ring.len()).unwrap_or(u32::MAX);
@@ -207,12 +235,14 @@ impl Incoming {
         ack.shards_left = ack.shards_left.saturating_sub(1);
         if is_refused {
             ack.reason = ReasonCode::QuotaExceeded;
-            if ack.kind == AckKind::PubRec
-                && let Ok(at) = self.received.binary_search(&ack.packet_id.get())
-            {
-                // The exchange ends with it [MQTT-4.3.3-9].
-                self.received.remove(at);
-            }
+        }
+        let ack = *ack;
+        if is_refused
+            && ack.kind == AckKind::PubRec
+            && let Ok(at) = self.place_of(ack.packet_id)
+        {
+            // The exchange ends with it [MQTT-4.3.3-9].
+            self.received.remove(at);
         }
         (ack.shards_left == 1).then_some(ack.packet_id)
     }
@@ -228,8 +258,13 @@ impl Incoming {
     /// Packet ids that had come before the broker was started anew, and the digests of their
     /// messages.
     pub(crate) fn restore(&mut self, received: Vec<(u16, u32)>) {
-        self.received = received.iter().map(|(id, _)| *id).collect();
-        self.received.sort_unstable();
+        let ids = received.iter().map(|(packet_id, _)| Received {
+            packet_id: *packet_id,
+            durability: None,
+        });
+        self.received = ids.collect();
+        self.received
+            .sort_unstable_by_key(|received| received.packet_id);
         self.doubtful = received;
     }
 
@@ -264,17 +299,13 @@ impl Incoming {
         Some(ack)
     }
 
-    /// PUBREL: whether the id was known. It may be used for a new message now [MQTT-4.3.3-10].
-    pub(crate) fn release(&mut self, packet_id: PacketId) -> bool {
+    /// PUBREL: what the message was promised, where the id was known, and `Some(None)` where that
+    /// is not known any more. The id may be used for a new message now [MQTT-4.3.3-10].
+    pub(crate) fn release(&mut self, packet_id: PacketId) -> Option<Option<Durability>> {
         self.take_doubt(packet_id);
-        match self.received.binary_search(&packet_id.get()) {
-            Ok(at) => {
-                self.received.remove(at);
-                self.open = self.open.saturating_sub(1);
-                true
-            }
-            Err(_) => false,
-        }
+        let at = self.place_of(packet_id).ok()?;
+        self.open = self.open.saturating_sub(1);
+        Some(self.received.remove(at).durability)
     }
 }
 
@@ -344,7 +375,7 @@ mod tests {
         incoming.begin(QoS::ExactlyOnce, id(7), 0);
         assert!(incoming.pop_ready().is_some());
         assert_eq!(arrive(&mut incoming, 7, false), Arrival::Received);
-        assert!(incoming.release(id(7)) && incoming.release(id(3)));
+        assert!(incoming.release(id(7)).is_some() && incoming.release(id(3)).is_some());
     }
 
     #[test]
@@ -355,7 +386,7 @@ mod tests {
         assert_eq!(incoming.accepted(first, false), None);
         let refused = (AckKind::PubRec, id(4), ReasonCode::QuotaExceeded);
         assert_eq!(incoming.pop_ready(), Some(refused));
-        assert!(!incoming.release(id(4)), "the exchange has ended");
+        assert_eq!(incoming.release(id(4)), None, "the exchange has ended");
         let second = incoming.begin(QoS::AtLeastOnce, id(5), 0);
         incoming.wait_for_one_more(second);
         assert_eq!(incoming.pop_ready(), None);
@@ -380,8 +411,8 @@ mod tests {
             incoming.arrive(QoS::ExactlyOnce, id(9), false, 10),
             Arrival::Received
         );
-        assert!(incoming.release(id(9)));
-        assert!(!incoming.release(id(9)));
+        assert_eq!(incoming.release(id(9)), Some(Some(Durability::None)));
+        assert_eq!(incoming.release(id(9)), None);
         assert_eq!(
             incoming.arrive(QoS::ExactlyOnce, id(9), false, 10),
             Arrival::New

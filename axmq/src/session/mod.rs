@@ -16,6 +16,7 @@ pub(crate) use self::incoming::{AckKind, Arrival, Incoming};
 pub(crate) use self::outgoing::{IDS, Outgoing, Resend, UnknownId};
 pub(crate) use self::queued::Queued;
 pub(crate) use self::tail::Tail;
+use crate::config::Durability;
 use crate::message::Will;
 
 /// The filters a session subscribes to. Most devices have none or one, which cost no heap.
@@ -151,6 +152,8 @@ pub(crate) struct Session {
     pub(crate) timer: Option<TimerKey>,
     /// Milliseconds at which it ends, once its connection has; 0 while connected.
     pub(crate) ends_at_ms: u64,
+    /// What its client is promised, for what it publishes too.
+    pub(crate) durability: Durability,
     /// Its number in the store; 0 where it is not kept.
     pub(crate) holder: u64,
     /// Place in the cleanup funnel plus one, 0 where it isn't in it.
@@ -178,6 +181,7 @@ impl Session {
             will: None,
             timer: None,
             ends_at_ms: 0,
+            durability: Durability::None,
             holder: 0,
             funnel_ticket: 0,
             expiry_s,

@@ -37,6 +37,10 @@ impl<S> Core<S> {
             self.turned_away(connect.client_id, peer);
             return Err(stream);
         }
+        let durability = self.promised_to(&connect);
+        let had_record = self
+            .find(&connect.client_id)
+            .is_some_and(|key| self.holder(key) != 0);
         let present = self.resume(&connect, peer);
         let session_key = match present {
             Some(key) => key,
@@ -76,6 +80,7 @@ impl<S> Core<S> {
         let timer = self.sessions.get_mut(session_key).and_then(|session| {
             session.connection = Some(key);
             session.expiry_s = connect.session_expiry_s;
+            session.durability = durability;
             session.will = connect.will.take();
             if let Some(will) = &mut session.will {
                 will.author = author;
@@ -86,9 +91,7 @@ impl<S> Core<S> {
         if let Some(timer) = timer {
             self.timers.cancel(timer);
         }
-        if present.is_none() {
-            self.begin_keeping(session_key);
-        }
+        self.keep_as_promised(session_key);
         self.note_session(session_key);
         self.clients_connected += 1;
         self.counters.connects += 1;
@@ -96,6 +99,7 @@ impl<S> Core<S> {
             self.trace_connect(key, &connect);
         }
         self.connack(key, &connect, present.is_some());
+        self.hold_connack(key, session_key, had_record && present.is_none());
         if present.is_some() {
             // Before anything new, and this session may be the first to hear of its own return.
             self.resend(session_key);
@@ -261,7 +265,7 @@ impl<S> Core<S> {
 
     /// Sends a session what it has to get again, once that is durable.
     fn drain_durably(&mut self, session: Key) {
-        if self.answers_wait(session) {
+        if self.step_waits(session, None) {
             self.with_outgoing(session, Outgoing::hold_resend);
             self.journal.wait(Waiter::Resend(session));
         } else {

@@ -388,7 +388,7 @@ impl<S> Core<S> {
             );
             return;
         };
-        let view = self.for_store(&publication.view());
+        let view = self.for_store(&publication.view(), &topic);
         if view.retain() {
             self.retain(&view, &topic);
         }
@@ -456,6 +456,7 @@ impl<S> Core<S> {
 
     /// Bytes went out.
     pub(crate) fn wrote(&mut self, key: Key, bytes: usize) {
+        debug_assert!(!self.is_held_back(key), "CONNACK is to be durable first");
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

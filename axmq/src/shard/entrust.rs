@@ -156,7 +156,8 @@ impl<S> Core<S> {
             waiting,
         } = restored;
         let shared = Arc::clone(&self.shared);
-        let durability = shared.durability;
+        // Who has published them is known no more.
+        let durability = shared.strongest();
         let opened = Filter::parse(&text, &shared.topic_limits)
             .ok()
             .and_then(|filter| {

@@ -26,6 +26,8 @@ const BATCH_BYTES: u64 = 256 * 1_024;
 pub(super) enum Waiter {
     /// A publish is accepted, as far as this shard is concerned: its publisher's shard, and which.
     Accept(u16, AcceptTag),
+    /// A connection may be written to: its CONNACK comes first.
+    ConnAck(Key),
     /// The SUBACK or UNSUBACK that a connection has due.
     SubAck(Key),
     /// PUBREL or PUBCOMP.

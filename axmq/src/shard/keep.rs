@@ -14,7 +14,7 @@ use crate::config::Durability;
 use crate::events::Cause;
 use crate::message::AcceptTag;
 use crate::publication::View;
-use crate::retained::RetainedFull;
+use crate::retained::{Change, RetainedFull};
 use crate::session::{Outgoing, Queued};
 use crate::store::op::{
     Health, Op, OpBatch, Page, PagedMessage, PlaceOp, QueueExtra, QueueOp, SessionOp, Stored,
@@ -29,53 +29,10 @@ const HEAD: usize = 16;
 const READ_AHEAD: usize = 16;
 
 impl<S> Core<S> {
-    /// What an acknowledgement to a client stands for.
-    pub(super) fn durability(&self) -> Durability {
-        if self.journal.is_on() {
-            self.shared.durability
-        } else {
-            Durability::None
-        }
-    }
-
-    /// Whether answers about a session wait until they are durable.
-    pub(super) fn answers_wait(&self, session: Key) -> bool {
-        self.journal.is_on() && self.durability() == Durability::Always && self.holder(session) != 0
-    }
-
     pub(super) fn holder(&self, session: Key) -> u64 {
         self.sessions
             .get(session)
             .map_or(0, |session| session.holder)
-    }
-
-    /// Whether a publication may come to the store.
-    pub(super) fn is_told_to_store(&self, view: &View<'_>) -> bool {
-        (view.qos() != QoS::AtMostOnce || view.retain()) && self.journal.is_on()
-    }
-
-    /// The publication with what the store has to know of it.
-    pub(super) fn for_store<'a>(&mut self, view: &View<'a>) -> View<'a> {
-        if !self.is_told_to_store(view) {
-            return *view;
-        }
-        let number = match view.number() {
-            0 => self.journal.take_number(),
-            number => number,
-        };
-        view.kept_as(number, self.durability())
-    }
-
-    /// A session begins; whether it is kept is decided here.
-    pub(super) fn begin_keeping(&mut self, key: Key) {
-        if self.durability() == Durability::None {
-            return;
-        }
-        if let Some(session) = self.sessions.get_mut(key)
-            && session.expiry_s != 0
-        {
-            session.holder = self.journal.take_number();
-        }
     }
 
     /// Says how a kept session is now.
@@ -219,6 +176,12 @@ impl<S> Core<S> {
         }
     }
 
+    /// What a message was promised.
+    pub(super) fn durability_of(&self, queued: &Queued) -> Option<Durability> {
+        let kept = self.messages.get(queued.message?)?;
+        Some(kept.publication.view().durability())
+    }
+
     /// PUBREC has come for a message, which is about to be let go.
     pub(super) fn note_received(&mut self, session: Key, queued: &Queued) {
         if let Some(place) = self.place(session, queued) {
@@ -242,11 +205,11 @@ impl<S> Core<S> {
     pub(super) fn ack_durably(
         &mut self,
         key: Key,
-        session: Key,
+        waits: bool,
         packet_type: PacketType,
         packet_id: PacketId,
     ) {
-        if self.answers_wait(session) {
+        if waits {
             self.journal.wait(Waiter::Ack(key, packet_type, packet_id));
         } else {
             self.ack(key, packet_type, packet_id, ReasonCode::Success);
@@ -309,15 +272,21 @@ impl<S> Core<S> {
         }
     }
 
-    /// Says what has become of a retained message.
-    pub(super) fn note_retained(&mut self, view: &View<'_>, stored: Result<u64, RetainedFull>) {
+    /// Says what has become of a retained message. One that is promised nothing is not written, but
+    /// the record of an older one must not bring that back.
+    pub(super) fn note_retained(&mut self, view: &View<'_>, stored: Result<Change, RetainedFull>) {
+        let (Ok(change) | Err(RetainedFull(change))) = stored;
+        if view.durability() == Durability::None && !change.had_record {
+            return;
+        }
         let is_kept = view.durability() != Durability::None && !view.payload().is_empty();
+        let version = change.version;
         let op = match stored {
-            Ok(version) if is_kept => Op::Retain {
+            Ok(_) if is_kept => Op::Retain {
                 version,
                 publication: Box::new(view.to_kept()),
             },
-            Ok(version) | Err(RetainedFull(version)) => Op::Unretain {
+            Ok(_) | Err(_) => Op::Unretain {
                 version,
                 topic: view.topic().into(),
             },
@@ -332,7 +301,7 @@ impl<S> Core<S> {
             let session = core.sessions.get_at(target.slot);
             target.qos != 0 && session.is_some_and(|session| session.holder != 0)
         };
-        if view.qos() == QoS::AtMostOnce {
+        if view.qos() == QoS::AtMostOnce || view.durability() == Durability::None {
             return false;
         }
         let route = self.look_up(topic);
@@ -444,6 +413,10 @@ impl<S> Core<S> {
                     outbox.accepted.push(tag);
                     outbox.has_answer = true;
                 }
+            }
+            Waiter::ConnAck(connection) => {
+                self.due_connacks.remove(&connection);
+                self.mark_dirty(connection);
             }
             Waiter::SubAck(connection) => {
                 let Some(mut due) = self.due_subacks.remove(&connection) else {
@@ -558,7 +531,8 @@ impl<S> Core<S> {
         let stored = publication.number();
         let charged = publication.cost() as u64;
         let kept = Kept {
-            publication,
+            // What it was promised is not written down.
+            publication: publication.kept_as(self.shared.strongest()),
             sessions: 1,
             said_in: 0,
         };

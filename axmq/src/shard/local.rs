@@ -142,12 +142,12 @@ impl<S> Core<S> {
             self.local.queue = VecDeque::new();
         }
         self.local.effects.returned += publication.cost() as u64;
-        let view = self.for_store(&publication.view());
         let shared = Arc::clone(&self.shared);
-        let Ok(topic) = Topic::parse(view.topic(), &shared.topic_limits) else {
+        let Ok(topic) = Topic::parse(publication.view().topic(), &shared.topic_limits) else {
             debug_assert!(false, "the handle has checked the topic");
             return true;
         };
+        let view = self.for_store(&publication.view(), &topic);
         self.felt_pressure = false;
         self.journal.feel();
         if view.retain() {

@@ -107,14 +107,14 @@ impl<S> Core<S> {
     }
 
     /// Asks the owner of the group to take the member in, or to note what has changed.
-    pub(super) fn join(&mut self, member: Key, place: Place) {
+    pub(super) fn join(&mut self, member: Key, place: Option<Place>) {
         let Some(membership) = self.memberships.get(member) else {
             return;
         };
         let owner = membership.owner;
-        let window = self
-            .connections
-            .get(place.connection)
+        let session = self.sessions.get(membership.session);
+        let window = session
+            .and_then(|session| self.connections.get(session.connection?))
             .map_or(1, |connection| connection.receive_maximum);
         let join = Join {
             member,
@@ -129,7 +129,13 @@ impl<S> Core<S> {
     }
 
     /// The owner has answered.
-    pub(super) fn on_joined(&mut self, owner: u16, member: Key, group: Option<Key>, place: Place) {
+    pub(super) fn on_joined(
+        &mut self,
+        owner: u16,
+        member: Key,
+        group: Option<Key>,
+        place: Option<Place>,
+    ) {
         let code = if let (Some(membership), Some(_)) = (self.memberships.get_mut(member), group) {
             membership.group = group;
             self.note_joined(member);
@@ -146,7 +152,9 @@ impl<S> Core<S> {
             }
             Some(ReasonCode::QuotaExceeded)
         };
-        self.suback_answered(place, code);
+        if let Some(place) = place {
+            self.suback_answered(place, code);
+        }
     }
 
     /// The subscription that a membership comes from.

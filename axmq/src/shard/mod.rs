@@ -27,6 +27,7 @@ mod local;
 mod member;
 mod outbox;
 mod pressure;
+mod promises;
 mod publish;
 mod rate;
 mod reauth;
@@ -47,7 +48,7 @@ mod tests;
 mod timers;
 mod trace;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -147,6 +148,8 @@ pub(crate) struct Core<S> {
     memberships: Slab<Membership>,
     /// That this shard owns, of sessions of all shards.
     groups: Groups,
+    /// Connections that nothing is written to before what their CONNACK says is durable.
+    due_connacks: BTreeSet<Key>,
     /// SUBSCRIBEs whose groups have not all answered, by connection.
     due_subacks: BTreeMap<Key, DueSubAck>,
 
@@ -260,6 +263,7 @@ impl<S> Core<S> {
             sys: Sys::default(),
             memberships: Slab::new(),
             groups: Groups::new(strategy, seed),
+            due_connacks: BTreeSet::new(),
             due_subacks: BTreeMap::new(),
             topics: TopicMap::new(seed),
             interest,

@@ -288,7 +288,7 @@ impl<S> Core<S> {
         self.journal.feel();
         let kept;
         let view = if self.is_told_to_store(view) {
-            kept = self.for_store(view);
+            kept = self.for_store(view, topic);
             &kept
         } else {
             view
@@ -332,9 +332,11 @@ impl<S> Core<S> {
         let shards = self.interest.mask(topic);
         let mut groups = Vec::new();
         self.groups.matching(topic, &mut groups);
+        let promises = self.shared.promises.as_deref();
+        let durability = promises.and_then(|promises| promises.for_topic(topic));
         let route = self
             .route_builder
-            .build(&self.topics, topic, shards, &groups);
+            .build(&self.topics, topic, shards, &groups, durability);
         let route = Rc::new(route);
         self.routes.insert(topic, stamp, Rc::clone(&route));
         route
@@ -363,6 +365,7 @@ impl<S> Core<S> {
                 is_refused: false,
             };
             if holder != 0 && waits.qos == QoS::ExactlyOnce {
+                incoming.promise(waits.packet_id, view.durability());
                 if others != 0 && view.durability() == Durability::Always {
                     // With what the other shards write for it, when all have accepted it.
                     tag.commit = view.number();

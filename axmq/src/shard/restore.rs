@@ -5,7 +5,6 @@ use slabmem::Key;
 use topicmap::{Subscription, parse_subscription};
 
 use super::Core;
-use crate::group::Place;
 use crate::message::Will;
 use crate::route::SubscriptionOptions;
 use crate::session::{Flow, Outgoing, Session, Tail};
@@ -34,6 +33,8 @@ impl<S> Core<S> {
         } = restored;
         let mut session = Session::new(client_id.clone(), expiry_s);
         session.holder = holder;
+        // Until its client is back nobody knows its user and its listener.
+        session.durability = self.shared.strongest();
         session.ends_at_ms = ends_at_ms;
         session.is_offline = self.shared.session_leaves();
         // A session is stored under another number before the old one is removed only where both
@@ -119,9 +120,7 @@ impl<S> Core<S> {
             Ok(Subscription::Shared(shared)) => {
                 let member = self.enrol(session, &shared, options);
                 if let Ok(member) = member {
-                    // Nobody waits for the answer.
-                    let connection = session;
-                    self.join(member, Place { connection, at: 0 });
+                    self.join(member, None);
                 }
                 member.is_ok()
             }

@@ -172,11 +172,12 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
     fn write(&mut self, io: &mut Io<'_, B>, key: Key) {
         let mut left = WRITE_BYTES_PER_TURN;
         loop {
+            let is_held_back = self.core.is_held_back(key);
             let Some(connection) = self.core.connection_mut(key) else {
                 return;
             };
             connection.clear(flag::DIRTY);
-            if connection.has(flag::BLOCKED) {
+            if is_held_back || connection.has(flag::BLOCKED) {
                 return;
             }
             if connection.is_layered() {

@@ -50,11 +50,15 @@ impl<S> Core<S> {
         }
         match flow.outgoing.receive(id) {
             Ok(queued) => {
+                let durability = queued
+                    .as_ref()
+                    .and_then(|queued| self.durability_of(queued));
                 if let Some(queued) = queued {
                     self.note_received(session, &queued);
                     self.let_settled_go(&queued);
                 }
-                self.ack_durably(key, session, PacketType::PubRel, id);
+                let waits = self.step_waits(session, durability);
+                self.ack_durably(key, waits, PacketType::PubRel, id);
             }
             Err(UnknownId) => {
                 self.ack(
@@ -69,10 +73,10 @@ impl<S> Core<S> {
 
     pub(super) fn on_pub_rel(&mut self, key: Key, ack: &Ack<'_>) {
         let id = ack.packet_id();
-        let session = self
+        let released = self
             .flow_of(key)
-            .and_then(|(session, flow)| flow.incoming.release(id).then_some(session));
-        let Some(session) = session else {
+            .and_then(|(session, flow)| Some((session, flow.incoming.release(id)?)));
+        let Some((session, durability)) = released else {
             self.complete_unknown(key, id);
             return;
         };
@@ -83,7 +87,8 @@ impl<S> Core<S> {
                 packet_id: id,
             });
         }
-        self.ack_durably(key, session, PacketType::PubComp, id);
+        let waits = self.step_waits(session, durability);
+        self.ack_durably(key, waits, PacketType::PubComp, id);
     }
 
     /// Says that a PUBREL releases nothing. It may repeat one whose PUBCOMP was lost with its
@@ -91,7 +96,7 @@ impl<S> Core<S> {
     /// or a crash would make it a repetition of the old one.
     fn complete_unknown(&mut self, key: Key, packet_id: PacketId) {
         let session = self.connections.get(key).map(|found| found.session);
-        if session.is_some_and(|session| self.answers_wait(session)) {
+        if session.is_some_and(|session| self.step_waits(session, None)) {
             let waiter = Waiter::Ack(key, PacketType::PubComp, packet_id);
             self.journal.wait(waiter);
         } else {

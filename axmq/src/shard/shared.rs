@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use topicmap::{InterestMap, Stamps};
 
+use super::promises::Promises;
 use crate::config::{
     Config, Durability, Limits, Listener, ProtocolSettings, RateSettings, StoreSettings,
 };
@@ -45,7 +46,10 @@ pub(crate) struct Shared {
     pub(crate) node: [u8; 16],
     /// The numbers of the store.
     pub(crate) store: Arc<StoreFigures>,
+    /// What all are promised that no rule is for.
     pub(crate) durability: Durability,
+    /// Those who are promised something else; `None` where nobody is, which then costs nothing.
+    pub(crate) promises: Option<Arc<Promises>>,
     pub(crate) store_interval_ms: u32,
     /// The series of numbers of what is kept.
     pub(crate) numbers: Arc<AtomicU64>,
@@ -102,6 +106,7 @@ impl Shared {
             node: [0; 16],
             store: Arc::default(),
             durability: Durability::None,
+            promises: None,
             store_interval_ms: 0,
             numbers: Arc::new(AtomicU64::new(1)),
             connections: Arc::default(),
@@ -139,13 +144,23 @@ impl Shared {
         node: [u8; 16],
     ) -> Self {
         self.numbers.store(first_number, Ordering::Relaxed);
+        let listeners = self.listeners.iter();
+        let by_listener = listeners.filter_map(|listener| listener.rules()?.durability);
+        let promises = Promises::new(settings, by_listener, self.topic_limits);
         Self {
+            promises: promises.map(Arc::new),
             has_store: true,
             node,
             durability: settings.durability,
             store_interval_ms: settings.interval_ms,
             ..self
         }
+    }
+
+    /// The most that anybody is promised.
+    pub(crate) fn strongest(&self) -> Durability {
+        let promises = self.promises.as_deref();
+        promises.map_or(self.durability, Promises::strongest)
     }
 
     /// The same, which keeps out, and slows, whom this configuration wants to.

@@ -141,13 +141,8 @@ impl<S> Core<S> {
         };
         self.due_subacks.insert(key, due);
         for (at, member) in joins {
-            self.join(
-                member,
-                Place {
-                    connection: key,
-                    at,
-                },
-            );
+            let connection = key;
+            self.join(member, Some(Place { connection, at }));
         }
     }
 

@@ -172,6 +172,7 @@ impl StorePlan {
                 durability: r.pick(&[Durability::Interval, Durability::Always]),
                 interval_ms: r.pick(&[5, 50, 1_000]),
                 reserve_bytes: 0,
+                rules: Vec::new(),
             },
             weather: r.pick(&[0, 0, 20]),
         })

@@ -3,9 +3,9 @@
 use mqtt_codec::PacketType;
 
 use super::world::{Client, World, ack, publish};
-use super::{V5, client_on};
+use super::{V5, client_on, kept_on};
 use crate::config::{Durability, Limits, StoreSettings};
-use crate::store::op::{Health, Op, OpBatch, Stored};
+use crate::store::op::{Health, Op, OpBatch};
 
 const FILTER: &str = "$share/g/t";
 
@@ -17,36 +17,16 @@ fn world(durability: Durability) -> World {
     World::with_store(1, Limits::default(), &settings)
 }
 
-fn stored(world: &mut World, batch: &OpBatch) {
-    world.cores[0].on_stored(Stored {
-        up_to: batch.number,
-        cost: batch.cost,
-        pages: Vec::new(),
-        health: Health::Well,
-    });
-    world.settle();
-}
-
-/// What is said is durable at once.
-fn catch_up(world: &mut World) {
-    while let Some(batch) = world.cores[0].take_op_batch(true) {
-        stored(world, &batch);
-    }
-}
-
 fn member(world: &mut World, name: &str) -> Client {
-    let client = client_on(world, 0, name);
+    let client = kept_on(world, 0, name);
     world.subscribe(client, FILTER, 2);
-    catch_up(world);
+    world.catch_up();
     assert_eq!(world.read(client), ["suback"]);
     client
 }
 
 fn publisher(world: &mut World) -> Client {
-    let client = client_on(world, 0, "p");
-    catch_up(world);
-    world.read(client);
-    client
+    kept_on(world, 0, "p")
 }
 
 /// Where messages are put and taken from: `+` and `-`, with `g` for the group and `m` for a member.
@@ -90,7 +70,7 @@ fn with_always_a_message_goes_to_a_member_when_the_group_has_it_on_disk() {
     assert!(world.read(member).is_empty() && world.read(publisher).is_empty());
     let first = world.cores[0].take_op_batch(false).expect("somebody waits");
     assert_eq!(moves(&first), ["+g"]);
-    stored(&mut world, &first);
+    world.stored(0, first.number, first.cost, Health::Well);
     assert_eq!(world.read(publisher), ["puback #1"]);
     assert_eq!(world.read(member).len(), 1);
     let second = world.cores[0].take_op_batch(true).expect("it has moved");
@@ -110,7 +90,7 @@ fn with_interval_a_message_goes_at_once_and_only_the_member_has_it() {
     // It waited, but not long enough to be written.
     world.cut(member);
     world.settle();
-    catch_up(&mut world);
+    world.catch_up();
     world.send(publisher, &publish(V5, "t", "y", 1, 2));
     world.settle();
     let other = client_on(&mut world, 0, "other");
@@ -132,7 +112,7 @@ fn what_is_given_back_goes_to_the_group_in_the_same_write_and_at_once() {
     let publisher = publisher(&mut world);
     world.send(publisher, &publish(V5, "t", "x", 1, 1));
     world.settle();
-    catch_up(&mut world);
+    world.catch_up();
     world.cut(member);
     world.settle();
     let batch = world.cores[0].take_op_batch(false).expect("it is urgent");

@@ -3,10 +3,10 @@
 use mqtt_codec::{PacketType, Version};
 
 use super::world::{Client, World, ack, connect, publish};
-use super::{V5, client_on};
+use super::{V5, client_on, kept_on};
 use crate::config::{Durability, Limits, StoreSettings};
 use crate::message::ConnectInfo;
-use crate::store::op::{Health, Op, OpBatch, Stored};
+use crate::store::op::{Health, Op, OpBatch};
 
 fn world(durability: Durability, limits: Limits) -> World {
     let settings = StoreSettings {
@@ -21,24 +21,6 @@ fn batch(world: &mut World) -> Option<OpBatch> {
     world.cores[0].take_op_batch(false)
 }
 
-/// The store answers.
-fn stored(world: &mut World, up_to: u64, cost: u64, health: Health) {
-    world.cores[0].on_stored(Stored {
-        up_to,
-        cost,
-        pages: Vec::new(),
-        health,
-    });
-    world.settle();
-}
-
-/// Everything that is said is durable at once.
-fn catch_up(world: &mut World) {
-    while let Some(batch) = world.cores[0].take_op_batch(true) {
-        stored(world, batch.number, batch.cost, Health::Well);
-    }
-}
-
 fn queued(batch: &OpBatch) -> usize {
     let is_it = |op: &&Op| matches!(op, Op::Queue(_));
     batch.ops.iter().filter(is_it).count()
@@ -46,9 +28,9 @@ fn queued(batch: &OpBatch) -> usize {
 
 /// A client with a kept session, and nothing under way.
 fn subscriber(world: &mut World, filter: &str, qos: u8) -> Client {
-    let client = client_on(world, 0, "s");
+    let client = kept_on(world, 0, "s");
     world.subscribe(client, filter, qos);
-    catch_up(world);
+    world.catch_up();
     assert_eq!(world.read(client), ["suback"]);
     client
 }
@@ -58,7 +40,7 @@ fn absent(world: &mut World, filter: &str) {
     let subscriber = subscriber(world, filter, 2);
     world.cut(subscriber);
     world.settle();
-    catch_up(world);
+    world.catch_up();
 }
 
 fn publisher(world: &mut World, version: Version) -> Client {
@@ -85,25 +67,23 @@ fn with_always_acknowledgements_wait_for_the_disk_and_keep_their_order() {
     assert!(first.is_urgent);
     world.send(publisher, &publish(V5, "kept/2", "x", 2, 3));
     let second = batch(&mut world).expect("somebody waits");
-    stored(&mut world, first.number, first.cost, Health::Well);
+    world.stored(0, first.number, first.cost, Health::Well);
     assert_eq!(world.read(publisher), ["puback #1", "puback #2"]);
-    stored(&mut world, second.number, second.cost, Health::Well);
+    world.stored(0, second.number, second.cost, Health::Well);
     assert_eq!(world.read(publisher), ["pubrec #3"]);
 }
 
 #[test]
 fn with_always_a_subscription_is_answered_when_it_is_durable() {
     let mut world = world(Durability::Always, Limits::default());
-    let client = client_on(&mut world, 0, "c");
-    catch_up(&mut world);
-    world.read(client);
+    let client = kept_on(&mut world, 0, "c");
     world.subscribe(client, "t", 1);
     assert!(world.read(client).is_empty());
-    catch_up(&mut world);
+    world.catch_up();
     assert_eq!(world.read(client).len(), 1);
     world.unsubscribe(client, "t");
     assert!(world.read(client).is_empty());
-    catch_up(&mut world);
+    world.catch_up();
     assert_eq!(world.read(client).len(), 1);
 }
 
@@ -119,14 +99,14 @@ fn with_always_each_step_of_qos_2_is_durable_before_the_next() {
         world.read(subscriber).is_empty(),
         "PUBLISH waits for its record"
     );
-    catch_up(&mut world);
+    world.catch_up();
     assert_eq!(world.read(subscriber).len(), 1);
     world.send(subscriber, &ack(PacketType::PubRec, 1));
     assert!(
         world.read(subscriber).is_empty(),
         "PUBREL waits for the PUBREC"
     );
-    catch_up(&mut world);
+    world.catch_up();
     assert_eq!(world.read(subscriber), ["pubrel #1"]);
 }
 
@@ -176,7 +156,7 @@ fn a_store_that_is_behind_stops_who_makes_it_write_and_nobody_else() {
     absent(&mut world, "kept");
     let busy = publisher(&mut world, V5);
     let other = client_on(&mut world, 0, "other");
-    catch_up(&mut world);
+    world.catch_up();
     let text = "x".repeat(500);
     let mut sent = 0;
     while world.try_send(busy, &publish(V5, "kept", &text, 1, 1)) > 0 {
@@ -186,7 +166,7 @@ fn a_store_that_is_behind_stops_who_makes_it_write_and_nobody_else() {
     world.send(other, &publish(V5, "elsewhere", &text, 1, 1));
     assert!(world.read(other).iter().any(|line| line == "puback #1"));
     assert!(world.count(|counters| counters.store_held) > 0);
-    catch_up(&mut world);
+    world.catch_up();
     assert!(world.try_send(busy, &publish(V5, "kept", &text, 1, 2)) > 0);
 }
 
@@ -213,7 +193,7 @@ fn clients_that_come_publish_and_go_do_not_pile_up_before_a_store_that_is_behind
     assert!(world.try_send(newcomer, &publish(V5, "kept", &text, 0, 0)) > 0);
     let wish = [0x82, 7, 0, 1, 0, 0, 1, b't', 1];
     assert_eq!(world.try_send(newcomer, &wish), 0);
-    catch_up(&mut world);
+    world.catch_up();
     assert!(world.try_send(held[0], &message) > 0);
 }
 
@@ -226,7 +206,7 @@ fn a_store_that_has_failed_keeps_nothing_and_says_so_to_who_asks() {
         world.read(publisher);
         world.send(publisher, &publish(version, "kept", "x", 1, 1));
         let waits = batch(&mut world).expect("somebody waits");
-        stored(&mut world, waits.number - 1, waits.cost, Health::Failed);
+        world.stored(0, waits.number - 1, waits.cost, Health::Failed);
         if version == V5 {
             assert_eq!(world.read(publisher), ["puback #1 0x97"]);
             world.send(publisher, &publish(version, "kept", "x", 2, 2));
@@ -247,7 +227,7 @@ fn a_session_that_is_away_keeps_few_messages_in_memory() {
     for _ in 0..100 {
         world.send(publisher, &publish(V5, "kept", "x", 1, 1));
         world.read(publisher);
-        catch_up(&mut world);
+        world.catch_up();
     }
     assert_eq!(world.cores[0].messages.len(), 16);
     assert_eq!(world.dropped(), 0);

@@ -17,6 +17,7 @@ mod kept;
 mod limits;
 mod local;
 mod ops;
+mod promises;
 mod rate;
 mod regroup;
 mod restored;
@@ -38,6 +39,15 @@ const V5: Version = Version::V5;
 fn client_on(world: &mut World, shard: usize, prefix: &str) -> Client {
     let name = world.name(prefix, shard);
     let client = world.attach(connect(&name));
+    assert_eq!(world.read(client), ["connack 0"]);
+    client
+}
+
+/// The same in a world with a store, which has caught up.
+fn kept_on(world: &mut World, shard: usize, prefix: &str) -> Client {
+    let name = world.name(prefix, shard);
+    let client = world.attach(connect(&name));
+    world.catch_up();
     assert_eq!(world.read(client), ["connack 0"]);
     client
 }

@@ -20,6 +20,7 @@ use crate::group::GroupMail;
 use crate::hooks::Hooks;
 use crate::message::{Batch, ConnectInfo, Handover, Reply, Will};
 use crate::publication::{Parts, Publication};
+use crate::store::op::{Health, Stored};
 
 /// What travels between cores.
 #[derive(Debug)]
@@ -298,6 +299,9 @@ impl World {
 
     pub(super) fn read_bytes(&mut self, client: Client) -> Option<Vec<u8>> {
         let core = &mut self.cores[client.shard];
+        if core.is_held_back(client.key) {
+            return Some(Vec::new());
+        }
         let connection = core.connection(client.key)?;
         let mut bytes = Vec::new();
         let mut slices = [std::io::IoSlice::new(&[]); 1_000];
@@ -360,6 +364,30 @@ impl World {
         }
     }
 
+    /// The store answers, if need be with what it has just written.
+    pub(super) fn stored(&mut self, shard: usize, up_to: u64, cost: u64, health: Health) {
+        self.cores[shard].on_stored(Stored {
+            up_to,
+            cost,
+            pages: Vec::new(),
+            health,
+        });
+        self.settle();
+    }
+
+    /// Everything that is said, by all shards, is durable at once.
+    pub(super) fn catch_up(&mut self) {
+        let mut was_busy = true;
+        while std::mem::take(&mut was_busy) {
+            for shard in 0..self.cores.len() {
+                if let Some(batch) = self.cores[shard].take_op_batch(true) {
+                    self.stored(shard, batch.number, batch.cost, Health::Well);
+                    was_busy = true;
+                }
+            }
+        }
+    }
+
     pub(super) fn pass(&mut self, ms: u64) {
         self.now_ms += ms;
         for core in &mut self.cores {
@@ -398,6 +426,7 @@ impl<S> Core<S> {
         assert_eq!(members, (0, 0), "members, here and at their owner");
         assert_eq!(self.groups.len(), 0, "groups");
         assert_eq!(self.due_subacks.len(), 0, "subacks");
+        assert_eq!(self.due_connacks.len(), 0, "connacks");
         let work = self.funnel.len() + self.drains.len() + self.replays.len() + self.feeds.len();
         assert_eq!(work + self.starved.len(), 0, "work");
         assert_eq!(self.pressing, 0, "pressure");
