@@ -41,6 +41,11 @@ impl Tag {
 }
 
 impl Login {
+    /// Whether its client may do more, or less, than the files say of its user.
+    pub(crate) fn brings_rights(&self) -> bool {
+        self.rules.is_some() || !self.roles.is_empty() || self.is_superuser
+    }
+
     pub(crate) fn new(by: Authenticator, tag: Tag) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {

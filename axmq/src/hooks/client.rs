@@ -60,6 +60,12 @@ impl Grant {
         Self::to(user).with_login(Login::new(Authenticator::Certificate, Tag::default()))
     }
 
+    /// Whether its user name is all that rules and hooks can see of it.
+    pub(crate) fn is_name_only(&self) -> bool {
+        let is_plain = |login: &Login| !login.brings_rights();
+        self.data.is_none() && self.login().is_none_or(is_plain)
+    }
+
     pub(crate) fn with_login(mut self, login: Login) -> Self {
         self.login = Some(Arc::new(login));
         self

@@ -131,9 +131,8 @@ impl<S> Core<S> {
         if !hooks.sees_publishes() {
             return Some(None);
         }
-        let (Some(session), Some(author)) = (self.sessions.get(session), &will.author) else {
-            return Some(None);
-        };
+        // Of a will from an earlier run it may not be known who wrote it: then nobody may.
+        let (session, author) = (self.sessions.get(session)?, will.author.as_deref()?);
         let client = author.client(&session.client_id);
         let view = will.publication.view();
         match hooks.judge_publish(&client, &view, &self.shared.topic_limits, self.now_ms, true) {
@@ -226,9 +225,10 @@ impl<S> Core<S> {
         }
     }
 
-    /// What a will's publication needs to know of its connection, where a hook asks for it.
+    /// What a will's publication needs to know of its connection, where a hook asks for it, in this
+    /// run or after a restart.
     pub(super) fn author(&self, key: Key) -> Option<Box<Author>> {
-        if !self.shared.hooks.sees_publishes() {
+        if !self.shared.hooks.sees_publishes() && !self.journal.is_on() {
             return None;
         }
         let connection = self.connections.get(key)?;

@@ -45,6 +45,7 @@ impl<S> Core<S> {
             delay_s: will.delay_s,
             due_at_ms: will.due_at_ms,
             expiry_s: will.expiry_s,
+            author: will.author.clone(),
         });
         let sent = session
             .flow

@@ -89,6 +89,7 @@ impl<S> Core<S> {
             delay_s,
             due_at_ms,
             expiry_s,
+            author,
         } = will;
         let waits = self.shared.will_waits();
         self.counters.wills_not_delayed += u64::from(!waits);
@@ -99,7 +100,7 @@ impl<S> Core<S> {
                 expiry_s,
                 delay_s,
                 due_at_ms,
-                author: None,
+                author,
             }));
         }
         if waits { due_at_ms } else { self.now_ms }

@@ -8,11 +8,12 @@ use slabmem::Key;
 use super::engine::{Engine, EngineError, Space, WriteBatch, after_prefix};
 use super::op::{Op, OpBatch, Page, PageEntry, PagedMessage, PlaceOp, QueueOp, SessionOp};
 use super::record::{
-    BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord, WillRecord,
+    AuthorRecord, BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord, WillRecord,
     encode_group, encode_incoming, encode_subscription, key,
 };
 use super::time::WallClock;
 use crate::defence::BanChange;
+use crate::hooks::{Author, Grant};
 use crate::publication::{Parts, Publication};
 
 /// Entries that one read of a queue gets at most, and bytes of their messages.
@@ -264,6 +265,7 @@ impl Keeper {
                 delay_s: will.delay_s,
                 due_at_ms: self.clock.to_wall(will.due_at_ms),
                 expiry_s: will.expiry_s,
+                author: will.author.as_deref().map(author_record),
                 message: self.record(&will.publication),
             }),
         };
@@ -496,6 +498,16 @@ impl Keeper {
         let aside = [&[space as u8], key].concat();
         self.write.put(Space::Quarantine, aside, value);
         self.write.remove(space, key);
+    }
+}
+
+fn author_record(author: &Author) -> AuthorRecord<'_> {
+    let grant = author.grant.as_deref();
+    AuthorRecord {
+        user: grant.and_then(Grant::identity),
+        peer: author.peer,
+        version: author.version,
+        is_whole: grant.is_none_or(Grant::is_name_only),
     }
 }
 

@@ -10,6 +10,7 @@ use slabmem::Key;
 
 use super::engine::Snapshot;
 use crate::defence::BanChange;
+use crate::hooks::Author;
 use crate::publication::Publication;
 use crate::route::SubscriptionOptions;
 
@@ -21,6 +22,7 @@ pub(crate) struct WillOp {
     /// 0 while its client is connected.
     pub(crate) due_at_ms: u64,
     pub(crate) expiry_s: Option<u32>,
+    pub(crate) author: Option<Box<Author>>,
 }
 
 /// A session as it is now.

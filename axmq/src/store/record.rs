@@ -3,11 +3,14 @@
 //! What is read is borrowed from the bytes it stands in. Nothing here panics on any bytes: they
 //! come from a disk.
 
+mod author;
+
 use std::fmt;
 
 use crc::{CRC_32_ISCSI, Crc, Table};
 use mqtt_codec::QoS;
 
+pub(crate) use self::author::AuthorRecord;
 use super::engine::Space;
 use crate::route::SubscriptionOptions;
 
@@ -70,6 +73,8 @@ pub(crate) struct WillRecord<'a> {
     /// Milliseconds since 1970; 0 while its client is connected.
     pub(crate) due_at_ms: u64,
     pub(crate) expiry_s: Option<u32>,
+    /// `None` where that is not known.
+    pub(crate) author: Option<AuthorRecord<'a>>,
     pub(crate) message: MessageRecord<'a>,
 }
 
@@ -259,10 +264,13 @@ impl<'a> WillRecord<'a> {
         out.extend_from_slice(&self.due_at_ms.to_be_bytes());
         out.push(u8::from(self.expiry_s.is_some()));
         out.extend_from_slice(&self.expiry_s.unwrap_or(0).to_be_bytes());
+        if let Some(author) = &self.author {
+            author.put(out);
+        }
         self.message.put(out);
     }
 
-    fn take(mut reader: Reader<'a>) -> Result<Self, RecordError> {
+    fn take(mut reader: Reader<'a>, has_author: bool) -> Result<Self, RecordError> {
         let (delay_s, due_at_ms) = (reader.u32()?, reader.u64()?);
         let expiry_s = match (reader.u8()?, reader.u32()?) {
             (0, 0) => None,
@@ -273,6 +281,9 @@ impl<'a> WillRecord<'a> {
             delay_s,
             due_at_ms,
             expiry_s,
+            author: has_author
+                .then(|| AuthorRecord::take(&mut reader))
+                .transpose()?,
             message: MessageRecord::take(reader)?,
         })
     }
@@ -281,6 +292,9 @@ impl<'a> WillRecord<'a> {
 mod session_flag {
     pub(super) const CONNECTED: u8 = 1;
     pub(super) const WILL: u8 = 2;
+    /// Of the will.
+    pub(super) const AUTHOR: u8 = 4;
+    pub(super) const ALL: u8 = CONNECTED | WILL | AUTHOR;
 }
 
 impl<'a> SessionRecord<'a> {
@@ -292,6 +306,9 @@ impl<'a> SessionRecord<'a> {
             }
             if self.will.is_some() {
                 flags |= session_flag::WILL;
+            }
+            if self.will.is_some_and(|will| will.author.is_some()) {
+                flags |= session_flag::AUTHOR;
             }
             out.push(flags);
             out.extend_from_slice(&self.expiry_s.to_be_bytes());
@@ -307,7 +324,8 @@ impl<'a> SessionRecord<'a> {
     pub(crate) fn decode(key: &[u8], value: &'a [u8]) -> Result<Self, RecordError> {
         let mut reader = Reader(unseal(Space::Session, key, value)?);
         let flags = reader.u8()?;
-        if flags & !(session_flag::CONNECTED | session_flag::WILL) != 0 {
+        let has_author = flags & session_flag::AUTHOR != 0;
+        if flags & !session_flag::ALL != 0 || (has_author && flags & session_flag::WILL == 0) {
             return Err(RecordError::Body);
         }
         let (expiry_s, ends_at_ms, sent) = (reader.u32()?, reader.u64()?, reader.u64()?);
@@ -319,7 +337,7 @@ impl<'a> SessionRecord<'a> {
             reader.end()?;
             None
         } else {
-            Some(WillRecord::take(reader)?)
+            Some(WillRecord::take(reader, has_author)?)
         };
         Ok(Self {
             client_id,

@@ -5,17 +5,19 @@
 
 use std::collections::HashMap;
 use std::iter::Peekable;
+use std::sync::Arc;
 
 use super::engine::{Engine, EngineError, Entries, Space, WriteBatch};
 use super::groups::{FoundGroups, RestoredGroup};
 use super::keeper::{Keeper, restore};
 use super::record::{
-    BanRecord, MessageRecord, QueueRecord, RecordError, SessionRecord, decode_incoming,
+    AuthorRecord, BanRecord, MessageRecord, QueueRecord, RecordError, SessionRecord, decode_incoming,
     decode_subscription, key, seal, unseal,
 };
 use super::time::WallClock;
 use super::upgrade::{FormatError, format_of, put_format};
 use crate::defence::{Banned, KeptBan};
+use crate::hooks::{Author, Grant};
 use crate::publication::Publication;
 use crate::route::SubscriptionOptions;
 use crate::session::IDS;
@@ -39,6 +41,8 @@ pub(crate) struct RestoredWill {
     pub(crate) delay_s: u32,
     pub(crate) due_at_ms: u64,
     pub(crate) expiry_s: Option<u32>,
+    /// `None` where not all that rules may ask for is known of whoever wrote it.
+    pub(crate) author: Option<Box<Author>>,
 }
 
 /// A session of an earlier run. Times are those of the broker's clock.
@@ -320,6 +324,7 @@ impl<'e, E: Engine> Recovery<'e, E> {
                 due_at_ms => self.clock.of_wall(due_at_ms),
             },
             expiry_s: will.expiry_s,
+            author: will.author.filter(|author| author.is_whole).map(author_of),
         });
         Restored {
             holder,
@@ -416,6 +421,14 @@ impl<'e, E: Engine> Recovery<'e, E> {
         let keeper = Keeper::new(self.clock, self.counts);
         Ok((keeper, aside))
     }
+}
+
+fn author_of(record: AuthorRecord<'_>) -> Box<Author> {
+    Box::new(Author {
+        peer: record.peer,
+        version: record.version,
+        grant: record.user.map(|user| Arc::new(Grant::to(user))),
+    })
 }
 
 fn read_queued<'a>(key: &[u8], value: &'a [u8]) -> Result<(u64, QueueRecord<'a>), RecordError> {

@@ -9,20 +9,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use mqtt_codec::{PacketId, QoS};
+use mqtt_codec::{PacketId, QoS, Version};
 use pollio::sim::{SimBackend, SimNet, SimStream};
-use pollio::{Reactor, ReactorOptions, Receiver, Sender, mailbox};
+use pollio::{PeerAddr, Reactor, ReactorOptions, Receiver, Sender, mailbox};
 use slabmem::Key;
 
 use super::engine::{Engine, EngineError, Space, WriteBatch};
 use super::keeper::Keeper;
 use super::memory::{MemoryDisk, MemoryEngine, MemoryPlace as TestDisk, Weather};
-use super::op::{Health, Op, OpBatch, PlaceOp, QueueOp, SessionOp, Stored, ToStore};
+use super::op::{Health, Op, OpBatch, PlaceOp, QueueOp, SessionOp, Stored, ToStore, WillOp};
 use super::record::{key, seal};
 use super::recover::{Recovery, Restored};
 use super::server::{StoreParts, StoreServer};
 use super::upgrade::{FORMAT, FormatError, format_of, upgrade};
 use super::{StoreFigures, WallClock};
+use crate::hooks::{Author, Grant};
 use crate::message::ToShard;
 use crate::publication::{Parts, Publication};
 
@@ -191,6 +192,45 @@ fn recovered(disk: &MemoryDisk) -> (Vec<Restored>, Vec<Publication>, u64) {
 
 fn begin(engine: &mut MemoryEngine) -> Result<Recovery<'_, MemoryEngine>, FormatError> {
     Recovery::begin(engine, clock(), NOW_MS, [7; 16])
+}
+
+#[test]
+fn who_wrote_a_will_is_known_after_a_restart_where_a_name_says_it_all() {
+    for (grant, expected) in [
+        (None, Some(None)),
+        (Some(Grant::to("ann")), Some(Some("ann"))),
+        (Some(Grant::to("ann").with_data(5_u8)), None),
+    ] {
+        let disk = TestDisk::default();
+        let mut rig = Rig::new(&disk);
+        let mut op = session(1, "a");
+        if let Op::Session(session) = &mut op {
+            session.will = Some(WillOp {
+                publication: message(0, "w", "x"),
+                delay_s: 0,
+                due_at_ms: 0,
+                expiry_s: None,
+                author: Some(Box::new(Author {
+                    peer: PeerAddr::UNIX,
+                    version: Version::V311,
+                    grant: grant.map(Arc::new),
+                })),
+            });
+        }
+        rig.say(0, true, vec![op]);
+        rig.turn();
+        let (sessions, ..) = recovered(&disk.disk);
+        let will = sessions[0].will.as_ref().expect("it has one");
+        let author = will.author.as_deref();
+        let found = author.map(|author| {
+            assert_eq!(
+                (author.peer, author.version),
+                (PeerAddr::UNIX, Version::V311)
+            );
+            author.grant.as_deref().and_then(Grant::identity)
+        });
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use std::net::SocketAddr;
+use std::process::Command;
 
 use mqtt_codec::encode::{self, Connect, ConnectProperties, Subscribe, Unsubscribe};
 use mqtt_codec::{
@@ -32,7 +33,19 @@ impl Broker {
         let mut command = program(&home);
         command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
         command.envs(settings.iter().copied());
-        let mut process = Process::start(&mut command);
+        Self::of(&mut command, home)
+    }
+
+    /// The same with a configuration file of this content, which has one listener.
+    pub(crate) fn configured(home: TempDir, shards: u16, text: &str) -> Self {
+        std::fs::write(home.join("axmq.toml"), text).expect("a writable folder");
+        let mut command = program(&home);
+        command.args(["--config", "axmq.toml", "--shards", &shards.to_string()]);
+        Self::of(&mut command, home)
+    }
+
+    fn of(command: &mut Command, home: TempDir) -> Self {
+        let mut process = Process::start(command);
         let address = process.listening();
         Self {
             process,

@@ -181,8 +181,7 @@ fn a_long_queue_comes_back_whole_and_in_order() {
 
 #[test]
 fn what_has_ended_stays_ended() {
-    // One shard: a CONNACK waits for nothing, but what the same shard says later does.
-    let mut broker = Broker::at(TempDir::new(), 1, ALWAYS);
+    let mut broker = start();
     subscriber(&broker, "ends", "t", 1).leaves();
     let clean = Connect {
         client_id: "ends",
@@ -207,11 +206,9 @@ fn what_has_ended_stays_ended() {
     client.hears_nothing_else();
 }
 
-#[test]
-fn a_will_that_waits_is_published_after_the_restart() {
-    let mut broker = start();
-    subscriber(&broker, "s", "w/#", 1).leaves();
-    let with_will = |client_id, topic| Connect {
+/// A CONNECT for a session that stays, with a will.
+fn with_will<'a>(client_id: &'a str, topic: &'a str) -> Connect<'a> {
+    Connect {
         client_id,
         will: Some(Will {
             topic,
@@ -224,7 +221,13 @@ fn a_will_that_waits_is_published_after_the_restart() {
             ..ConnectProperties::default()
         },
         ..Connect::default()
-    };
+    }
+}
+
+#[test]
+fn a_will_that_waits_is_published_after_the_restart() {
+    let mut broker = start();
+    subscriber(&broker, "s", "w/#", 1).leaves();
     let _lost = broker.connect(Version::V5, &with_will("lost", "w/lost"), "connack 0");
     broker
         .connect(Version::V5, &with_will("left", "w/left"), "connack 0")
@@ -236,6 +239,68 @@ fn a_will_that_waits_is_published_after_the_restart() {
     let mut client = broker.resume(Version::V5, "s", "connack 1");
     let words = client.read();
     assert!(words.starts_with("w/lost=gone q1 #"), "{words}");
+    client.hears_nothing_else();
+}
+
+#[test]
+fn connack_stands_for_the_end_of_the_old_session_and_for_the_will_of_the_new_one() {
+    let mut broker = start();
+    subscriber(&broker, "s", "w/#", 1).leaves();
+    subscriber(&broker, "c", "t", 1).leaves();
+    let clean = Connect {
+        clean_start: true,
+        ..with_will("c", "w/c")
+    };
+    let _client = broker.connect(Version::V5, &clean, "connack 0");
+    broker = killed(broker, 1);
+    let mut client = broker.resume(Version::V5, "s", "connack 1");
+    let words = client.read();
+    assert!(words.starts_with("w/c=gone q1 #"), "{words}");
+    let mut client = broker.resume(Version::V5, "c", "connack 1");
+    let mut publisher = broker.client(Version::V5, "p");
+    publisher.publishes(message("t", "x", 1, 1));
+    publisher.hears("puback #1");
+    client.hears_nothing_else();
+}
+
+#[test]
+fn a_will_that_nobody_may_publish_any_more_is_not_published_after_a_kill() {
+    let home = TempDir::new();
+    let rules = home.join("acl");
+    let write = |text: &str| std::fs::write(&rules, text).expect("it can be written");
+    let path = rules.to_str().expect("a text").to_owned();
+    let acl = [ALWAYS[0], ("AXMQ_AUTH__ACL_FILE", &*path)];
+    write("topic readwrite w/#\n");
+    let mut broker = Broker::at(home, 2, &acl);
+    subscriber(&broker, "s", "w/#", 1).leaves();
+    let _may = broker.connect(Version::V5, &with_will("may", "w/may"), "connack 0");
+    let _not = broker.connect(Version::V5, &with_will("not", "w/not"), "connack 0");
+    let home = broker.end(Signal::KILL);
+    write("topic readwrite w/may\ntopic read w/#\n");
+    broker = Broker::at(home, 1, &acl);
+    let mut client = broker.resume(Version::V5, "s", "connack 1");
+    let words = client.read();
+    assert!(words.starts_with("w/may=gone q1 #"), "{words}");
+    client.hears_nothing_else();
+}
+
+#[test]
+fn listeners_and_topics_have_a_durability_of_their_own() {
+    // Nothing is kept for all, and what the listener keeps is not kept for one topic.
+    let text = "[[listener]]\naddress = \"127.0.0.1:0\"\ndurability = \"always\"\n\
+                [store]\ndurability = \"none\"\n\
+                [[store.rule]]\ndurability = \"none\"\ntopics = [\"noise\"]\n";
+    let mut broker = Broker::configured(TempDir::new(), 2, text);
+    subscriber(&broker, "s", "#", 1).leaves();
+    let mut publisher = broker.client(Version::V5, "p");
+    for (topic, n) in [("noise", 1), ("bank", 2), ("noise", 3)] {
+        publisher.publishes(message(topic, "x", 1, n));
+        publisher.hears(&format!("puback #{n}"));
+    }
+    broker = Broker::configured(broker.end(Signal::KILL), 1, text);
+    let mut client = broker.resume(Version::V5, "s", "connack 1");
+    let words = client.read();
+    assert!(words.starts_with("bank=x q1 #"), "{words}");
     client.hears_nothing_else();
 }
 

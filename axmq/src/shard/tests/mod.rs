@@ -4,6 +4,7 @@
 mod aliases;
 mod arrivals;
 mod auth;
+mod authors;
 #[path = "../../../tests/support/clause.rs"]
 mod clause;
 mod clauses;
@@ -32,6 +33,7 @@ use mqtt_codec::{PacketType, Version};
 use self::world::{Client, World, ack, connect, packet, publish, will};
 use crate::config::Limits;
 use crate::message::ConnectInfo;
+use crate::store::Restored;
 
 const V5: Version = Version::V5;
 
@@ -50,6 +52,24 @@ fn kept_on(world: &mut World, shard: usize, prefix: &str) -> Client {
     world.catch_up();
     assert_eq!(world.read(client), ["connack 0"]);
     client
+}
+
+/// A session of an earlier run with nothing in it.
+fn earlier(holder: u64, client_id: &str) -> Restored {
+    Restored {
+        holder,
+        client_id: client_id.into(),
+        expiry_s: 1_000,
+        ends_at_ms: 1_000_000,
+        will: None,
+        subscriptions: Vec::new(),
+        received: Vec::new(),
+        first: 0,
+        count: 0,
+        bytes: 0,
+        sent: 0,
+        next: 0,
+    }
 }
 
 fn subscriber_on(world: &mut World, shard: usize, filter: &str, qos: u8) -> Client {

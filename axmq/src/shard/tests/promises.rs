@@ -7,7 +7,7 @@ use topicmap::Topic;
 
 use super::super::promises::Promises;
 use super::world::{Client, World, ack, connect, packet, publish, will};
-use super::{V5, kept_on};
+use super::{V5, earlier, kept_on};
 use crate::config::Durability::{self, Always, Interval, None as Nothing};
 use crate::config::{Limits, ListenerRules, StoreRule, StoreSettings};
 use crate::hooks::Grant;
@@ -478,23 +478,15 @@ fn what_is_from_an_earlier_run_gets_the_strongest_there_is() {
     let mut world = world(1, Interval, &[users(Always, &["bank"])]);
     absent(&mut world, 0);
     world.cores[0].restore(Restored {
-        holder: 100,
-        client_id: "back".into(),
-        expiry_s: 1_000,
-        ends_at_ms: 1_000_000,
         will: Some(RestoredWill {
             publication: message("w"),
             delay_s: 1,
             due_at_ms: world.now_ms + 1,
             expiry_s: None,
+            author: None,
         }),
-        subscriptions: Vec::new(),
         received: vec![(7, 0)],
-        first: 0,
-        count: 0,
-        bytes: 0,
-        sent: 0,
-        next: 0,
+        ..earlier(100, "back")
     });
     world.cores[0].restore_group(RestoredGroup {
         holder: 101,

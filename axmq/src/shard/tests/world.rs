@@ -152,6 +152,12 @@ impl World {
         Self::of(Shared::new(limits, shards).with_store(settings, 1, [0; 16]))
     }
 
+    /// The same on one shard, with hooks.
+    pub(super) fn with_store_and_hooks(settings: &StoreSettings, hooks: Hooks) -> Self {
+        let shared = Shared::new(Limits::default(), 1).with_hooks(hooks);
+        Self::of(shared.with_store(settings, 1, [0; 16]))
+    }
+
     fn of(shared: Shared) -> Self {
         let shards = shared.shards;
         let shared = Arc::new(shared);

@@ -1,8 +1,9 @@
 //! Every record comes back as it was written, and no change of a bit goes unnoticed.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use mqtt_codec::PacketId;
+use mqtt_codec::{PacketId, Version};
+use pollio::PeerAddr;
 use proptest::prelude::*;
 
 use super::*;
@@ -15,6 +16,21 @@ fn any_qos() -> impl Strategy<Value = QoS> {
 
 fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(any::<u8>(), 0..40)
+}
+
+/// What the author of a will is made of, owned; without an address he came by a unix socket.
+fn any_author() -> impl Strategy<Value = (Option<String>, Option<SocketAddr>, Version, bool)> {
+    let version = (3_u8..=5).prop_map(|level| Version::from_level(level).expect("one of three"));
+    (
+        any::<Option<String>>(),
+        any::<Option<SocketAddr>>(),
+        version,
+        any::<bool>(),
+    )
+        .prop_map(|(user, address, version, is_whole)| {
+            let user = user.map(|user| user.replace('\0', ""));
+            (user, address, version, is_whole)
+        })
 }
 
 /// What a message is made of, owned.
@@ -77,6 +93,7 @@ proptest! {
         is_connected: bool,
         (expiry_s, ends_at_ms, sent) in (any::<u32>(), any::<u64>(), any::<u64>()),
         will in prop::option::of((any_message(), any::<u32>(), any::<u64>(), any::<Option<u32>>())),
+        author in prop::option::of(any_author()),
         number: u64,
         bit in 0_usize..4_000,
     ) {
@@ -84,6 +101,12 @@ proptest! {
             delay_s: *delay_s,
             due_at_ms: *due_at_ms,
             expiry_s: *expiry_s,
+            author: author.as_ref().map(|(user, address, version, is_whole)| AuthorRecord {
+                user: user.as_deref(),
+                peer: address.map_or(PeerAddr::UNIX, PeerAddr::from),
+                version: *version,
+                is_whole: *is_whole,
+            }),
             message: message(parts),
         });
         let client_id = &*client_id;

@@ -3,10 +3,12 @@
 //! table.
 
 use std::fmt;
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use mqtt_codec::{PacketId, QoS};
+use mqtt_codec::{PacketId, QoS, Version};
+use pollio::PeerAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::defence::{BanCause, Banned, ClientOf};
@@ -14,7 +16,7 @@ use crate::network::Network;
 use crate::route::SubscriptionOptions;
 use crate::store::engine::Space;
 use crate::store::record::{
-    self, BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord,
+    self, AuthorRecord, BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord,
     WillRecord, decode_group, decode_incoming, decode_subscription, encode_group, encode_incoming,
     encode_subscription, key, seal,
 };
@@ -69,7 +71,42 @@ struct Will {
     delay_s: u32,
     due_at_ms: u64,
     expiry_s: Option<u32>,
+    /// Not there in exports of before it was kept.
+    #[serde(default)]
+    author: Option<Author>,
     message: Message,
+}
+
+/// Who wrote a will. Where a client came by a socket in the file system there is no address.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Author {
+    user: Option<String>,
+    address: Option<SocketAddr>,
+    version: u8,
+    is_whole: bool,
+}
+
+impl Author {
+    fn of(record: &AuthorRecord<'_>) -> Self {
+        let (peer, port) = (record.peer, record.peer.port());
+        Self {
+            user: record.user.map(str::to_owned),
+            address: peer.ip().map(|ip| SocketAddr::new(ip, port)),
+            version: record.version.level(),
+            is_whole: record.is_whole,
+        }
+    }
+
+    fn record(&self) -> Result<AuthorRecord<'_>, String> {
+        let version = Version::from_level(self.version);
+        Ok(AuthorRecord {
+            user: self.user.as_deref(),
+            peer: self.address.map_or(PeerAddr::UNIX, PeerAddr::from),
+            version: version.ok_or_else(|| format!("{} is no version", self.version))?,
+            is_whole: self.is_whole,
+        })
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -201,15 +238,19 @@ impl Session {
         let key = key::number(self.holder);
         let value = match &self.will {
             None => self.encode(&key, None),
-            Some(will) => will.message.with(|message| {
-                let will = WillRecord {
-                    delay_s: will.delay_s,
-                    due_at_ms: will.due_at_ms,
-                    expiry_s: will.expiry_s,
-                    message,
-                };
-                self.encode(&key, Some(will))
-            })?,
+            Some(will) => {
+                let author = will.author.as_ref().map(Author::record).transpose()?;
+                will.message.with(|message| {
+                    let will = WillRecord {
+                        delay_s: will.delay_s,
+                        due_at_ms: will.due_at_ms,
+                        expiry_s: will.expiry_s,
+                        author,
+                        message,
+                    };
+                    self.encode(&key, Some(will))
+                })?
+            }
         };
         Ok((Space::Session, key.into(), value))
     }
@@ -289,6 +330,7 @@ impl Line {
                     delay_s: will.delay_s,
                     due_at_ms: will.due_at_ms,
                     expiry_s: will.expiry_s,
+                    author: will.author.as_ref().map(Author::of),
                     message: Message::of(&will.message),
                 });
                 Self::Session(Session {

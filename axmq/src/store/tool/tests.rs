@@ -1,6 +1,9 @@
 //! Every record comes out of an export as it went in.
 
-use mqtt_codec::{PacketId, QoS};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use mqtt_codec::{PacketId, QoS, Version};
+use pollio::PeerAddr;
 
 use super::line::Line;
 use crate::defence::{BanCause, Banned, ClientOf, Offence};
@@ -8,9 +11,12 @@ use crate::network::Network;
 use crate::route::SubscriptionOptions;
 use crate::store::engine::Space;
 use crate::store::record::{
-    BanRecord, MessageRecord, QueueRecord, QueuedRecord, SessionRecord, WillRecord, encode_group,
+    AuthorRecord, BanRecord, MessageRecord, QueueRecord, QueuedRecord, SessionRecord, WillRecord, encode_group,
     encode_incoming, encode_subscription, key,
 };
+
+/// Of whoever wrote a will.
+const ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
 
 fn message<'a>(topic: &'a str, payload: &'a [u8]) -> MessageRecord<'a> {
     MessageRecord {
@@ -20,6 +26,21 @@ fn message<'a>(topic: &'a str, payload: &'a [u8]) -> MessageRecord<'a> {
         qos: QoS::ExactlyOnce,
         retain: true,
         expires_at_ms: u64::MAX - 1,
+    }
+}
+
+fn will_of(user: Option<&str>, peer: PeerAddr) -> WillRecord<'_> {
+    WillRecord {
+        delay_s: 3,
+        due_at_ms: 9,
+        expiry_s: None,
+        author: Some(AuthorRecord {
+            user,
+            peer,
+            version: Version::V311,
+            is_whole: user.is_some(),
+        }),
+        message: message("w", &[0, 255]),
     }
 }
 
@@ -35,9 +56,12 @@ fn records() -> Vec<(Space, Vec<u8>, Vec<u8>)> {
                 delay_s: 3,
                 due_at_ms: 9,
                 expiry_s: Some(0),
+                author: None,
                 message: message("w", &[0, 255]),
             }),
         ),
+        ("by a socket", Some(will_of(None, PeerAddr::UNIX))),
+        ("by the net", Some(will_of(Some("ann"), ADDRESS.into()))),
     ] {
         let session = SessionRecord {
             client_id,
