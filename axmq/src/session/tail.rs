@@ -19,7 +19,8 @@ pub(crate) struct Tail {
     /// Messages below this number came before the broker was started anew.
     earlier: u64,
     /// What comes while there is a tail and is not on disk only: memberships' messages, which may
-    /// have to be given back. In the order of their numbers, in between those on disk.
+    /// have to be given back, and what is not kept. In the order of their numbers, in between those
+    /// on disk.
     followers: VecDeque<Queued>,
     /// A page is being read, and this was the next number of the session when it was asked for.
     asked_at: Option<u64>,

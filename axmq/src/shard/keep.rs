@@ -85,7 +85,7 @@ impl<S> Core<S> {
             return false;
         }
         let number = outgoing.number(&mut queued);
-        let is_stored = view.durability() != Durability::None || outgoing.has_tail();
+        let is_stored = view.durability() != Durability::None;
         if is_stored {
             queued.set_stored();
             self.write_queued(session_key, &queued);

@@ -98,8 +98,8 @@ impl<S> Core<S> {
         promises.to_client(user, rules.and_then(|rules| rules.durability))
     }
 
-    /// What a publication is promised.
-    fn promised_for(&mut self, view: &View<'_>, topic: &Topic<'_>) -> Durability {
+    /// What a message of this session, or of nobody's, is promised.
+    pub(super) fn promised(&mut self, publisher: Option<Key>, topic: &Topic<'_>) -> Durability {
         let Some(promises) = &self.shared.promises else {
             return self.shared.durability;
         };
@@ -109,8 +109,7 @@ impl<S> Core<S> {
         {
             return by_topic;
         }
-        let source = view.source.filter(|source| source.shard == self.me);
-        let publisher = source.and_then(|source| self.sessions.get(source.key));
+        let publisher = publisher.and_then(|key| self.sessions.get(key));
         publisher.map_or(default, |session| session.durability)
     }
 
@@ -128,7 +127,8 @@ impl<S> Core<S> {
             0 => self.journal.take_number(),
             number => number,
         };
-        let durability = self.promised_for(view, topic);
+        let source = view.source.filter(|source| source.shard == self.me);
+        let durability = self.promised(source.map(|source| source.key), topic);
         view.kept_as(number, durability)
     }
 

@@ -9,6 +9,7 @@ use slabmem::Key;
 use topicmap::Topic;
 
 use super::Core;
+use crate::config::Durability;
 
 impl<S> Core<S> {
     /// The store, or another shard, is behind by twice the credit for it.
@@ -49,6 +50,10 @@ impl<S> Core<S> {
             // It is refused.
             return false;
         };
+        let publisher = self.connections.get(key).map(|found| found.session);
+        if self.promised(publisher, &topic) == Durability::None {
+            return false;
+        }
         let route = self.look_up(&topic);
         let others = route.shards & !(1 << self.me);
         let is_kept = |slot| {

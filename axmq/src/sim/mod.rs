@@ -95,9 +95,11 @@ impl World {
         if plan.tables.is_some() {
             report.note(Feature::TableFull);
         }
-        match plan.store.as_ref().map(|store| store.settings.durability) {
-            Some(Durability::Always) => report.note(Feature::StoredAlways),
-            Some(_) => report.note(Feature::StoredInterval),
+        let settings = plan.store.as_ref().map(|store| &store.settings);
+        match settings.map(|settings| (settings.rules.is_empty(), settings.durability)) {
+            Some((false, _)) => report.note(Feature::StoredRules),
+            Some((true, Durability::Always)) => report.note(Feature::StoredAlways),
+            Some((true, _)) => report.note(Feature::StoredInterval),
             None => {}
         }
         Self {

@@ -3,9 +3,9 @@
 use pollio::ReactorOptions;
 use pollio::sim::{Fault, Faults};
 
-use super::hooks::HookPlan;
+use super::hooks::{HookPlan, user};
 use super::random::Random;
-use crate::config::{Durability, Limits, StoreSettings};
+use crate::config::{Durability, Limits, StoreRule, StoreSettings};
 
 /// What a client does next.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -155,6 +155,8 @@ pub(super) struct StorePlan {
     pub(super) weather: u64,
 }
 
+const DURABILITIES: [Durability; 3] = [Durability::None, Durability::Interval, Durability::Always];
+
 impl StorePlan {
     /// From dice of its own: a run without a store is the one that its seed has always been.
     fn new(seed: u64, limits: &mut Limits) -> Option<Self> {
@@ -167,15 +169,39 @@ impl StorePlan {
         if r.one_in(2) {
             limits.store_queue_bytes = r.between(100, 4_000);
         }
-        Some(Self {
-            settings: StoreSettings {
-                durability: r.pick(&[Durability::Interval, Durability::Always]),
-                interval_ms: r.pick(&[5, 50, 1_000]),
-                reserve_bytes: 0,
-                rules: Vec::new(),
-            },
-            weather: r.pick(&[0, 0, 20]),
-        })
+        let mut settings = StoreSettings {
+            durability: r.pick(&[Durability::Interval, Durability::Always]),
+            interval_ms: r.pick(&[5, 50, 1_000]),
+            reserve_bytes: 0,
+            rules: Vec::new(),
+        };
+        let weather = r.pick(&[0, 0, 20]);
+        if r.one_in(2) {
+            settings.durability = r.pick(&DURABILITIES);
+            settings.rules = Self::rules(r);
+        }
+        Some(Self { settings, weather })
+    }
+
+    /// Another durability for some topics, and for some of those who have logged in.
+    fn rules(r: &mut Random) -> Vec<StoreRule> {
+        let topics = ["t/+", "t/a/#", "s/0", "w/#", "r/0/#", "r/+/1"].map(|topic| (topic, true));
+        let users: Vec<_> = (0..4).map(user).collect();
+        let users = users.iter().map(|user| (&**user, false));
+        let mut rules = Vec::new();
+        for (text, is_topic) in topics.into_iter().chain(users) {
+            let (mut rule, text) = (StoreRule::default(), vec![text.to_owned()]);
+            rule.durability = r.pick(&DURABILITIES);
+            *(if is_topic {
+                &mut rule.topics
+            } else {
+                &mut rule.users
+            }) = text;
+            if r.one_in(2) {
+                rules.push(rule);
+            }
+        }
+        rules
     }
 }
 

@@ -96,6 +96,7 @@ features! {
     TableFull = "runs with tables that refuse",
     StoredInterval = "runs with a store and durability = interval",
     StoredAlways = "runs with a store and durability = always",
+    StoredRules = "runs with a store and rules for topics and users",
     DiskWeather = "changes of what the disk takes",
     StoreHeld = "publishers held because the store had not caught up",
     DroppedSessionQueue = "drops: session queue full",

@@ -13,10 +13,26 @@ pub(crate) struct Broker {
     pub(crate) address: SocketAddr,
 }
 
+/// The same as `always`, said by the listener only.
+const BY_LISTENER: &str = "\
+[[listener]]
+address = \"127.0.0.1:0\"
+durability = \"always\"
+
+[store]
+durability = \"none\"
+";
+
 fn spawn(home: &TempDir, durability: Option<&str>, shards: usize) -> Process {
     let mut command = program(home);
-    command.args(["--listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
-    command.envs(durability.map(|value| ("AXMQ_STORE__DURABILITY", value)));
+    command.args(["--shards", &shards.to_string()]);
+    if durability == Some("listener") {
+        std::fs::write(home.join("axmq.toml"), BY_LISTENER).expect("a writable folder");
+        command.args(["--config", "axmq.toml"]);
+    } else {
+        command.args(["--listen", "127.0.0.1:0"]);
+        command.envs(durability.map(|value| ("AXMQ_STORE__DURABILITY", value)));
+    }
     Process::start(&mut command)
 }
 
