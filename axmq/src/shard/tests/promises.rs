@@ -13,7 +13,7 @@ use crate::config::{Limits, ListenerRules, StoreRule, StoreSettings};
 use crate::hooks::Grant;
 use crate::message::ConnectInfo;
 use crate::publication::{Parts, Publication};
-use crate::store::op::{Health, Op, OpBatch};
+use crate::store::op::{Health, Op, OpBatch, Page, PageEntry, PagedMessage, Stored};
 use crate::store::{Restored, RestoredGroup, RestoredWill};
 
 fn topics(durability: Durability, topics: &[&str]) -> StoreRule {
@@ -405,6 +405,94 @@ fn a_session_is_kept_from_when_it_is_to_be_and_until_it_ends() {
     assert_eq!(world.read(client), ["suback"]);
     let written = batch(&mut world, 0);
     assert_eq!(count(&written, |op| matches!(op, Op::Subscribe { .. })), 1);
+}
+
+/// The store answers with the messages that it has on disk.
+fn page(world: &mut World, numbers: &[u64]) {
+    let asked = batch(world, 0);
+    let (session, holder) = asked
+        .ops
+        .iter()
+        .find_map(|op| match op {
+            Op::Read {
+                session, holder, ..
+            } => Some((*session, *holder)),
+            _ => None,
+        })
+        .expect("it asks for what is on disk");
+    let entries = numbers.iter().map(|&number| PageEntry {
+        number,
+        message: Some(PagedMessage {
+            publication: message(&format!("news/{number}")),
+            cost: 1,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: Vec::new(),
+            is_of_group: false,
+        }),
+    });
+    world.cores[0].on_stored(Stored {
+        up_to: asked.number,
+        cost: asked.cost,
+        pages: vec![Page {
+            session,
+            holder,
+            entries: entries.collect(),
+            is_last: true,
+        }],
+        health: Health::Well,
+    });
+    world.settle();
+}
+
+#[test]
+fn what_is_promised_nothing_keeps_its_place_behind_what_is_on_disk() {
+    let mut world = world(1, Interval, &[topics(Nothing, &["noise"])]);
+    let absent = absent(&mut world, 0);
+    let publisher = kept_on(&mut world, 0, "p");
+    // Sixteen stay in memory, four are on disk only, and between those one is not written.
+    let say = |world: &mut World, topic: &str| {
+        world.send(publisher, &publish(V5, topic, "x", 1, 1));
+        assert_eq!(world.read(publisher), ["puback #1"]);
+    };
+    for number in 0..19 {
+        say(&mut world, &format!("news/{number}"));
+    }
+    world.catch_up();
+    say(&mut world, "noise");
+    assert!(is_idle(&mut world));
+    say(&mut world, "news/20");
+    world.catch_up();
+    let back = world.attach(connect(&absent));
+    world.settle();
+    page(&mut world, &[16, 17, 18, 20]);
+    let lines = world.read(back);
+    let expected = (0..21).map(|number| match number {
+        19 => "noise=x q1 #20".to_owned(),
+        _ => format!("news/{number}=x q1 #{}", number + 1),
+    });
+    assert_eq!(lines[1..], expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn who_is_promised_nothing_goes_on_while_the_store_is_behind() {
+    let limits = Limits {
+        store_queue_bytes: 500,
+        ..Limits::default()
+    };
+    let rules = [topics(Nothing, &["noise"]), users(Nothing, &["noisy"])];
+    let mut world = World::with_store(1, limits, &settings(Interval, &rules));
+    absent(&mut world, 0);
+    let other = kept_on(&mut world, 0, "o");
+    let noisy = attach(&mut world, come("n", Some("noisy"), None));
+    let fresh = kept_on(&mut world, 0, "f");
+    let third = kept_on(&mut world, 0, "t");
+    let text = "x".repeat(1_000);
+    world.send(other, &publish(V5, "news", &text, 1, 1));
+    assert_eq!(world.try_send(fresh, &publish(V5, "news", &text, 1, 1)), 0);
+    world.send(third, &publish(V5, "noise", &text, 1, 1));
+    world.send(noisy, &publish(V5, "news", &text, 1, 1));
+    assert_eq!(world.read(noisy), ["puback #1"]);
 }
 
 #[test]
