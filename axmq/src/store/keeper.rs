@@ -8,8 +8,8 @@ use slabmem::Key;
 use super::engine::{Engine, EngineError, Space, WriteBatch, after_prefix};
 use super::op::{Op, OpBatch, Page, PageEntry, PagedMessage, PlaceOp, QueueOp, SessionOp};
 use super::record::{
-    AuthorRecord, BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord, WillRecord,
-    encode_group, encode_incoming, encode_subscription, key,
+    AuthorRecord, BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord,
+    WillRecord, encode_group, encode_incoming, encode_subscription, key,
 };
 use super::time::WallClock;
 use crate::defence::BanChange;

@@ -11,8 +11,8 @@ use super::engine::{Engine, EngineError, Entries, Space, WriteBatch};
 use super::groups::{FoundGroups, RestoredGroup};
 use super::keeper::{Keeper, restore};
 use super::record::{
-    AuthorRecord, BanRecord, MessageRecord, QueueRecord, RecordError, SessionRecord, decode_incoming,
-    decode_subscription, key, seal, unseal,
+    AuthorRecord, BanRecord, MessageRecord, QueueRecord, RecordError, SessionRecord,
+    decode_incoming, decode_subscription, key, seal, unseal,
 };
 use super::time::WallClock;
 use super::upgrade::{FormatError, format_of, put_format};

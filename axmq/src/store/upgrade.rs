@@ -14,7 +14,8 @@ use super::record::{key, seal, unseal};
 /// The format that this program writes, and the newest that it reads.
 ///
 /// - 1: the first.
-/// - 2: with bans. All other records are as they were.
+/// - 2: with bans, and a session says who wrote its will. All other records are as they were, and a
+///   session of the first format is read as it is.
 pub(crate) const FORMAT: u32 = 2;
 
 /// Why a store cannot be used.

@@ -61,6 +61,7 @@ fn published(hooks: Hooks, author: Option<Box<Author>>) -> (usize, u64) {
         }),
         ..earlier(100, "gone")
     });
+    world.cores[0].all_are_restored();
     world.pass(1);
     let refused = world.count(|counters| counters.publishes_refused);
     (world.read(witness).len(), refused)

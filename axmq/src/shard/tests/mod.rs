@@ -8,6 +8,7 @@ mod authors;
 #[path = "../../../tests/support/clause.rs"]
 mod clause;
 mod clauses;
+mod connack;
 mod defence;
 mod entrust;
 mod found;
@@ -59,8 +60,8 @@ fn earlier(holder: u64, client_id: &str) -> Restored {
     Restored {
         holder,
         client_id: client_id.into(),
-        expiry_s: 1_000,
-        ends_at_ms: 1_000_000,
+        expiry_s: u32::MAX,
+        ends_at_ms: u64::MAX,
         will: None,
         subscriptions: Vec::new(),
         received: Vec::new(),

@@ -24,7 +24,7 @@ fn topics(durability: Durability, topics: &[&str]) -> StoreRule {
     }
 }
 
-fn users(durability: Durability, users: &[&str]) -> StoreRule {
+pub(super) fn users(durability: Durability, users: &[&str]) -> StoreRule {
     StoreRule {
         durability,
         users: users.iter().map(|text| (*text).to_owned()).collect(),
@@ -40,12 +40,12 @@ fn settings(durability: Durability, rules: &[StoreRule]) -> StoreSettings {
     }
 }
 
-fn world(shards: u16, durability: Durability, rules: &[StoreRule]) -> World {
+pub(super) fn world(shards: u16, durability: Durability, rules: &[StoreRule]) -> World {
     World::with_store(shards, Limits::default(), &settings(durability, rules))
 }
 
 /// A CONNECT of a user by a listener.
-fn come(name: &str, user: Option<&str>, listener: Option<Durability>) -> ConnectInfo {
+pub(super) fn come(name: &str, user: Option<&str>, listener: Option<Durability>) -> ConnectInfo {
     ConnectInfo {
         grant: user.map(|user| Arc::new(Grant::to(user))),
         rules: listener.map(|durability| {
@@ -59,7 +59,7 @@ fn come(name: &str, user: Option<&str>, listener: Option<Durability>) -> Connect
 }
 
 /// A client that has come in so, with CONNACK read.
-fn attach(world: &mut World, connect: ConnectInfo) -> Client {
+pub(super) fn attach(world: &mut World, connect: ConnectInfo) -> Client {
     let client = world.attach(connect);
     world.catch_up();
     assert_eq!(world.read(client).len(), 1);
@@ -76,7 +76,7 @@ fn absent(world: &mut World, shard: usize) -> String {
     world.name("absent", shard)
 }
 
-fn batch(world: &mut World, shard: usize) -> OpBatch {
+pub(super) fn batch(world: &mut World, shard: usize) -> OpBatch {
     let batch = world.cores[shard].take_op_batch(true);
     batch.expect("something is to be written")
 }
@@ -307,69 +307,6 @@ fn a_message_goes_through_shards_with_what_it_was_promised() {
 }
 
 #[test]
-fn connack_waits_for_a_session_that_begins_goes_on_or_ends() {
-    let always = Some(Always);
-    let clean = |mut connect: ConnectInfo, expiry_s| {
-        connect.clean_start = true;
-        connect.session_expiry_s = expiry_s;
-        connect
-    };
-    for (before, next, waits) in [
-        (None, come("c", None, always), true),
-        (None, come("c", None, None), false),
-        (None, clean(come("c", None, always), 0), false),
-        (None, clean(come("c", None, always), 9), true),
-        (always, come("c", None, always), true),
-        (always, come("c", None, None), false),
-        (always, clean(come("c", None, always), 0), true),
-        (always, clean(come("c", None, None), 0), false),
-    ] {
-        let mut world = world(1, Interval, &[users(Always, &["somebody"])]);
-        if before.is_some() {
-            let client = attach(&mut world, come("c", None, before));
-            world.cut(client);
-            world.catch_up();
-        }
-        let is_present = before.is_some() && !next.clean_start;
-        let client = world.attach(next);
-        // It need not wait for the answer itself.
-        world.send(client, &[0xC0, 0]);
-        world.subscribe(client, "t", 0);
-        let mut lines = world.read(client);
-        assert_eq!(lines.is_empty(), waits);
-        world.catch_up();
-        lines.extend(world.read(client));
-        let connack = format!("connack {}", u8::from(is_present));
-        assert_eq!(lines.first(), Some(&connack));
-        assert_eq!(lines.len(), 3, "{lines:?}");
-    }
-}
-
-#[test]
-fn a_take_over_of_a_client_that_waits_for_its_connack_is_told_in_order() {
-    let mut world = world(1, Always, &[]);
-    let first = world.attach(connect("c"));
-    let second = world.attach(connect("c"));
-    assert!(world.read(first).is_empty() && world.read(second).is_empty());
-    world.catch_up();
-    assert_eq!(world.read(first), ["connack 0", "disconnect 0x8E"]);
-    assert_eq!(world.read(second), ["connack 1"]);
-    let third = world.attach(connect("other"));
-    world.cut(third);
-    world.catch_up();
-    assert!(world.cores[0].due_connacks.is_empty());
-}
-
-#[test]
-fn a_store_that_has_failed_keeps_nobody_from_coming() {
-    let mut world = world(1, Always, &[]);
-    let client = world.attach(connect("c"));
-    let waits = batch(&mut world, 0);
-    world.stored(0, waits.number - 1, waits.cost, Health::Failed);
-    assert_eq!(world.read(client), ["connack 0"]);
-}
-
-#[test]
 fn a_session_is_kept_from_when_it_is_to_be_and_until_it_ends() {
     let mut world = world(1, Interval, &[users(Always, &["u"])]);
     let client = attach(&mut world, come("c", None, Some(Nothing)));
@@ -583,6 +520,7 @@ fn what_is_from_an_earlier_run_gets_the_strongest_there_is() {
         next: 2,
         waiting: vec![(1, message("t"))],
     });
+    world.cores[0].all_are_restored();
     world.pass(1);
     let kept = world.cores[0].messages.iter().next().expect("the will");
     assert_eq!(kept.1.publication.view().durability(), Always);

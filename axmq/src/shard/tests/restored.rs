@@ -1,27 +1,11 @@
 //! What comes from the store at start.
 
+use super::earlier;
 use super::world::{World, will};
 use crate::config::{Limits, StoreSettings};
 use crate::route::SubscriptionOptions;
 use crate::store::op::{Op, QueueOp};
 use crate::store::{Restored, RestoredWill};
-
-fn session(holder: u64, client_id: &str) -> Restored {
-    Restored {
-        holder,
-        client_id: client_id.into(),
-        expiry_s: u32::MAX,
-        ends_at_ms: u64::MAX,
-        will: None,
-        subscriptions: Vec::new(),
-        received: Vec::new(),
-        first: 0,
-        count: 0,
-        bytes: 0,
-        sent: 0,
-        next: 0,
-    }
-}
 
 #[test]
 fn a_will_that_is_due_waits_until_all_who_are_to_hear_of_it_are_there() {
@@ -33,13 +17,14 @@ fn a_will_that_is_due_waits_until_all_who_are_to_hear_of_it_are_there() {
             delay_s: 0,
             due_at_ms: 1,
             expiry_s: None,
+            author: None,
         }),
-        ..session(1, "mourned")
+        ..earlier(1, "mourned")
     });
     // One that is over for long ends no sooner.
     world.cores[0].restore(Restored {
         ends_at_ms: 1,
-        ..session(2, "ended")
+        ..earlier(2, "ended")
     });
     world.pass(1_000);
     let options = SubscriptionOptions {
@@ -50,7 +35,7 @@ fn a_will_that_is_due_waits_until_all_who_are_to_hear_of_it_are_there() {
     };
     world.cores[0].restore(Restored {
         subscriptions: vec![("w".into(), options)],
-        ..session(3, "heir")
+        ..earlier(3, "heir")
     });
     assert!(world.cores[0].take_op_batch(true).is_none());
     world.cores[0].all_are_restored();

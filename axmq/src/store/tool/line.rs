@@ -16,9 +16,9 @@ use crate::network::Network;
 use crate::route::SubscriptionOptions;
 use crate::store::engine::Space;
 use crate::store::record::{
-    self, AuthorRecord, BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError, SessionRecord,
-    WillRecord, decode_group, decode_incoming, decode_subscription, encode_group, encode_incoming,
-    encode_subscription, key, seal,
+    self, AuthorRecord, BanRecord, MessageRecord, QueueRecord, QueuedRecord, RecordError,
+    SessionRecord, WillRecord, decode_group, decode_incoming, decode_subscription, encode_group,
+    encode_incoming, encode_subscription, key, seal,
 };
 
 /// The version of the lines.

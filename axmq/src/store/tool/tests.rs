@@ -11,8 +11,8 @@ use crate::network::Network;
 use crate::route::SubscriptionOptions;
 use crate::store::engine::Space;
 use crate::store::record::{
-    AuthorRecord, BanRecord, MessageRecord, QueueRecord, QueuedRecord, SessionRecord, WillRecord, encode_group,
-    encode_incoming, encode_subscription, key,
+    AuthorRecord, BanRecord, MessageRecord, QueueRecord, QueuedRecord, SessionRecord, WillRecord,
+    encode_group, encode_incoming, encode_subscription, key,
 };
 
 /// Of whoever wrote a will.
