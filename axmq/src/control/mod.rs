@@ -223,6 +223,7 @@ impl Control {
                     .map(|byte| format!("{byte:02x}"))
                     .collect(),
                 durability: shared.durability.name().to_owned(),
+                has_other_durabilities: shared.promises.is_some(),
                 health: shared.store.health().name().to_owned(),
                 bytes: shared.store.bytes(),
                 syncs: shared.store.syncs(),

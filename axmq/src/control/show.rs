@@ -51,9 +51,14 @@ pub(super) fn status(status: &Status) -> String {
     if let Some(store) = &status.store {
         line!(
             text,
-            "store                {}, {}, {} bytes, {} syncs; node {}",
+            "store                {}, {}{}, {} bytes, {} syncs; node {}",
             store.health,
             store.durability,
+            if store.has_other_durabilities {
+                " but for some"
+            } else {
+                ""
+            },
             store.bytes,
             store.syncs,
             store.node

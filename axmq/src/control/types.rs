@@ -167,8 +167,11 @@ pub struct CertificateStatus {
 pub struct StoreStatus {
     /// The id that this node has had since its store was made, in hexadecimal digits.
     pub node: String,
-    /// What an acknowledgement stands for: `interval` or `always`.
+    /// What an acknowledgement stands for: `none`, `interval` or `always`.
     pub durability: String,
+    /// Whether it is another for some listeners, users or topics.
+    #[serde(default)]
+    pub has_other_durabilities: bool,
     /// `well`; `waits` while the disk takes nothing, such as a full one; `failed` after a sync that
     /// failed, until the broker is started anew.
     pub health: String,

@@ -92,7 +92,6 @@ impl<S> Core<S> {
             self.timers.cancel(timer);
         }
         self.keep_as_promised(session_key);
-        self.note_session(session_key);
         self.clients_connected += 1;
         self.counters.connects += 1;
         if !self.tracers.is_empty() {

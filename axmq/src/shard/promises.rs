@@ -164,28 +164,31 @@ impl<S> Core<S> {
         (is_kept && message == Durability::Always) || self.answers_wait(session)
     }
 
-    /// Whether a session is kept is decided when it begins, and once more when its client comes
-    /// back with more than it had. It is never kept less than it was: what is on disk is its own.
+    /// Says how a session is whose client has come in. Whether it is kept is decided when it
+    /// begins, and once more when its client comes back with more than it had. It is never kept
+    /// less than it was: what is on disk is its own.
     pub(super) fn keep_as_promised(&mut self, key: Key) {
         let Some(session) = self.sessions.get_mut(key) else {
             return;
         };
         let is_wanted = session.durability != Durability::None && session.expiry_s != 0;
-        if !is_wanted || session.holder != 0 || !self.journal.is_on() {
-            return;
+        let begins = is_wanted && session.holder == 0 && self.journal.is_on();
+        if begins {
+            session.holder = self.journal.take_number();
         }
-        let holder = self.journal.take_number();
-        session.holder = holder;
         self.note_session(key);
-        self.note_subscriptions(key, holder);
+        if begins {
+            self.note_subscriptions(key);
+        }
     }
 
     /// Says what a session subscribes to that was not kept before. Messages that it has already
     /// were promised nothing.
-    fn note_subscriptions(&mut self, key: Key, holder: u64) {
+    fn note_subscriptions(&mut self, key: Key) {
         let Some(session) = self.sessions.get(key) else {
             return;
         };
+        let holder = session.holder;
         for id in session.filters.iter() {
             if let (Some(filter), Some(options)) = (
                 self.topics.filter_text(id),
