@@ -143,9 +143,9 @@ impl Engine for DiskEngine {
         let mut write = self.database.batch();
         for change in batch.changes() {
             let space = self.space(change.space)?;
-            match &change.value {
-                Some(value) => write.insert(space, change.key.as_slice(), value.as_slice()),
-                None => write.remove(space, change.key.as_slice()),
+            match change.value {
+                Some(value) => write.insert(space, change.key, value),
+                None => write.remove(space, change.key),
             }
         }
         write.commit().map_err(error)

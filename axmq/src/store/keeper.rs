@@ -391,9 +391,9 @@ impl Keeper {
             let spaces = [Space::Queue, Space::Subscription, Space::Incoming];
             let is_of_holder = spaces.contains(&change.space);
             if is_of_holder && change.key.starts_with(&prefix) {
-                let key = (change.space, change.key.clone());
-                match &change.value {
-                    Some(value) => found.insert(key, value.clone()),
+                let key = (change.space, change.key.to_vec());
+                match change.value {
+                    Some(value) => found.insert(key, value.to_vec()),
                     None => found.remove(&key),
                 };
             }

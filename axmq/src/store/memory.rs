@@ -11,7 +11,7 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::engine::{Change, Engine, EngineError, Entries, Snapshot, Space, WriteBatch};
+use super::engine::{Engine, EngineError, Entries, Snapshot, Space, WriteBatch};
 use super::server::Disk;
 
 type Map = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
@@ -36,7 +36,7 @@ struct Platter {
     /// What a crash leaves.
     durable: Map,
     /// Written since, in order.
-    written: Vec<Vec<Change>>,
+    written: Vec<WriteBatch>,
     /// Durable and written: what reads see.
     visible: Map,
     weather: Weather,
@@ -48,11 +48,11 @@ struct Platter {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct MemoryDisk(Arc<Mutex<Platter>>);
 
-fn apply(map: &mut Map, changes: &[Change]) {
-    for change in changes {
-        let key = (change.space, change.key.clone());
-        match &change.value {
-            Some(value) => map.insert(key, value.clone()),
+fn apply(map: &mut Map, batch: &WriteBatch) {
+    for change in batch.changes() {
+        let key = (change.space, change.key.to_vec());
+        match change.value {
+            Some(value) => map.insert(key, value.to_vec()),
             None => map.remove(&key),
         };
     }
@@ -76,8 +76,8 @@ impl MemoryDisk {
     pub(crate) fn crash(&self, survivors: usize) -> usize {
         let mut platter = self.lock();
         let written = std::mem::take(&mut platter.written);
-        for changes in written.iter().take(survivors) {
-            apply(&mut platter.durable, changes);
+        for batch in written.iter().take(survivors) {
+            apply(&mut platter.durable, batch);
         }
         platter.visible = platter.durable.clone();
         written.len()
@@ -171,8 +171,8 @@ impl Engine for MemoryEngine {
             }
             Weather::Fine | Weather::SyncFails | Weather::ReadFails => {}
         }
-        apply(&mut platter.visible, batch.changes());
-        platter.written.push(batch.changes().to_vec());
+        apply(&mut platter.visible, batch);
+        platter.written.push(batch.clone());
         platter.writes += 1;
         Ok(())
     }
@@ -184,8 +184,8 @@ impl Engine for MemoryEngine {
         }
         platter.syncs += 1;
         let written = std::mem::take(&mut platter.written);
-        for changes in &written {
-            apply(&mut platter.durable, changes);
+        for batch in &written {
+            apply(&mut platter.durable, batch);
         }
         Ok(())
     }

@@ -21,6 +21,8 @@ pub(crate) use self::ban::BanRecord;
 /// The version of every record that is written.
 const VERSION: u8 = 1;
 const CRC_BYTES: usize = 4;
+/// Most records but for messages have fewer bytes.
+const SMALL_BYTES: usize = 64;
 /// CRC-32C (RFC 3720, appendix B.4), sixteen bytes a step.
 static CRC_32C: Crc<u32, Table<16>> = Crc::<u32, Table<16>>::new(&CRC_32_ISCSI);
 
@@ -181,7 +183,8 @@ fn checksum(space: Space, key: &[u8], version_and_body: &[u8]) -> u32 {
 
 /// Makes a value: version, what `write` writes, checksum.
 pub(crate) fn seal(space: Space, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
-    let mut value = vec![VERSION];
+    let mut value = Vec::with_capacity(SMALL_BYTES);
+    value.push(VERSION);
     write(&mut value);
     let crc = checksum(space, key, &value);
     value.extend_from_slice(&crc.to_be_bytes());
