@@ -5,7 +5,13 @@
 //! bench-store kill fjall DIR 200      # rounds of kill -9
 //! bench-store commits fjall DIR 1000  # group commits of 64 records of 256 bytes
 //! bench-store idle fjall DIR 10       # stays open for so many seconds: for strace
+//! bench-store group file|fjall DIR 512 5 # bare group commits of so many messages, for seconds
+//! bench-store acks PORT PID DATA_DIR online|offline PUBLISHERS WINDOW RATE SECONDS
 //! ```
+//!
+//! `acks.py` beside this folder starts brokers for the last two.
+
+mod acks;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -368,6 +374,31 @@ fn main() -> Result<()> {
             pass(Duration::from_secs(seconds.parse()?));
             Ok(())
         }
-        _ => Err("usage: bench-store kill|commits|idle ENGINE DIR COUNT".into()),
+        ["group", kind, path, messages, seconds] => {
+            acks::group(kind, Path::new(path), messages.parse()?, seconds.parse()?)
+        }
+        [
+            "acks",
+            port,
+            pid,
+            dir,
+            mode,
+            publishers,
+            window,
+            rate,
+            seconds,
+        ] => acks::run(&acks::Load {
+            port: port.parse()?,
+            pid: pid.to_owned(),
+            dir: dir.into(),
+            is_online: mode == "online",
+            publishers: publishers.parse()?,
+            window: window.parse()?,
+            rate: rate.parse()?,
+            seconds: seconds.parse()?,
+        }),
+        _ => {
+            Err("usage: bench-store kill|commits|idle ENGINE DIR COUNT, or as main.rs says".into())
+        }
     }
 }
