@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use mqtt_codec::{Publish, QoS, Version};
-use sharedbuf::{ReadBlock, SharedBuf, SharedSlice};
+use sharedbuf::{ReadBlock, SharedSlice};
 use slabmem::Key;
 
 use crate::config::Durability;
@@ -58,6 +58,8 @@ enum Bytes<'a> {
 #[derive(Copy, Clone)]
 pub(crate) struct View<'a> {
     bytes: Bytes<'a>,
+    /// Its topic, where the packet was decoded just now: it need not be looked at again.
+    topic: Option<&'a str>,
     layout: Layout,
     pub(crate) source: Option<SessionRef>,
 }
@@ -123,6 +125,7 @@ impl Publication {
     pub(crate) fn view(&self) -> View<'_> {
         View {
             bytes: Bytes::Shared(&self.bytes),
+            topic: None,
             layout: self.layout,
             source: self.source,
         }
@@ -164,7 +167,7 @@ impl<'a> View<'a> {
     pub(crate) fn of_packet(
         block: &'a ReadBlock,
         range: Range<usize>,
-        publish: &Publish<'_>,
+        publish: &Publish<'a>,
         version: Version,
         source: Option<SessionRef>,
     ) -> Self {
@@ -190,6 +193,7 @@ impl<'a> View<'a> {
         };
         Self {
             bytes: Bytes::Block(block, range.start, range.end),
+            topic: Some(publish.topic()),
             layout,
             source,
         }
@@ -203,6 +207,9 @@ impl<'a> View<'a> {
     }
 
     pub(crate) fn topic(&self) -> &'a str {
+        if let Some(topic) = self.topic {
+            return topic;
+        }
         let start = self.layout.topic_at as usize;
         let span = self
             .bytes()
@@ -216,6 +223,7 @@ impl<'a> View<'a> {
         let bytes = u16::try_from(bytes).unwrap_or(u16::MAX);
         let bytes = bytes.min(self.layout.topic_len);
         Self {
+            topic: self.topic.and_then(|topic| topic.get(usize::from(bytes)..)),
             layout: Layout {
                 topic_at: self.layout.topic_at + u32::from(bytes),
                 topic_len: self.layout.topic_len - bytes,
@@ -317,11 +325,14 @@ impl<'a> View<'a> {
     /// For keeping: a small message in a large block is copied out, so that it does not hold the
     /// whole block for as long as a client stays away (DESIGN 4, step 1).
     pub(crate) fn to_kept(self) -> Publication {
-        let shared = self.share();
-        let bytes = if shared.len() < shared.buffer_len() / 4 {
-            SharedBuf::copy_from(&shared).into_slice()
+        let buffer_len = match self.bytes {
+            Bytes::Block(block, ..) => block.capacity(),
+            Bytes::Shared(slice) => slice.buffer_len(),
+        };
+        let bytes = if self.len() < buffer_len / 4 {
+            SharedSlice::copy_from(self.bytes())
         } else {
-            shared
+            self.share()
         };
         Publication {
             bytes,

@@ -230,7 +230,7 @@ fn a_reload_applies_what_it_can_and_names_what_needs_a_restart() {
 
     broker.write("[limits]\ninflight = 3\n");
     broker.process.signal(Signal::HUP);
-    broker.process.err.wait_for("limits.inflight: 1_024 -> 3");
+    broker.process.err.wait_for("limits.inflight: 4_096 -> 3");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! | type | question that it answers |
 //! | --- | --- |
 //! | [`Topic`], [`Filter`], [`parse_subscription`] | is this text legal, and what are its levels? |
+//! | [`TopicMemo`] | is it the topic that came last? |
 //! | [`TopicMap`] | which subscriptions match this topic? (one thread) |
 //! | [`Collector`], [`Deliveries`] | who gets the message, once each, whatever filters overlap? |
 //! | [`SharedGroup`] | which member of a shared subscription gets it? |
@@ -54,6 +55,7 @@ mod index;
 mod interest;
 mod limits;
 mod map;
+mod memo;
 pub mod oracle;
 mod prefix;
 mod shape;
@@ -75,6 +77,7 @@ pub use filter::Filter;
 pub use interest::{InterestMap, InterestReader};
 pub use limits::Limits;
 pub use map::{FilterId, Inserted, Iter, Removed, TopicMap};
+pub use memo::TopicMemo;
 pub use share::{SharedGroup, Strategy};
 pub use stamps::{Stamp, Stamps};
 pub use store::{Cursor, Scanned, TopicStore};

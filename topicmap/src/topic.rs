@@ -37,6 +37,18 @@ pub struct Topic<'a> {
     sums: [u64; INLINE + 1],
 }
 
+impl Topic<'static> {
+    /// Stands for no topic: none is empty.
+    pub(crate) const NONE: Self = Self {
+        text: "",
+        seed: 0,
+        hash: 0,
+        count: 0,
+        ends: [0; INLINE],
+        sums: [0; INLINE + 1],
+    };
+}
+
 impl<'a> Topic<'a> {
     /// Validates `text` as a topic name (MQTT 4.7).
     ///
@@ -73,6 +85,27 @@ impl<'a> Topic<'a> {
             ends,
             sums,
         })
+    }
+
+    /// The same topic with another text of the same bytes, or one that nobody reads.
+    #[inline]
+    pub(crate) fn named<'b>(self, text: &'b str) -> Topic<'b> {
+        let Self {
+            seed,
+            hash,
+            count,
+            ends,
+            sums,
+            ..
+        } = self;
+        Topic {
+            text,
+            seed,
+            hash,
+            count,
+            ends,
+            sums,
+        }
     }
 
     /// The name as it was given.

@@ -281,7 +281,7 @@ mod tests {
             lines,
             [
                 "broker.shards: 0 -> 3 (needs a restart)",
-                "limits.inflight: 1_024 -> 7",
+                "limits.inflight: 4_096 -> 7",
                 "listener 127.0.0.1:1883: maximum_qos: 2 -> 1",
                 "listener.address: 127.0.0.1:1883, [::1]:1883 -> 127.0.0.1:1883 (needs a restart)",
             ]

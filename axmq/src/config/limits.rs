@@ -122,7 +122,7 @@ numbers! {
         ///
         /// A 5.0 client may ask for fewer, not for more. Further messages wait in the session's
         /// queue.
-        inflight: u32 = 1_024 in 1..=65_535, "messages";
+        inflight: u32 = 4_096 in 1..=65_535, "messages";
         /// QoS 1 and 2 messages received from a client and not yet acknowledged to it.
         ///
         /// Told to 5.0 clients in the CONNACK; one that sends more is disconnected with reason

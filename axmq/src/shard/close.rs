@@ -47,8 +47,9 @@ impl<S> Core<S> {
             }
             return;
         }
-        // What was published before goes out before.
+        // What was published before goes out before, and so do its acknowledgements.
         self.end_run();
+        self.settle_due();
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };

@@ -530,7 +530,10 @@ impl<S> Core<S> {
 
     fn deliver_forwarded(&mut self, publication: &Publication) {
         let view = publication.view();
-        let Ok(topic) = topicmap::Topic::parse(view.topic(), &self.shared.topic_limits) else {
+        let Ok(topic) = self
+            .topic_memo
+            .parse(view.topic(), &self.shared.topic_limits)
+        else {
             debug_assert!(false, "the publisher's shard has checked the topic");
             return;
         };

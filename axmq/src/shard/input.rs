@@ -8,6 +8,7 @@ use slabmem::Key;
 
 use super::Next;
 use super::connection::{Connection, flag};
+use super::receive::PACKET;
 use super::server::{Alarm, ShardServer};
 use crate::events::Cause;
 
@@ -88,7 +89,7 @@ impl<B: Backend, A: Alarm> ShardServer<B, A> {
         self.core.hold_publisher(key);
         let mut left = Budget {
             bytes: budget.bytes,
-            packets: budget.packets,
+            packets: budget.packets.saturating_mul(PACKET),
         };
         if let Some(block) = self.core.take_block(key)
             && let Read::Progress(progress) = self.read_large(source, io, key, block, &mut left)

@@ -58,7 +58,7 @@ use mqtt_codec::Version;
 use sharedbuf::{BlockCache, ReadBlock};
 use slabmem::{Key, Pool, Slab};
 use timerwheel::{Policy, TimerKey, TimerWheel};
-use topicmap::{InterestReader, MatchCache, TopicMap};
+use topicmap::{InterestReader, MatchCache, TopicMap, TopicMemo};
 
 pub(crate) use self::answer::{CLIENTS_A_PAGE, RECORDS_AN_ANSWER};
 #[cfg(test)]
@@ -210,6 +210,9 @@ pub(crate) struct Core<S> {
     watched: BTreeMap<Key, TimerKey>,
     /// The publication being routed met such a queue.
     felt_pressure: bool,
+    topic_memo: TopicMemo,
+    /// The session that has acknowledgements due for what is being read.
+    due: Option<Key>,
     shortage: Shortage,
     /// Something is to be done about each publish.
     is_gated: bool,
@@ -302,6 +305,8 @@ impl<S> Core<S> {
             pressing: 0,
             watched: BTreeMap::new(),
             felt_pressure: false,
+            topic_memo: TopicMemo::new(),
+            due: None,
             shortage: Shortage::None,
             is_gated,
             owing: HashMap::new(),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::rc::Rc;
 
-use mqtt_codec::{PacketType, PayloadFormat, Publish, QoS, ReasonCode, Version};
+use mqtt_codec::{PacketId, PacketType, PayloadFormat, Publish, QoS, ReasonCode, Version};
 use sharedbuf::ReadBlock;
 use slabmem::Key;
 use topicmap::Topic;
@@ -11,24 +11,28 @@ use topicmap::Topic;
 use super::Core;
 use super::connection::flag;
 use super::hooked::Unacknowledged;
+use super::settle::AckRow;
 use crate::config::Durability;
 use crate::events::Cause;
 use crate::message::AcceptTag;
 use crate::publication::{Parts, Publication, View};
 use crate::route::Route;
-use crate::session::Arrival;
+use crate::session::{AckKind, Arrival};
 use crate::store::op::Op;
 use crate::store::record;
 use crate::sys_topics::is_sys;
 
+/// Acknowledgements that may be due while what has been read is handled.
+const DUE_MAX: u16 = 32;
+
 impl<S> Core<S> {
     /// Handles a PUBLISH that stands at `range` of `block`.
-    pub(super) fn on_publish(
+    pub(super) fn on_publish<'a>(
         &mut self,
         key: Key,
-        block: &ReadBlock,
+        block: &'a ReadBlock,
         range: Range<usize>,
-        publish: &Publish<'_>,
+        publish: &Publish<'a>,
     ) {
         self.counters.publishes_received += 1;
         self.counters.publish_bytes_received += publish.payload().len() as u64;
@@ -65,7 +69,7 @@ impl<S> Core<S> {
                 } else {
                     &text
                 };
-                match Topic::parse(name, &self.shared.topic_limits) {
+                match self.topic_memo.parse(name, &self.shared.topic_limits) {
                     Err(error) => {
                         self.counters.refused_topics += 1;
                         self.close(key, Cause::Topic(error));
@@ -303,7 +307,7 @@ impl<S> Core<S> {
         }
         self.route(view, topic, waits);
         if let Some(waits) = waits {
-            self.settle_incoming(waits.session);
+            self.settle_later(waits.session);
         }
         self.hold_writer(key);
         if self.felt_pressure {
@@ -394,33 +398,59 @@ impl<S> Core<S> {
         }
     }
 
+    /// Sends the acknowledgements that are due when what has been read is through, or when they are
+    /// many: together they cost a fraction of what they do one by one.
+    fn settle_later(&mut self, session: Key) {
+        let limit = self.shared.receive_maximum().min(DUE_MAX);
+        let flow = self.sessions.get(session).and_then(|s| s.flow.as_ref());
+        if flow.is_some_and(|flow| flow.incoming.is_full(limit)) {
+            self.settle_incoming(session);
+        } else {
+            self.due = Some(session);
+        }
+    }
+
+    /// Sends what [`settle_later`](Self::settle_later) has put off.
+    pub(super) fn settle_due(&mut self) {
+        if let Some(session) = self.due.take() {
+            self.settle_incoming(session);
+        }
+    }
+
     /// Sends the acknowledgements that are due, in order of arrival.
     pub(super) fn settle_incoming(&mut self, session_key: Key) {
-        loop {
-            let Some(session) = self.sessions.get_mut(session_key) else {
-                return;
-            };
-            let connection = session.connection;
-            let Some(flow) = session.flow.as_mut() else {
-                return;
-            };
-            let Some((kind, packet_id, reason)) = flow.incoming.pop_ready() else {
-                return;
-            };
+        let mut row = AckRow::new();
+        let connection = self.sessions.get(session_key).and_then(|s| s.connection);
+        while let Some((kind, packet_id, reason)) = self.pop_ready(session_key) {
             // Without a connection the client publishes again, and is answered then.
-            if let Some(key) = connection {
-                if reason.is_error() && self.version(key) != Some(Version::V5) {
-                    // 3.x has no answer that refuses [MQTT-3.3.5-2].
-                    self.refuse_unkept(key, None);
-                    return;
+            let Some(key) = connection else { continue };
+            if reason == ReasonCode::Success && self.tracers.is_empty() {
+                row.acknowledge(kind, packet_id);
+                if row.is_full() {
+                    self.send_row(key, &mut row);
                 }
-                let packet_type = match kind {
-                    crate::session::AckKind::PubAck => PacketType::PubAck,
-                    crate::session::AckKind::PubRec => PacketType::PubRec,
-                };
-                self.ack(key, packet_type, packet_id, reason);
+                continue;
             }
+            self.send_row(key, &mut row);
+            if reason.is_error() && self.version(key) != Some(Version::V5) {
+                // 3.x has no answer that refuses [MQTT-3.3.5-2].
+                self.refuse_unkept(key, None);
+                return;
+            }
+            let packet_type = match kind {
+                AckKind::PubAck => PacketType::PubAck,
+                AckKind::PubRec => PacketType::PubRec,
+            };
+            self.ack(key, packet_type, packet_id, reason);
         }
+        if let Some(key) = connection {
+            self.send_row(key, &mut row);
+        }
+    }
+
+    fn pop_ready(&mut self, session: Key) -> Option<(AckKind, PacketId, ReasonCode)> {
+        let session = self.sessions.get_mut(session)?;
+        session.flow.as_mut()?.incoming.pop_ready()
     }
 
     /// Whether a session has as many acknowledgements due as it may: reading then stops.

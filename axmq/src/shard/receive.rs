@@ -2,18 +2,35 @@
 
 use std::ops::Range;
 
-use mqtt_codec::{Packet, ReasonCode, Role, Scan, Version};
+use mqtt_codec::{Packet, PacketType, ReasonCode, Role, Scan, Version};
 use sharedbuf::ReadBlock;
 use slabmem::Key;
 
 use super::Core;
 use super::connection::{Partial, flag};
+use super::settle::SHORT_ACK;
 use crate::events::Cause;
 
 /// Boxes for incomplete packets that are kept for the next one.
 const PARTIALS_SPARE: usize = 64;
 /// The largest of them.
 const PARTIAL_BYTES_SPARE: usize = 64 * 1_024;
+
+/// A packet in the budget of a turn. Acknowledgements count less, as they cost less: a subscriber
+/// has to be able to acknowledge in a turn what a hundred publishers send in it, or what is in
+/// flight grows to its limit, and then each message waits in a queue first.
+pub(super) const PACKET: usize = 16;
+/// A PUBACK, PUBREC, PUBREL or PUBCOMP by itself.
+const ACK: usize = 4;
+/// One of a row.
+const ACK_OF_ROW: usize = 1;
+
+fn cost(packet: PacketType) -> usize {
+    match packet {
+        PacketType::PubAck | PacketType::PubRec | PacketType::PubRel | PacketType::PubComp => ACK,
+        _ => PACKET,
+    }
+}
 
 /// Why parsing stopped.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -37,17 +54,19 @@ pub(crate) struct Input {
 }
 
 impl<S> Core<S> {
-    /// Handles the packets that stand at `range` of `block`.
+    /// Handles the packets that stand at `range` of `block`, while there is something left of
+    /// `budget`, of which each takes up to [`PACKET`].
     pub(crate) fn receive(
         &mut self,
         key: Key,
         block: &ReadBlock,
         range: Range<usize>,
-        packets: &mut usize,
+        budget: &mut usize,
     ) -> Input {
-        let input = self.receive_packets(key, block, range, packets);
+        let input = self.receive_packets(key, block, range, budget);
         self.felt_pressure = false;
         self.end_run();
+        self.settle_due();
         if self.felt_pressure {
             self.pause(key);
         }
@@ -59,7 +78,7 @@ impl<S> Core<S> {
         key: Key,
         block: &ReadBlock,
         range: Range<usize>,
-        packets: &mut usize,
+        budget: &mut usize,
     ) -> Input {
         let Range { start: mut at, end } = range;
         let is_swamped = self.is_swamped();
@@ -85,14 +104,21 @@ impl<S> Core<S> {
                     next: Next::Paused,
                 };
             }
-            if *packets == 0 {
+            if *budget == 0 {
                 return Input {
                     used_to: at,
                     next: Next::Budget,
                 };
             }
-            let version = connection.version;
+            let (version, session) = (connection.version, connection.session);
             let bytes = block.filled().get(at..end).unwrap_or_default();
+            let taken = self.take_acks(key, session, bytes, budget.div_ceil(ACK_OF_ROW));
+            if taken > 0 {
+                *budget = budget.saturating_sub(taken * ACK_OF_ROW);
+                at += taken * SHORT_ACK;
+                self.hold_back(key);
+                continue;
+            }
             let frame = match mqtt_codec::scan(bytes, self.shared.limits.packet_bytes) {
                 Ok(Scan::Frame(frame)) => frame,
                 Ok(Scan::Incomplete { total, .. }) => {
@@ -118,7 +144,7 @@ impl<S> Core<S> {
                     next: Next::Paused,
                 };
             }
-            *packets -= 1;
+            *budget = budget.saturating_sub(cost(frame.packet_type));
             self.counters.packets_received += 1;
             self.counters.bytes_received += packet.len() as u64;
             match decoded {
@@ -130,7 +156,13 @@ impl<S> Core<S> {
         }
     }
 
-    fn handle(&mut self, key: Key, block: &ReadBlock, range: Range<usize>, packet: &Packet<'_>) {
+    fn handle<'a>(
+        &mut self,
+        key: Key,
+        block: &'a ReadBlock,
+        range: Range<usize>,
+        packet: &Packet<'a>,
+    ) {
         if !matches!(packet, Packet::Publish(_)) {
             self.end_run();
         }

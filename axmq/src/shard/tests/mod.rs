@@ -1,6 +1,7 @@
 //! The protocol core by itself: what real clients cannot show because they do not choose the order
 //! in which shards talk to each other.
 
+mod acks;
 mod aliases;
 mod arrivals;
 mod auth;

@@ -212,12 +212,21 @@ impl World {
 
     /// Sends bytes; returns how many were taken.
     pub(super) fn try_send(&mut self, client: Client, bytes: &[u8]) -> usize {
+        self.send_within(client, bytes, &mut { usize::MAX })
+    }
+
+    /// The same within the budget of a turn.
+    pub(super) fn send_within(
+        &mut self,
+        client: Client,
+        bytes: &[u8],
+        budget: &mut usize,
+    ) -> usize {
         let mut block = ReadBlock::with_capacity(bytes.len().max(1));
         block.extend_from_slice(bytes);
-        let mut packets = usize::MAX;
         let core = &mut self.cores[client.shard];
         core.heard(client.key);
-        core.receive(client.key, &block, 0..bytes.len(), &mut packets)
+        core.receive(client.key, &block, 0..bytes.len(), budget)
             .used_to
     }
 

@@ -50,13 +50,15 @@ impl Client {
         let Some(conn) = self.conn.as_ref().filter(|conn| !conn.is_silent) else {
             return Ok(());
         };
-        if !conn.is_over && !is_in_time {
+        let has_all = conn.is_over && conn.received.is_empty();
+        if !has_all && !is_in_time {
             return Ok(());
         }
         check!(
-            conn.is_over && conn.received.is_empty(),
-            "{} has not met the end of its connection",
-            self.name
+            has_all,
+            "{} has not met the end of its connection: {} bytes of a packet",
+            self.name,
+            conn.received.len()
         );
         check!(
             conn.is_told == (self.version == Version::V5),
