@@ -38,6 +38,10 @@ impl<S> Core<S> {
     /// Ends a connection: the session is let go at once, the rest is left to the funnel. A 5.0
     /// client that did not leave by itself is told the reason.
     pub(crate) fn close(&mut self, key: Key, cause: Cause) {
+        // What was published before goes out before, and so do its acknowledgements; one that
+        // refuses may end a connection by itself.
+        self.end_run();
+        self.settle_due();
         let Some(connection) = self.connections.get_mut(key) else {
             return;
         };
@@ -47,12 +51,6 @@ impl<S> Core<S> {
             }
             return;
         }
-        // What was published before goes out before, and so do its acknowledgements.
-        self.end_run();
-        self.settle_due();
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
         let (session_key, peer) = (connection.session, connection.peer);
         let tells = connection.version == Version::V5 && !cause.is_from_peer();
         // What was said before is still flushed to a client that the server turns out politely.

@@ -1,11 +1,10 @@
 //! What a shard has to say to the store, and what waits until that is on disk.
 //!
 //! Nothing here touches a disk: ops gather in a journal that leaves as a batch at the end of a
-//! turn,
-//! and the store answers by message. A message that is settled before its batch has left is never
-//! written at all.
+//! turn, and the store answers by message. A message that is settled before its batch has left is
+//! never written at all.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -18,8 +17,9 @@ use crate::store::op::{Health, Op, OpBatch, PlaceOp, QueueOp};
 /// Numbers that a shard takes from the common series at a time.
 const NUMBERS_A_TIME: u64 = 1_024;
 
-/// A batch that is as large as this leaves without waiting for more.
-const BATCH_BYTES: u64 = 256 * 1_024;
+/// A batch that is as large as this, or as a quarter of the credit, leaves without waiting for
+/// more. It has to be more than what is in flight to busy sessions, or that is written for nothing.
+const BATCH_BYTES: u64 = 4 * 1_024 * 1_024;
 
 /// Something that may happen only when a batch is durable.
 #[derive(Debug)]
@@ -48,8 +48,12 @@ pub(super) struct Journal {
     cost: u64,
     /// Where in `ops` a message was queued, by holder and number.
     queued: HashMap<(u64, u64), usize>,
+    /// Of those, how many were taken back.
+    void: usize,
     /// The number of the batch that is being filled, less one.
     last: u64,
+    /// What was said before the last change of this number may be here no more.
+    epoch: u64,
     /// Somebody waits for it.
     is_urgent: bool,
     /// Its time has come.
@@ -112,8 +116,13 @@ impl Journal {
     }
 
     /// The number of the batch that is being filled.
-    pub(super) fn batch(&self) -> u64 {
+    fn batch(&self) -> u64 {
         self.last + 1
+    }
+
+    /// While this is the same, a message that was said need not be said again. Never 0.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch + 1
     }
 
     pub(super) fn queue(&mut self, op: QueueOp) {
@@ -145,6 +154,7 @@ impl Journal {
         match at.and_then(|at| self.ops.get_mut(at)) {
             Some(op) => {
                 *op = Op::Void;
+                self.void += 1;
                 true
             }
             None => false,
@@ -197,13 +207,22 @@ impl Journal {
 
     /// The batch of this turn, if it is to leave.
     pub(super) fn take_batch(&mut self, from: u16) -> Option<OpBatch> {
-        let leaves =
-            self.is_urgent || (!self.ops.is_empty() && (self.is_due || self.cost >= BATCH_BYTES));
+        let most = BATCH_BYTES.min(self.credit / 4);
+        let is_large = self.cost >= most;
+        if self.void > 0 && !self.is_urgent && (self.is_due || is_large) {
+            self.compact();
+        }
+        // What is left of a large one waits on where it is less than half: so each look through it
+        // is paid for by as much as it goes through.
+        let leaves = self.is_urgent
+            || (!self.ops.is_empty() && (self.is_due || (is_large && self.cost >= most / 2)));
         self.is_due = false;
         if !leaves {
             return None;
         }
         self.last += 1;
+        self.epoch += 1;
+        self.void = 0;
         self.queued.clear();
         let cost = std::mem::take(&mut self.cost);
         self.unanswered += cost;
@@ -214,6 +233,33 @@ impl Journal {
             is_urgent: std::mem::take(&mut self.is_urgent),
             ops: std::mem::take(&mut self.ops),
         })
+    }
+
+    /// Lets go of what was taken back, and of messages that nothing here needs any more.
+    fn compact(&mut self) {
+        let needed: HashSet<u64> = self
+            .ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::Queue(queue) => Some(queue.message),
+                _ => None,
+            })
+            .collect();
+        self.ops.retain(|op| match op {
+            Op::Void => false,
+            Op::Message(publication) => needed.contains(&publication.number()),
+            _ => true,
+        });
+        self.queued.clear();
+        self.cost = 0;
+        for (at, op) in self.ops.iter().enumerate() {
+            self.cost += op.cost();
+            if let Op::Queue(queue) = op {
+                self.queued.insert((queue.holder, queue.number), at);
+            }
+        }
+        self.void = 0;
+        self.epoch += 1;
     }
 
     /// The store has answered. Whether there is room again.
@@ -276,13 +322,11 @@ mod tests {
         assert!(matches!(
             &batch.ops[..],
             [
-                Op::Void,
                 Op::Queue(QueueOp {
                     holder: 1,
                     number: 2,
                     ..
                 }),
-                Op::Void,
                 Op::Release(PlaceOp { message: 0, .. })
             ]
         ));
@@ -290,6 +334,62 @@ mod tests {
         journal.set_due();
         let batch = journal.take_batch(3).expect("it is due");
         assert!(matches!(&batch.ops[..], [Op::Dequeue(_)]));
+    }
+
+    fn message(number: u64) -> Op {
+        let parts = crate::publication::Parts {
+            topic: "t",
+            properties: std::iter::empty(),
+            payload: &[0; 1_000],
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            expires_at_ms: 0,
+        };
+        let mut publication = crate::publication::Publication::from_parts(parts, None);
+        publication.set_number(number);
+        Op::Message(Box::new(publication))
+    }
+
+    #[test]
+    fn what_is_settled_in_time_takes_no_room_and_makes_no_batch() {
+        let mut journal = journal(1 << 30);
+        let mut epoch = journal.epoch();
+        let mut epochs = 1;
+        for number in 0..10_000 {
+            journal.push(message(number));
+            let of = |holder| QueueOp {
+                message: number,
+                ..queue(holder, number)
+            };
+            journal.queue(of(1));
+            journal.queue(of(2));
+            assert!(journal.take_batch(0).is_none(), "there is little to say");
+            // What it has said of a message may be gone.
+            epochs += u32::from(std::mem::replace(&mut epoch, journal.epoch()) != journal.epoch());
+            journal.dequeue(place(1, number));
+            if number != 17 {
+                journal.dequeue(place(2, number));
+            }
+        }
+        assert!((3..10).contains(&epochs), "{epochs}");
+        journal.set_due();
+        let batch = journal.take_batch(0).expect("one is left");
+        assert!(matches!(
+            &batch.ops[..],
+            [
+                Op::Message(_),
+                Op::Queue(QueueOp {
+                    holder: 2,
+                    message: 17,
+                    ..
+                })
+            ]
+        ));
+        assert!(batch.cost < 2_000, "{}", batch.cost);
+        journal.queue(queue(1, 1));
+        journal.dequeue(place(1, 1));
+        journal.set_due();
+        assert!(journal.take_batch(0).is_none(), "nothing has happened");
     }
 
     #[test]

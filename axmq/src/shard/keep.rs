@@ -28,6 +28,12 @@ const HEAD: usize = 16;
 /// A page is read when fewer messages than this wait in memory.
 const READ_AHEAD: usize = 16;
 
+/// How long a journal waits for more: most of the interval, since what is settled in the meantime
+/// is never written. The rest is the store's.
+fn journal_ms(interval_ms: u32) -> u64 {
+    u64::from(interval_ms) - u64::from(interval_ms) / 5
+}
+
 impl<S> Core<S> {
     pub(super) fn holder(&self, session: Key) -> u64 {
         self.sessions
@@ -131,8 +137,8 @@ impl<S> Core<S> {
             kept.publication.set_number(self.journal.take_number());
         }
         let message = kept.publication.number();
-        if kept.said_in != self.journal.batch() {
-            kept.said_in = self.journal.batch();
+        if kept.said_in != self.journal.epoch() {
+            kept.said_in = self.journal.epoch();
             let publication = Box::new(kept.publication.clone());
             self.journal.push(Op::Message(publication));
         }
@@ -369,7 +375,7 @@ impl<S> Core<S> {
         let batch = self.journal.take_batch(self.me);
         if self.journal.wants_timer() {
             self.journal.is_armed = true;
-            let at_ms = self.now_ms + u64::from(self.shared.store_interval_ms).div_ceil(5);
+            let at_ms = self.now_ms + journal_ms(self.shared.store_interval_ms);
             self.timers.insert(at_ms, Timer::Journal);
         }
         batch

@@ -121,8 +121,8 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
             engine: Some(engine),
             keeper,
             clock,
-            // Shards send after a fifth of it.
-            interval_ns: interval_ms * NS_PER_MS / 5 * 4,
+            // Shards send after four fifths of it.
+            interval_ns: interval_ms * NS_PER_MS / 5,
             receiver,
             shards,
             figures,

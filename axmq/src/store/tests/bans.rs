@@ -67,8 +67,8 @@ fn banned() -> (Defence, TestDisk, Rig) {
     earn(&defence, "192.0.2.7", None, NOW_MS);
     earn(&defence, "198.51.100.1", Some("broken"), NOW_MS);
     rig.turn();
-    assert_eq!(rig.sleeps_ns(), Some(40 * MS), "nobody waits for them");
-    rig.net.advance(40 * MS);
+    assert_eq!(rig.sleeps_ns(), Some(10 * MS), "nobody waits for them");
+    rig.net.advance(10 * MS);
     rig.turn();
     disk.disk.crash(0);
     assert_eq!(disk.disk.len(Space::Ban), 4);
@@ -183,7 +183,7 @@ fn bans_hold_in_memory_when_the_store_has_failed_and_wait_when_it_waits() {
     rig.turn();
     assert_eq!(disk.disk.len(Space::Ban), 1);
     disk.disk.set_weather(Weather::SyncFails);
-    rig.net.advance(40 * MS);
+    rig.net.advance(10 * MS);
     rig.turn();
     assert_eq!(rig.figures.health(), Health::Failed);
     defence.ban(range("192.0.2.2"), None, NOW_MS).unwrap();
