@@ -496,6 +496,11 @@ impl Client {
 }
 
 impl Conn {
+    /// Whether it has met the end of the connection, behind a whole packet.
+    fn has_all(&self) -> bool {
+        self.is_over && self.received.is_empty()
+    }
+
     fn receive(&mut self, w: &mut World, pace: usize) {
         let most = if w.is_healing { usize::MAX } else { pace };
         if most != usize::MAX {

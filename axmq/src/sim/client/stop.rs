@@ -50,12 +50,11 @@ impl Client {
         let Some(conn) = self.conn.as_ref().filter(|conn| !conn.is_silent) else {
             return Ok(());
         };
-        let has_all = conn.is_over && conn.received.is_empty();
-        if !has_all && !is_in_time {
+        if !conn.has_all() && !is_in_time {
             return Ok(());
         }
         check!(
-            has_all,
+            conn.has_all(),
             "{} has not met the end of its connection: {} bytes of a packet",
             self.name,
             conn.received.len()
@@ -79,7 +78,7 @@ impl Client {
         missing: &mut Vec<(String, u32)>,
     ) -> (u64, u64) {
         let (mut kept, mut wills) = (0, 0);
-        let Some(conn) = self.conn.as_ref().filter(|conn| conn.is_over) else {
+        let Some(conn) = self.conn.as_ref().filter(|conn| conn.has_all()) else {
             return (0, 0);
         };
         let began = w.stop_began.unwrap_or(u64::MAX);
