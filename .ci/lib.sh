@@ -1,5 +1,7 @@
 # Shared by the stages. Sourced, not run.
-set -euo pipefail
+set -Eeuo pipefail
+# Many checks print nothing of their own.
+trap 'echo "$0: line $LINENO failed: $BASH_COMMAND"' ERR
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 ROOT=$PWD
 # Tools and skipped stages live inside the clone.
@@ -23,6 +25,17 @@ need_apt() { # COMMAND PACKAGE
         touch "$TOOLS/apt-updated"
     fi
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2" > /dev/null
+}
+
+# Waits up to 20 s for a line that another process, or its log thread, is about to write.
+await() { # PATTERN FILE
+    for _ in $(seq 200); do
+        grep -q -- "$1" "$2" && return
+        sleep 0.1
+    done
+    echo "$2 has no line with '$1'; its last lines:"
+    tail -n 20 "$2"
+    return 1
 }
 
 has_nightly() {

@@ -32,6 +32,11 @@ use crate::unix_socket::SocketFile;
 const WILLS_MS: u64 = 1_000;
 /// Time for the threads of the auth pool to end; one that sits in a look-up is left behind.
 const AUTH_MS: u64 = 1_000;
+/// By how much threads that let clients in are nicer than shards. A busy shard leaves them a tenth
+/// of a processor: with more (five steps, a quarter), the scheduler makes a shard that has just
+/// worked for long wait for a handshake (`docs/benchmarks/doors.md`).
+const CONTROL_NICENESS: u8 = 10;
+
 /// The broker, before it runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Broker;
@@ -239,7 +244,7 @@ impl Broker {
         for (name, may_wait) in auth.chain(waiting) {
             let shared = Arc::clone(&shared);
             let thread = spawn(name, &stopper, move || {
-                let _ = affinity::lower_priority();
+                let _ = affinity::lower_priority(CONTROL_NICENESS);
                 let hooks = &shared.hooks;
                 let pool = if may_wait {
                     &hooks.waiting_pool
@@ -410,7 +415,7 @@ impl Running {
         let (control, until) = (self.control.clone(), stopper.clone());
         // It ends by the stop, which does not wait for it.
         spawn("tls-watch".to_owned(), stopper, move || {
-            let _ = affinity::lower_priority();
+            let _ = affinity::lower_priority(CONTROL_NICENESS);
             control.watch_certificates(&until);
             Ok(())
         })
@@ -507,7 +512,7 @@ fn run_front(
 ) -> io::Result<()> {
     // Connects must not slow down the messages of those that are in. Without the right to do it
     // the scheduler's own fairness has to do.
-    let _ = affinity::lower_priority();
+    let _ = affinity::lower_priority(CONTROL_NICENESS);
     let now_ns = backend.now_ns();
     let mut server = FrontServer::new(parts, now_ns);
     server.start(&mut backend)?;

@@ -44,6 +44,9 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// The processor time that a shard wants at a time: less than the 1.4 ms and more that others get.
 const SLICE: Duration = Duration::from_micros(100);
+/// By how much the store's thread is nicer than shards: a busy one leaves it a quarter of a
+/// processor, and publishers wait for it where that is too little.
+const STORE_NICENESS: u8 = 5;
 
 /// See the module.
 pub(crate) struct DataPlane {
@@ -501,7 +504,7 @@ fn run_store(
     parts: StoreParts<DiskPlace, Stream>,
 ) -> io::Result<()> {
     // Messages that nobody waits for are to be moved before this.
-    let _ = affinity::lower_priority();
+    let _ = affinity::lower_priority(STORE_NICENESS);
     let mut server = StoreServer::new(parts);
     let mut reactor = Reactor::<Epoll>::new(backend, options);
     reactor.run(&mut server, |server| server.is_done())

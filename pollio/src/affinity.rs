@@ -11,9 +11,6 @@ use rustix::{
 
 use crate::sys;
 
-/// How much less urgent [`lower_priority`] makes a thread, in steps of niceness. Five steps are
-/// about a third of the processor time of a normal thread that wants all of it.
-const NICER_BY: i32 = 5;
 /// The least urgent niceness that Linux knows.
 const NICE_MAX: i32 = 19;
 /// The least and most that Linux takes for a slice.
@@ -51,21 +48,23 @@ pub fn pin_current_thread(cpu: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &set)?)
 }
 
-/// Makes the calling thread, and threads that it starts later, five steps nicer than it is.
+/// Makes the calling thread, and threads that it starts later, nicer by this many steps, up to the
+/// nicest that there is.
 ///
-/// For threads that may be late: accepting, authenticating, storing. Cannot be undone without
-/// privileges.
+/// For threads that may be late: accepting, authenticating, storing. Next to a normal thread that
+/// wants all of a processor, five steps leave about a quarter of it, ten a tenth, nineteen a
+/// seventieth. Cannot be undone without privileges.
 ///
 /// # Errors
 ///
 /// None that are known.
-pub fn lower_priority() -> io::Result<()> {
+pub fn lower_priority(steps: u8) -> io::Result<()> {
     // On Linux the "process" of these calls is a thread.
     let thread = Some(gettid());
     let nice = getpriority_process(thread)?;
     Ok(setpriority_process(
         thread,
-        (nice + NICER_BY).min(NICE_MAX),
+        (nice + i32::from(steps)).min(NICE_MAX),
     )?)
 }
 
@@ -117,9 +116,11 @@ mod tests {
     fn lower_priority_is_of_the_thread() {
         let before = getpriority_process(Some(gettid())).unwrap();
         std::thread::spawn(move || {
-            lower_priority().unwrap();
+            lower_priority(3).unwrap();
             let nice = getpriority_process(Some(gettid())).unwrap();
-            assert_eq!(nice, (before + NICER_BY).min(NICE_MAX));
+            assert_eq!(nice, (before + 3).min(NICE_MAX));
+            lower_priority(u8::MAX).unwrap();
+            assert_eq!(getpriority_process(Some(gettid())).unwrap(), NICE_MAX);
         })
         .join()
         .unwrap();
@@ -130,12 +131,12 @@ mod tests {
     fn a_slice_is_of_the_thread_and_leaves_the_rest() {
         let before = sys::scheduling().unwrap();
         std::thread::spawn(move || {
-            lower_priority().unwrap();
+            lower_priority(5).unwrap();
             let is_common = request_slice(Duration::ZERO).unwrap();
             let now = sys::scheduling().unwrap();
             assert_eq!(now.sched_policy, before.sched_policy);
             if is_common {
-                assert_eq!(now.sched_nice, (before.sched_nice + NICER_BY).min(NICE_MAX));
+                assert_eq!(now.sched_nice, (before.sched_nice + 5).min(NICE_MAX));
                 let slice = Duration::from_nanos(now.sched_runtime);
                 // Older kernels do not say one.
                 assert!(slice.is_zero() || slice == SLICE_MIN, "{slice:?}");

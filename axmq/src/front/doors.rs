@@ -69,9 +69,16 @@ impl<B: Backend> FrontServer<B> {
         }
         match result {
             Ok(()) => {
+                let is_answer = !layers.pending().is_empty();
                 if !flush(io, &greeting.stream, layers) {
                     self.left(key, "the connection failed");
                     return false;
+                }
+                if is_answer {
+                    // An answer of a handshake takes a third of a millisecond to make. A shard that
+                    // has become ready meanwhile is let in between two of them, where the scheduler
+                    // would look again only at its next tick.
+                    std::thread::yield_now();
                 }
                 true
             }
