@@ -266,6 +266,18 @@ impl Guard {
         }
     }
 
+    /// Has the allocator give back what nobody uses, at most once a second: much has been freed.
+    pub(crate) fn release(&self, now_ms: u64) {
+        let mut judge = self.lock();
+        if now_ms < judge.release_at_ms {
+            return;
+        }
+        judge.release_at_ms = now_ms + RELEASE_MS;
+        if let Some((_, release)) = self.tell.get() {
+            release();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Judge> {
         // A panic leaves a judgement, the old one or the new one.
         self.judge.lock().unwrap_or_else(PoisonError::into_inner)

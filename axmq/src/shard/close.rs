@@ -248,6 +248,7 @@ impl<S> Core<S> {
         if let Some(stream) = doomed.stream {
             drop(stream);
             self.shared.connection_closed();
+            self.count_gone(self.funnel.is_empty());
         }
         true
     }

@@ -222,6 +222,9 @@ pub(crate) struct Core<S> {
     shed_to: usize,
     /// While publishers are held for want of memory.
     breath: Option<TimerKey>,
+    /// Connections that have ended since memory was given back last, and whether it is about to be.
+    gone: usize,
+    is_calming: bool,
     outboxes: Vec<Outbox>,
     /// Bytes that may be on their way to one other shard.
     credit: u64,
@@ -312,6 +315,8 @@ impl<S> Core<S> {
             owing: HashMap::new(),
             shed_to: usize::MAX,
             breath: None,
+            gone: 0,
+            is_calming: false,
             outboxes,
             credit,
             events: Vec::new(),

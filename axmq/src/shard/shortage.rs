@@ -1,4 +1,5 @@
-//! Memory is short: what a shard does about it, step by step (see [`Shortage`]).
+//! Memory is short: what a shard does about it, step by step (see [`Shortage`]). And what it gives
+//! back when a storm is over.
 
 use slabmem::Key;
 
@@ -12,6 +13,12 @@ use crate::memory::Shortage;
 const BREATH_MS: u64 = 200;
 /// A client with less in its queues is not disconnected for it: that would free next to nothing.
 const CLIENT_BYTES_MIN: u64 = 64 * 1_024;
+/// Where so many connections have ended, and as many as there still are, what they took is given
+/// back to the system, so long after the last of them: they may come again at once.
+pub(super) const GONE_MIN: usize = 1_024;
+const CALM_MS: u64 = 500;
+/// What lists of connections keep room for.
+const KEYS_KEPT: usize = 1_024;
 /// Clients that one step disconnects; another step follows soon.
 const CLIENTS_A_STEP: usize = 64;
 
@@ -30,11 +37,7 @@ impl<S> Core<S> {
             self.shed_clients();
         }
         if shortage > Shortage::None {
-            self.partials = Vec::new();
-            self.blocks.trim(0);
-            if let Some(pool) = self.blocks.pool_mut() {
-                pool.trim();
-            }
+            self.drop_reserves();
         }
         if self.holds_publishers() {
             self.arm_breath();
@@ -44,6 +47,39 @@ impl<S> Core<S> {
             }
             self.resume_paused();
         }
+    }
+
+    /// Gives back what is kept for connections to come.
+    fn drop_reserves(&mut self) {
+        self.partials = Vec::new();
+        self.dirty.shrink_to(KEYS_KEPT);
+        self.ready.shrink_to(KEYS_KEPT);
+        self.connections.trim();
+        self.sessions.trim();
+        self.memberships.trim();
+        self.blocks.trim(0);
+        if let Some(pool) = self.blocks.pool_mut() {
+            pool.trim();
+        }
+    }
+
+    /// A connection has ended, and all else that had to be done about it and others is done too if
+    /// `is_last`.
+    pub(super) fn count_gone(&mut self, is_last: bool) {
+        self.gone += 1;
+        let is_much = self.gone >= GONE_MIN && self.gone >= self.connections.len();
+        if is_last && is_much && !self.is_calming {
+            self.is_calming = true;
+            self.timers.insert(self.now_ms + CALM_MS, Timer::Calm);
+        }
+    }
+
+    /// A storm is over: most of what it took is vacant.
+    pub(super) fn calm_down(&mut self) {
+        self.is_calming = false;
+        self.gone = 0;
+        self.drop_reserves();
+        self.shared.memory.release(self.now_ms);
     }
 
     /// Whether memory is too short for what publishers send.

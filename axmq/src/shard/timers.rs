@@ -29,6 +29,8 @@ pub(crate) enum Timer {
     Rate(Key),
     /// Time to look for connections of banned addresses.
     Evict,
+    /// Many have gone, and time to come again was given.
+    Calm,
 }
 
 /// Expired timers that one turn handles; more wait for the next.
@@ -70,6 +72,7 @@ impl<S> Core<S> {
                 Timer::Journal => self.journal_due(),
                 Timer::Rate(key) => self.rate_due(key),
                 Timer::Evict => self.begin_eviction(),
+                Timer::Calm => self.calm_down(),
             }
         }
         more_silent || more_due

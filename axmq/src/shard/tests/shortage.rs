@@ -9,6 +9,7 @@ use crate::events::Cause;
 use crate::hooks::EndedBy;
 use crate::memory::Shortage::{self, FewConnections, NoPublishers, ShedClients, ShedMessages};
 use crate::message::ConnectInfo;
+use crate::shard::shortage::GONE_MIN;
 
 fn tell(world: &mut World, shortage: Shortage) {
     for core in &mut world.cores {
@@ -289,4 +290,75 @@ fn the_list_of_those_that_are_not_read_does_not_grow_with_time() {
     }
     let count = world.cores[0].paused.len();
     assert!(count <= 70, "{count} for one client");
+}
+
+/// Bytes that are mapped for connections and sessions, and vacant in the pool of blocks.
+fn reserves(world: &mut World) -> usize {
+    let core = &mut world.cores[0];
+    let blocks = core
+        .blocks
+        .pool_mut()
+        .map_or(0, |pool| pool.stats().mapped_bytes);
+    core.connections.stats().mapped_bytes + core.sessions.stats().mapped_bytes + blocks
+}
+
+/// A client whose session ends with its connection.
+fn passer_by(world: &mut World, name: &str) -> Client {
+    let client = world.attach(ConnectInfo {
+        session_expiry_s: 0,
+        ..connect(name)
+    });
+    world.subscribe(client, name, 1);
+    assert_eq!(world.read(client), ["connack 0", "suback"]);
+    client
+}
+
+/// As many as give something to give back come and go, many times over.
+const STORM: usize = 5 * GONE_MIN;
+
+#[test]
+fn what_a_storm_took_is_given_back_a_while_after_it() {
+    let mut world = World::new(1, Limits::default());
+    let watcher = subscriber(&mut world, "t");
+    let quiet = reserves(&mut world);
+    let storm = |world: &mut World| {
+        let clients: Vec<_> = (0..STORM)
+            .map(|n| passer_by(world, &format!("client {n}")))
+            .collect();
+        let full = reserves(world);
+        for client in clients {
+            world.cut(client);
+        }
+        world.settle();
+        full
+    };
+    let full = storm(&mut world);
+    let after = reserves(&mut world);
+    assert!(full > quiet && after > quiet, "{quiet}, {full}, {after}");
+    // They come again at once.
+    assert!(storm(&mut world) <= full);
+    world.pass(499);
+    assert!(reserves(&mut world) > quiet);
+    world.pass(2);
+    assert!(reserves(&mut world) <= quiet);
+    world.send(watcher, &publish(V5, "t", "still here", 0, 0));
+    assert_eq!(world.read(watcher).len(), 1);
+}
+
+#[test]
+fn a_few_that_come_and_go_leave_the_reserves_alone() {
+    let mut world = World::new(1, Limits::default());
+    for n in 0..GONE_MIN + 10 {
+        passer_by(&mut world, &format!("stays {n}"));
+    }
+    let come_and_go = |world: &mut World, times: usize| {
+        for _ in 0..times {
+            let client = passer_by(world, "comes and goes");
+            world.cut(client);
+            world.settle();
+        }
+        world.cores[0].is_calming
+    };
+    assert!(!come_and_go(&mut world, GONE_MIN + 9));
+    assert!(come_and_go(&mut world, 1), "as many have gone as there are");
 }
