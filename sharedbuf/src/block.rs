@@ -72,6 +72,13 @@ impl ReadBlock {
         self.len() == 0
     }
 
+    /// Returns the heap that the block takes, divided by the handles of it there are: see
+    /// [`SharedSlice::heap_share`]. 0 for a block in a pool.
+    #[must_use]
+    pub fn heap_share(&self) -> usize {
+        self.0.heap_share()
+    }
+
     /// Returns how many bytes there is still room for.
     #[must_use]
     pub fn spare_len(&self) -> usize {

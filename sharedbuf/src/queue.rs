@@ -309,6 +309,18 @@ impl WriteQueue {
         self.0.as_ref().map_or(0, |inner| inner.pinned_bytes())
     }
 
+    /// Returns the heap that the queue takes: its index, its blocks but for those of a pool, and of
+    /// each buffer that it references its share ([`SharedSlice::heap_share`]).
+    ///
+    /// The allocator's own overhead is not in it.
+    ///
+    /// # Complexity
+    /// Linear in the referenced slices and the runs of copied frames between.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |inner| inner.heap_bytes())
+    }
+
     /// Drops everything, also a frame that was sent in part, and frees all heap.
     pub fn clear(&mut self) {
         self.0 = None;

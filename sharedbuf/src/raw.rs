@@ -178,6 +178,32 @@ unsafe fn assert_alone(mut head: NonNull<Header>) {
     unsafe { head.as_mut() }.refs.with_mut(|_| ());
 }
 
+/// The heap that a buffer takes, header and bytes, by the handles that it is shared by. Nothing for
+/// one in a pool, and only the header where somebody else made the bytes.
+///
+/// # Safety
+/// The caller has a count.
+unsafe fn heap_share(head: NonNull<Header>) -> usize {
+    // SAFETY: The caller has a count.
+    let Header {
+        refs, len, kind, ..
+    } = unsafe { header(head) };
+    let bytes = match kind {
+        Kind::Inline => size_of::<Header>() + *len as usize,
+        Kind::Vec => {
+            // SAFETY: This kind of header is the first field of a `VecHeader`, and the caller has a
+            // count.
+            let capacity = unsafe { head.cast::<VecHeader>().as_ref() }.capacity;
+            size_of::<VecHeader>() + capacity
+        }
+        #[cfg(feature = "bytes")]
+        Kind::Bytes => size_of::<BytesHeader>(),
+        #[cfg(feature = "slabmem")]
+        Kind::Pool => 0,
+    };
+    bytes / refs.load(Ordering::Relaxed).max(1)
+}
+
 /// Frees a buffer by its kind.
 ///
 /// # Safety

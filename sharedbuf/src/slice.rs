@@ -84,6 +84,18 @@ impl SharedSlice {
         self.0.buffer_len()
     }
 
+    /// Returns this slice's share of the heap that its buffer takes: header and bytes, divided by
+    /// the slices and other handles of the buffer there are now.
+    ///
+    /// So what all handles of a buffer say adds up to what it takes, but for rounding and for what
+    /// comes and goes meanwhile. It is 0 for an empty slice and for a buffer in a pool's block,
+    /// whose pool counts it; of a buffer around a `bytes::Bytes` it is the header's only. The
+    /// allocator's own overhead is not in it.
+    #[must_use]
+    pub fn heap_share(&self) -> usize {
+        self.0.heap_share()
+    }
+
     /// Returns whether both views keep the same buffer alive. Empty views keep none.
     #[inline]
     #[must_use]

@@ -47,6 +47,57 @@ fn calls(run: impl FnOnce()) -> usize {
     CALLS.get() - before
 }
 
+/// The heap that `run` leaves taken.
+fn taken<T>(run: impl FnOnce() -> T) -> (T, usize) {
+    let before = LIVE.get();
+    let made = run();
+    (
+        made,
+        usize::try_from(LIVE.get() - before).expect("no less than before"),
+    )
+}
+
+#[test]
+fn the_handles_of_a_buffer_share_what_it_takes() {
+    let mut roomy = Vec::with_capacity(1_000);
+    roomy.extend_from_slice(&[1; 600]);
+    let (slice, of_vec) = taken(|| SharedSlice::from(roomy));
+    // The vector was there before.
+    assert_eq!(slice.heap_share(), of_vec + 1_000);
+    let (copied, of_copy) = taken(|| SharedSlice::copy_from(&[2; 600]));
+    assert_eq!(copied.heap_share(), of_copy);
+    let part = copied.slice(10..20);
+    assert_eq!(copied.heap_share() + part.heap_share(), of_copy);
+    assert_eq!(copied.slice(0..0).heap_share(), 0);
+    let (block, of_block) = taken(|| ReadBlock::with_capacity(5_000));
+    assert_eq!(block.heap_share(), of_block);
+}
+
+#[test]
+fn a_queue_says_what_it_takes() {
+    let (payload, of_payload) = taken(|| SharedSlice::copy_from(&[7; 2_000]));
+    let mut cache = BlockCache::new(4);
+    let (mut queue, of_queue) = taken(|| {
+        let mut queue = WriteQueue::new();
+        for _ in 0..300 {
+            fill(&mut queue, &payload);
+        }
+        queue
+    });
+    // The payload's handle here has a share too, and each of many shares is rounded down.
+    let all = queue.heap_bytes() + payload.heap_share();
+    assert!(
+        (of_queue + of_payload - 2_000..=of_queue + of_payload).contains(&all),
+        "{all} of {of_queue} and {of_payload}"
+    );
+    drop(payload);
+    let (bytes, before) = (queue.bytes(), LIVE.get());
+    queue.advance_into(bytes, &mut cache);
+    assert_eq!(queue.heap_bytes(), 0);
+    let gone = usize::try_from(before - LIVE.get()).expect("no more than before");
+    assert_eq!(of_queue + of_payload - gone, cache.heap_bytes());
+}
+
 fn fill(queue: &mut WriteQueue, payload: &SharedSlice) {
     queue.push_copy(&[1; 30], Class::Control);
     queue.push_with(50, Class::Droppable, |place| place.fill(2));

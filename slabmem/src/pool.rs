@@ -219,6 +219,7 @@ impl Pool {
         PoolStats {
             live: self.live(),
             cached: self.classes.iter().map(|class| class.free.len()).sum(),
+            vacant_bytes: self.vacant_bytes(),
             mapped_bytes: self.mapped_bytes,
             peak_bytes: self.peak_bytes,
             max_bytes: self.max_bytes,
@@ -420,6 +421,8 @@ pub struct PoolStats {
     pub live: usize,
     /// Blocks that came back and wait for the next user.
     pub cached: usize,
+    /// The memory of those blocks in bytes, a part of `mapped_bytes`.
+    pub vacant_bytes: usize,
     /// The memory of all segments and large blocks in bytes.
     pub mapped_bytes: usize,
     /// What `mapped_bytes` was at most.

@@ -169,6 +169,8 @@ fn the_books_hold() {
     drop(gone);
     pool.collect();
     assert_eq!((pool.stats().live, pool.stats().cached), (10, 5000));
+    let stats = pool.stats();
+    assert!(stats.vacant_bytes >= 5000 * 64 && stats.vacant_bytes < stats.mapped_bytes);
     assert_eq!(pool.stats().remote_frees, 5000);
     pool.trim();
     assert!(pool.stats().mapped_bytes * 3 < peak);

@@ -1,6 +1,6 @@
 //! The answers for the topics that come up most.
 
-use core::fmt;
+use core::{fmt, ops::Range};
 
 use crate::{Stamp, Topic};
 
@@ -134,6 +134,26 @@ impl<R> MatchCache<R> {
         self.sets.fill(Set::default());
         self.entries.fill_with(|| None);
         self.len = 0;
+    }
+
+    /// The heap of the cache's places in bytes, which it has from the beginning.
+    #[must_use]
+    pub fn table_bytes(&self) -> usize {
+        size_of_val(&*self.sets) + size_of_val(&*self.entries)
+    }
+
+    /// Calls `visit` with the text and the answer in each of these places, current or not; the last
+    /// place is one below [`capacity`](Self::capacity). For an account of memory in bounded steps.
+    ///
+    /// # Complexity
+    ///
+    /// O(places).
+    pub fn for_each_in(&self, places: Range<usize>, visit: impl FnMut(&str, &R)) {
+        let places = places.start.min(self.entries.len())..places.end.min(self.entries.len());
+        let mut visit = visit;
+        for entry in self.entries[places].iter().flatten() {
+            visit(&entry.text, &entry.value);
+        }
     }
 
     /// The number of topics with an answer, current or not.

@@ -268,6 +268,20 @@ impl<const WORDS: usize> InterestMap<WORDS> {
         }
     }
 
+    /// The heap that the map holds, in bytes, but for shapes: the table, and about what it takes to
+    /// remember what was added more than once. A table that only a reader still holds is not in it.
+    ///
+    /// # Complexity
+    ///
+    /// O(1). Takes the mutex of [`add`](Self::add).
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let writer = lock(&self.writer);
+        // A B-tree's nodes are about two thirds full.
+        size_of_val(&*writer.snapshot.table.buckets)
+            + writer.more.len() * size_of::<((u64, u8), u32)>() * 3 / 2
+    }
+
     /// Sets the bit of `shard` for the topics that `filter` matches.
     ///
     /// Bits are counted: what was added twice must be removed twice.

@@ -129,6 +129,11 @@ impl<T> Slab<T> {
         Some(item)
     }
 
+    /// What all ids are below.
+    pub(crate) fn ids_end(&self) -> u32 {
+        (self.chunks.len() * CHUNK) as u32
+    }
+
     /// All items with their ids, in the order of ids.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         self.chunks

@@ -10,6 +10,7 @@
 //! comes and goes: what was there all the time is still in its place, either before the position
 //! or behind it.
 
+mod account;
 mod expiry;
 
 use core::fmt;
@@ -320,13 +321,6 @@ impl<V> TopicStore<V> {
         self.nodes
             .iter()
             .filter_map(|(_, node)| Some((&*node.text, node.value.as_ref()?)))
-    }
-
-    /// The heap that the store holds, in bytes, without texts, lists of children and what values
-    /// own.
-    #[must_use]
-    pub fn heap_bytes(&self) -> usize {
-        self.nodes.heap_bytes() + self.index.heap_bytes() + self.deadlines.heap_bytes()
     }
 
     #[inline]

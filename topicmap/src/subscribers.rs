@@ -199,16 +199,27 @@ impl<V> Subscribers<V> {
 
     /// The heap that the set holds, in bytes, without what the values own.
     pub(crate) fn heap_bytes(&self) -> usize {
+        let mut bytes = 0;
+        self.for_each_allocation(&mut |allocation| bytes += allocation);
+        bytes
+    }
+
+    /// The size of each allocation.
+    pub(crate) fn for_each_allocation(&self, visit: &mut impl FnMut(usize)) {
         let entry = size_of::<(u32, V)>();
         match self {
-            Self::One(_) => 0,
-            Self::Few(few) => few.run.capacity() * entry + size_of::<Few<V>>(),
+            Self::One(_) => {}
+            Self::Few(few) => {
+                visit(size_of::<Few<V>>());
+                visit(few.run.capacity() * entry);
+            }
             Self::Many(runs) => {
-                let entries: usize = runs.runs.iter().map(|run| run.capacity() * entry).sum();
-                entries
-                    + size_of::<Runs<V>>()
-                    + runs.firsts.capacity() * size_of::<u32>()
-                    + runs.runs.capacity() * size_of::<Run<V>>()
+                visit(size_of::<Runs<V>>());
+                visit(runs.firsts.capacity() * size_of::<u32>());
+                visit(runs.runs.capacity() * size_of::<Run<V>>());
+                for run in &runs.runs {
+                    visit(run.capacity() * entry);
+                }
             }
         }
     }

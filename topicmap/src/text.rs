@@ -43,6 +43,14 @@ impl Text {
         }
     }
 
+    /// The bytes of the text that are on the heap.
+    pub(crate) const fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Short(..) => 0,
+            Self::Long(text) => text.len(),
+        }
+    }
+
     /// The bytes of the text that are not on the heap.
     pub(crate) const fn bytes_in_place(&self) -> usize {
         match self {

@@ -222,3 +222,84 @@ fn a_further_subscriber_costs_at_most_32_bytes() {
     assert!(each <= 32, "{each} bytes");
     assert_eq!(map.filter_count(), 1);
 }
+
+/// What a map says that it holds, table by table and filter by filter.
+fn said_by<V>(map: &TopicMap<V>) -> usize {
+    let mut bytes = map.table_bytes();
+    let middle = map.ids_end() / 2;
+    for ids in [0..middle, middle..map.ids_end() + 9] {
+        map.for_each_allocation(ids, |allocation| bytes += allocation);
+    }
+    bytes
+}
+
+#[test]
+fn a_map_says_what_it_allocates() {
+    let mut map = TopicMap::<u64>::new(LIMITS.seed);
+    let held = bytes(|| {
+        for n in 0..3_000_u32 {
+            // Short and long texts; one subscriber, several, and many.
+            map.insert(&filter(&format!("a/{n}")), n, 0);
+            map.insert(&filter(&format!("a/long/long/long/long/long/{n}")), n, 0);
+            map.insert(&filter(&format!("a/{}", n / 7)), n, 0);
+            map.insert(&filter("news"), n, 0);
+        }
+    });
+    assert_eq!(said_by(&map), held as usize);
+}
+
+#[test]
+fn a_store_says_what_it_allocates() {
+    let mut store = TopicStore::new(LIMITS.seed);
+    let held = bytes(|| {
+        for n in 0..3_000_u32 {
+            store.insert(&topic(&format!("a/{n}/state")), n);
+            store.insert(&topic(&format!("b/{}/{n}", n % 9)), n);
+        }
+    });
+    let (mut said, mut sum) = (store.heap_bytes(), 0_u64);
+    let middle = store.nodes_end() / 2;
+    for places in [0..middle, middle..store.nodes_end()] {
+        store.for_each_allocation(
+            places,
+            |allocation| said += allocation,
+            |value| sum += u64::from(*value),
+        );
+    }
+    assert_eq!((said, sum), (held as usize, 2 * (0..3_000).sum::<u64>()));
+}
+
+#[test]
+fn a_cache_and_an_interest_map_say_what_they_allocate() {
+    let stamps = Stamps::with_seed(LIMITS.seed);
+    let mut cache = MatchCache::new(64);
+    let mut places = 0;
+    let held = bytes(|| {
+        cache = MatchCache::new(1_000);
+        places = cache.capacity();
+        for n in 0..500_u32 {
+            let text = format!("a/{n}");
+            let topic = topic(&text);
+            cache.insert(&topic, stamps.observe(&topic), n);
+        }
+    });
+    let (mut said, mut entries) = (cache.table_bytes(), 0);
+    for places in [0..places / 3, places / 3..places + 5] {
+        cache.for_each_in(places, |text, _| {
+            said += text.len();
+            entries += 1;
+        });
+    }
+    let before = MatchCache::<u32>::new(64).table_bytes();
+    assert_eq!((said - before, entries), (held as usize, cache.len()));
+
+    let map: InterestMap = InterestMap::new(LIMITS.seed);
+    let before = map.heap_bytes();
+    let held = bytes(|| {
+        for n in 0..5_000 {
+            map.add(&filter(&format!("a/{n}")), 3);
+        }
+    });
+    let said = (map.heap_bytes() - before) as isize;
+    assert!((held - said).abs() < 1_024, "{said} of {held}");
+}

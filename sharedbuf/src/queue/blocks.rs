@@ -31,6 +31,10 @@ impl Memory {
         self.0.as_ref().map_or(0, ReadBlock::len)
     }
 
+    fn heap_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, ReadBlock::heap_share)
+    }
+
     /// The next `len` bytes, where there is room.
     #[inline]
     fn place(&mut self, len: usize) -> Option<&mut [u8]> {
@@ -171,6 +175,15 @@ impl Blocks {
     pub(super) fn capacity(&self) -> usize {
         let older: usize = self.older.iter().map(|block| block.memory.capacity()).sum();
         older + self.last.memory.capacity() + self.spare.capacity()
+    }
+
+    /// The heap of the chain, without what is of a pool.
+    pub(super) fn heap_bytes(&self) -> usize {
+        let older = self.older.iter().map(|block| block.memory.heap_bytes());
+        self.older.capacity() * size_of::<Block>()
+            + older.sum::<usize>()
+            + self.last.memory.heap_bytes()
+            + self.spare.heap_bytes()
     }
 
     /// Forgets all bytes and keeps the memory of one block.

@@ -83,6 +83,16 @@ impl BlockCache {
         self.stock.is_empty()
     }
 
+    /// Returns the heap of the stock, without blocks that are of the pool.
+    ///
+    /// # Complexity
+    /// Linear in the stock.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        let stock: usize = self.stock.iter().map(|inner| inner.heap_bytes()).sum();
+        self.stock.capacity() * size_of::<Box<Inner>>() + stock
+    }
+
     /// Frees all but `keep` of the stock.
     pub fn trim(&mut self, keep: usize) {
         self.stock.truncate(keep);

@@ -377,6 +377,18 @@ impl Inner {
         pinned
     }
 
+    pub(super) fn heap_bytes(&self) -> usize {
+        let shared = self.segments.iter().map(|segment| match segment {
+            Segment::Shared(slice) => slice.heap_share(),
+            Segment::Own { .. } => 0,
+        });
+        size_of::<Self>()
+            + self.segments.capacity() * size_of::<Segment>()
+            + self.frames.capacity() * size_of::<Frame>()
+            + self.blocks.heap_bytes()
+            + shared.sum::<usize>()
+    }
+
     /// Forgets everything but some memory.
     pub(super) fn reset(&mut self) {
         self.segments.clear();

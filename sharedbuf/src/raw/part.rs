@@ -9,7 +9,7 @@ use core::mem::{self, ManuallyDrop};
 use core::ptr::NonNull;
 use core::slice;
 
-use super::{Header, RawBuf, RawMany, checked_len, header, release, retain};
+use super::{Header, RawBuf, RawMany, checked_len, header, heap_share, release, retain};
 use crate::sync::Ordering;
 
 /// One count of a buffer and the right to read a part of it; an empty part has no buffer.
@@ -95,6 +95,15 @@ impl RawSlice {
         }
         // SAFETY: Not empty, so there is a count.
         unsafe { header(self.head) }.len as usize
+    }
+
+    /// This handle's share of the heap that the buffer takes, zero for an empty part.
+    pub(crate) fn heap_share(&self) -> usize {
+        if self.len == 0 {
+            return 0;
+        }
+        // SAFETY: Not empty, so there is a count.
+        unsafe { heap_share(self.head) }
     }
 
     /// Whether both keep the same buffer alive.
@@ -219,6 +228,12 @@ impl RawBlock {
 
     pub(crate) fn capacity(&self) -> usize {
         self.header().len as usize
+    }
+
+    /// This handle's share of the heap that the buffer takes.
+    pub(crate) fn heap_share(&self) -> usize {
+        // SAFETY: The block has a count.
+        unsafe { heap_share(self.head) }
     }
 
     pub(crate) fn filled_len(&self) -> usize {
