@@ -61,10 +61,34 @@ impl AckRow {
 }
 
 impl<S> Core<S> {
+    fn flow(&mut self, session: Key) -> Option<&mut Flow> {
+        self.sessions.get_mut(session)?.flow.as_deref_mut()
+    }
+
     fn flow_of(&mut self, key: Key) -> Option<(Key, &mut Flow)> {
-        let session_key = self.connections.get(key)?.session;
-        let session = self.sessions.get_mut(session_key)?;
-        Some((session_key, session.flow.as_deref_mut()?))
+        let session = self.connections.get(key)?.session;
+        Some((session, self.flow(session)?))
+    }
+
+    /// A PUBACK. Returns whether it has settled a message: one for an id that waits for nothing is
+    /// a repetition, and harmless.
+    fn acknowledged(&mut self, session: Key, id: PacketId) -> bool {
+        let flow = self.flow(session);
+        let Some(queued) = flow.and_then(|it| it.outgoing.acknowledge(id, QoS::AtLeastOnce)) else {
+            return false;
+        };
+        self.done_with(session, &queued);
+        true
+    }
+
+    /// A PUBCOMP. Returns whether it has settled a message.
+    fn completed(&mut self, session: Key, id: PacketId) -> bool {
+        let flow = self.flow(session);
+        let Some(number) = flow.and_then(|it| it.outgoing.complete(id)) else {
+            return false;
+        };
+        self.note_completed(session, number);
+        true
     }
 
     /// Takes the acknowledgements in their short form that stand at the beginning of `bytes`, up to
@@ -92,19 +116,12 @@ impl<S> Core<S> {
             let Some(id) = PacketId::new(u16::from_be_bytes([high, low])) else {
                 break;
             };
-            let session = self.sessions.get_mut(session_key);
-            let Some(flow) = session.and_then(|session| session.flow.as_deref_mut()) else {
-                break;
-            };
             match head {
-                PUBACK => {
-                    if let Some(queued) = flow.outgoing.acknowledge(id, QoS::AtLeastOnce) {
-                        settled += 1;
-                        self.done_with(session_key, &queued);
-                    }
-                }
+                PUBACK => settled += usize::from(self.acknowledged(session_key, id)),
+                PUBCOMP => settled += usize::from(self.completed(session_key, id)),
                 PUBREC if !is_kept => {
-                    let Ok(queued) = flow.outgoing.receive(id) else {
+                    let flow = self.flow(session_key);
+                    let Some(Ok(queued)) = flow.map(|flow| flow.outgoing.receive(id)) else {
                         break;
                     };
                     if let Some(queued) = queued {
@@ -112,12 +129,12 @@ impl<S> Core<S> {
                     }
                     row.push(PUBREL, id);
                 }
-                PUBREL if !is_kept && flow.incoming.release(id).is_some() => row.push(PUBCOMP, id),
-                PUBCOMP => {
-                    if let Some(number) = flow.outgoing.complete(id) {
-                        settled += 1;
-                        self.note_completed(session_key, number);
+                PUBREL if !is_kept => {
+                    let flow = self.flow(session_key);
+                    if flow.and_then(|flow| flow.incoming.release(id)).is_none() {
+                        break;
                     }
+                    row.push(PUBCOMP, id);
                 }
                 _ => break,
             }
@@ -145,12 +162,10 @@ impl<S> Core<S> {
     }
 
     pub(super) fn on_pub_ack(&mut self, key: Key, ack: &Ack<'_>) {
-        let Some((session, flow)) = self.flow_of(key) else {
-            return;
-        };
-        // An id that waits for nothing is an acknowledgement of something settled: harmless.
-        if let Some(queued) = flow.outgoing.acknowledge(ack.packet_id(), QoS::AtLeastOnce) {
-            self.done_with(session, &queued);
+        let session = self.connections.get(key).map(|found| found.session);
+        if let Some(session) = session
+            && self.acknowledged(session, ack.packet_id())
+        {
             self.drain(session, SENT_AN_ACK);
         }
     }
@@ -232,11 +247,10 @@ impl<S> Core<S> {
     }
 
     pub(super) fn on_pub_comp(&mut self, key: Key, ack: &Ack<'_>) {
-        let Some((session, flow)) = self.flow_of(key) else {
-            return;
-        };
-        if let Some(number) = flow.outgoing.complete(ack.packet_id()) {
-            self.note_completed(session, number);
+        let session = self.connections.get(key).map(|found| found.session);
+        if let Some(session) = session
+            && self.completed(session, ack.packet_id())
+        {
             self.drain(session, SENT_AN_ACK);
         }
     }

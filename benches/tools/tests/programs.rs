@@ -3,8 +3,9 @@
 mod double;
 
 use std::{
+    io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use double::Fault;
@@ -126,6 +127,36 @@ fn a_limit_is_kept_and_ends_the_run() {
         let acknowledged = text.contains(" pub_succ total=50 rate=");
         assert_eq!(acknowledged, qos > 0, "{text}");
     }
+}
+
+#[test]
+fn a_flood_goes_on_where_the_socket_was_full() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let flood =
+        format!("pub -h 127.0.0.1 -p {port} -c 1 -t a -I 0 -s 1000 -L 100000 --log_to console");
+    let mut program = Command::new(env!("CARGO_BIN_EXE_axmq-bench"))
+        .args(flood.split_whitespace())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (mut broker, _) = listener.accept().unwrap();
+    let mut buf = vec![0; 1 << 16];
+    assert!(broker.read(&mut buf).unwrap() > 0);
+    broker.write_all(&[0x20, 3, 0, 0, 0]).unwrap();
+    // Nothing is read for a second of its own clock; the socket is full within milliseconds.
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let shown = lines.find(|line| line.as_ref().unwrap().contains("pub total="));
+    assert!(shown.is_some_and(|line| !line.unwrap().contains("=100000 ")));
+    let mut bytes = 0;
+    loop {
+        match broker.read(&mut buf).unwrap() {
+            0 => break,
+            n => bytes += n,
+        }
+    }
+    assert!(bytes > 100_000 * 1_000, "{bytes}");
+    assert!(program.wait().unwrap().success());
 }
 
 #[test]

@@ -176,7 +176,9 @@ impl Clients {
 
     fn send(&mut self, n: usize) {
         self.count += 1;
-        let slow = self.slow_every.is_some_and(|every| self.count.is_multiple_of(every));
+        let slow = self
+            .slow_every
+            .is_some_and(|every| self.count.is_multiple_of(every));
         let client = &mut self.clients[n];
         client.slow = slow;
         client.sent = Instant::now();

@@ -245,6 +245,8 @@ impl<L: Load> Runner<L> {
                 }
             }
         } else if readiness.is_writable() {
+            // Whether there is room for more shows when what has waited is sent.
+            client.send()?;
             self.load.writable(id);
         }
         let mut progress = Progress::Done;
