@@ -62,6 +62,11 @@ fn what_is_wrong_is_one_line_and_an_exit_code() {
         ("idle --from 1 --to 2".to_owned(), 2, "--pid"),
         ("floor -q 1".to_owned(), 2, "--qos"),
         (
+            "floor --relay /no/such/program".to_owned(),
+            1,
+            "the relay: No such file",
+        ),
+        (
             "fanout --subs 999999 -h 127.0.0.1".to_owned(),
             1,
             "ulimit -n",
@@ -196,8 +201,19 @@ fn a_broken_promise_is_exit_code_3() {
 
 #[test]
 fn the_floor_loses_nothing() {
-    for arguments in ["--pubs 3 --subs 2", "--pairs 20"] {
-        let output = bench(&format!("floor {arguments} --messages 3000"));
+    let other = format!("--relay={} relay", env!("CARGO_BIN_EXE_axmq-bench"));
+    for (arguments, relay) in [
+        ("--pubs 3 --subs 2", None),
+        ("--pairs 20", None),
+        ("--pairs 20", Some(other)),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_axmq-bench"))
+            .arg("floor")
+            .args(arguments.split_whitespace())
+            .args(["--messages", "3000"])
+            .args(relay)
+            .output()
+            .unwrap();
         let errors = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success(), "{errors}");
         assert!(

@@ -173,7 +173,7 @@ impl Scale {
     pub fn cost_of_floor(&self, case: &CostCase) -> Shown<Run> {
         let pace = Pace::Window(case.plan.usual_window());
         let options = self.traffic(common(0, 0), case.qos, pace);
-        let outcome = relay::measure(&case.plan, &options, self.broker_cpu_u32());
+        let outcome = relay::measure(&case.plan, &options, self.broker_cpu_u32(), None);
         let outcome = outcome.map_err(|failure| failure.message)?;
         Ok(self.run_of(&outcome))
     }

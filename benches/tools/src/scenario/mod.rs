@@ -99,5 +99,6 @@ pub fn floor(arguments: &[String]) -> Result<(), Failure> {
         None => Plan::read_fanout(&parsed)?,
     };
     let options = Traffic::read(&parsed, plan.usual_window())?;
-    relay::run(&plan, &options, parsed.number_if("relay-cpu")?)
+    let (cpu, program) = (parsed.number_if("relay-cpu")?, parsed.last("relay"));
+    relay::run(&plan, &options, cpu, program)
 }

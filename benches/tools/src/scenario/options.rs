@@ -69,6 +69,11 @@ pub const FLOOR: &[Opt] = &[
         "relay-cpu",
         "the processor that the relay is pinned to",
     ),
+    value(
+        '\0',
+        "relay",
+        "another program as the relay, with its arguments",
+    ),
 ];
 
 /// How publishers are paced.

@@ -56,8 +56,13 @@ impl Drop for Running {
 /// # Errors
 ///
 /// What is wrong with the command line or the run.
-pub fn run(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<(), Failure> {
-    let outcome = measure(plan, options, cpu)?;
+pub fn run(
+    plan: &Plan,
+    options: &Traffic,
+    cpu: Option<u32>,
+    program: Option<&str>,
+) -> Result<(), Failure> {
+    let outcome = measure(plan, options, cpu, program)?;
     let title = plan
         .title
         .replace("fanout", "floor")
@@ -67,10 +72,18 @@ pub fn run(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<(), Failu
 
 /// Starts a relay and runs a plan through it.
 ///
+/// `program` is another relay than [`main`] and its arguments; it is told `--frame` and `--cpu` as
+/// this one, and prints the ports for publishers and subscribers.
+///
 /// # Errors
 ///
 /// If the plan has acknowledgements, or the relay does not start or fails.
-pub fn measure(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<Outcome, Failure> {
+pub fn measure(
+    plan: &Plan,
+    options: &Traffic,
+    cpu: Option<u32>,
+    program: Option<&str>,
+) -> Result<Outcome, Failure> {
     if options.qos != QoS::AtMostOnce {
         return Err(Failure::usage(
             "the floor has no acknowledgements: leave --qos out",
@@ -94,10 +107,19 @@ pub fn measure(plan: &Plan, options: &Traffic, cpu: Option<u32>) -> Result<Outco
     } else {
         head.total_len(options.common.target.version)
     };
-    let program = std::env::current_exe().map_err(|error| wrong("this program", error))?;
-    let mut command = Command::new(program);
+    let mut words = program.unwrap_or_default().split_ascii_whitespace();
+    let mut command = if let Some(program) = words.next() {
+        let mut command = Command::new(program);
+        command.args(words);
+        command
+    } else {
+        let this = std::env::current_exe().map_err(|error| wrong("this program", error))?;
+        let mut command = Command::new(this);
+        command.arg("relay");
+        command
+    };
     command
-        .args(["relay", "--frame", &frame.to_string()])
+        .args(["--frame", &frame.to_string()])
         .stdout(Stdio::piped());
     if let Some(cpu) = cpu {
         command.args(["--cpu", &cpu.to_string()]);
