@@ -5,10 +5,13 @@
 //! one that has not disconnected again for the longest time, give or take a round (the clock
 //! algorithm).
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 use pollio::PeerAddr;
 
 use crate::events::Cause;
+use crate::memory::allocated;
 
 /// How a client's last connection ended.
 #[derive(Clone, Debug)]
@@ -162,6 +165,20 @@ impl Disconnects {
         records.sort_by_key(|record| std::cmp::Reverse(record.at_ms));
         records.truncate(most);
         records
+    }
+
+    /// What the table takes of memory, without what records own.
+    pub(crate) fn table_bytes(&self) -> u64 {
+        let slots = self.slots.capacity() * size_of::<Slot>();
+        (slots + self.index.allocation_size()) as u64
+    }
+
+    /// What the records in these places own.
+    pub(crate) fn entry_bytes(&self, places: Range<usize>) -> u64 {
+        let end = places.end.min(self.slots.len());
+        let slots = self.slots.get(places.start..end).unwrap_or_default();
+        let ids = slots.iter().map(|slot| slot.record.client_id.len());
+        ids.map(allocated).sum()
     }
 
     /// Records there are.

@@ -17,7 +17,7 @@ use crate::group::GroupMail;
 use crate::hooks::{Author, Grant};
 use crate::listener::Seat;
 use crate::local::Outlet;
-use crate::memory::Shortage;
+use crate::memory::{Held, Shortage};
 use crate::publication::Publication;
 use crate::shard::Shared;
 use crate::store::op::Stored;
@@ -146,6 +146,10 @@ pub(crate) enum Query {
         client: Option<Box<str>>,
         most: u32,
     },
+    /// What the shard holds in memory, of its tables from this slot on.
+    Memory {
+        from: u32,
+    },
     /// End the connections of clients whose credentials do not hold any more, from this slot on.
     Revoke {
         policy: Arc<Policy>,
@@ -160,6 +164,8 @@ pub(crate) enum Answer {
     Clients(ClientsPage),
     Client(Option<Box<ClientDetail>>),
     Disconnects(Vec<DisconnectLine>),
+    /// A part of it, and the slot where it goes on.
+    Memory(Held, Option<u32>),
     /// The slot where it goes on.
     Revoked(Option<u32>),
 }

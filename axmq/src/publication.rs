@@ -11,6 +11,7 @@ use sharedbuf::{ReadBlock, SharedSlice};
 use slabmem::Key;
 
 use crate::config::Durability;
+use crate::memory::allocated;
 
 /// A session anywhere in the process.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -154,6 +155,11 @@ impl Publication {
     /// Bytes charged for it in credits and limits.
     pub(crate) fn cost(&self) -> usize {
         self.bytes.len() + size_of::<Self>()
+    }
+
+    /// Its share of the heap that its bytes take; nothing where they are in a pool.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        allocated(self.bytes.heap_share())
     }
 
     pub(crate) fn payload_is_empty(&self) -> bool {

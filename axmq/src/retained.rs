@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use topicmap::{Cursor, Filter, Limits, Topic, TopicStore};
 
 use crate::config::Durability;
+use crate::memory::allocated;
 use crate::publication::Publication;
 
 const STRIPES: usize = 16;
@@ -27,6 +28,9 @@ pub(crate) struct Retained {
     /// Changes so far: which of two was last is decided under the lock of their stripe.
     version: AtomicU64,
 }
+
+/// Nodes that are looked at under a lock where memory is added up.
+const NODES_A_LOOK: u32 = 1_024;
 
 /// How far a replay has come.
 #[derive(Debug, Default)]
@@ -215,6 +219,30 @@ impl Retained {
         {
             self.uncount(cost(topic.as_str(), &old));
         }
+    }
+
+    /// What it takes of memory. Goes through all of it, a few nodes at a time.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        for stripe in &self.stripes {
+            bytes += lock(stripe).heap_bytes() as u64;
+            let (mut from, mut end) = (0, 1);
+            while from < end {
+                let (mut texts, mut values) = (0, 0);
+                let store = lock(stripe);
+                end = store.nodes_end();
+                let to = end.min(from.saturating_add(NODES_A_LOOK));
+                store.for_each_allocation(
+                    from..to,
+                    |bytes| texts += allocated(bytes),
+                    |publication| values += publication.heap_bytes(),
+                );
+                drop(store);
+                bytes += texts + values;
+                from = to;
+            }
+        }
+        bytes
     }
 
     pub(crate) fn len(&self) -> u64 {

@@ -4,6 +4,7 @@ use mqtt_codec::QoS;
 use topicmap::{Deliveries, DeliveryOptions, Target, Topic, TopicMap};
 
 use crate::config::Durability;
+use crate::memory::allocated;
 
 /// What a subscription asked for, as it stands beside the session in the topic map.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -51,6 +52,17 @@ pub(crate) struct Route {
 }
 
 impl Route {
+    /// What it takes of memory, itself behind an `Rc`.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        let counts = 2 * size_of::<usize>();
+        let lists = [
+            size_of_val(&*self.targets),
+            size_of_val(&*self.identifiers),
+            size_of_val(&*self.groups),
+        ];
+        allocated(counts + size_of::<Self>()) + lists.map(allocated).iter().sum::<u64>()
+    }
+
     /// The subscription identifiers that go with `target`.
     pub(crate) fn identifiers(&self, target: &Target) -> &[u32] {
         target.identifiers_in(&self.identifiers)

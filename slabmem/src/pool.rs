@@ -220,6 +220,7 @@ impl Pool {
             live: self.live(),
             cached: self.classes.iter().map(|class| class.free.len()).sum(),
             vacant_bytes: self.vacant_bytes(),
+            uncut_bytes: self.uncut_bytes(),
             mapped_bytes: self.mapped_bytes,
             peak_bytes: self.peak_bytes,
             max_bytes: self.max_bytes,
@@ -241,6 +242,14 @@ impl Pool {
         let classes = self.classes.iter().enumerate();
         classes
             .map(|(number, class)| class.free.len() * class_bytes(number))
+            .sum()
+    }
+
+    /// The bytes of segments that are no block yet.
+    fn uncut_bytes(&self) -> usize {
+        let cutting = self.classes.iter().filter_map(|class| class.cutting);
+        cutting
+            .map(|(segment, from)| self.owner.segments[segment].len() - from)
             .sum()
     }
 
@@ -423,6 +432,9 @@ pub struct PoolStats {
     pub cached: usize,
     /// The memory of those blocks in bytes, a part of `mapped_bytes`.
     pub vacant_bytes: usize,
+    /// The memory of segments that is no block yet, a part of `mapped_bytes`: nobody has touched
+    /// it, so that the kernel has given no pages for it.
+    pub uncut_bytes: usize,
     /// The memory of all segments and large blocks in bytes.
     pub mapped_bytes: usize,
     /// What `mapped_bytes` was at most.

@@ -28,6 +28,29 @@ fn every_length_gets_the_smallest_class_that_holds_it() {
 }
 
 #[test]
+fn what_is_mapped_is_out_vacant_or_uncut() {
+    let mut pool = Pool::new(64 << 20);
+    let blocks: Vec<_> = (0..100).map(|_| pool.alloc(1000).unwrap()).collect();
+    let other = pool.alloc(64).unwrap();
+    let stats = pool.stats();
+    assert_eq!(stats.vacant_bytes, 0);
+    assert_eq!(stats.mapped_bytes, stats.uncut_bytes + 100 * 1024 + 64);
+    drop((blocks, other));
+    pool.collect();
+    let vacant = pool.stats().vacant_bytes;
+    assert_eq!(
+        (vacant, pool.stats().uncut_bytes),
+        (100 * 1024 + 64, stats.uncut_bytes)
+    );
+    // Nothing of a segment is uncut when it goes.
+    pool.trim();
+    assert_eq!(
+        (pool.stats().mapped_bytes, pool.stats().uncut_bytes),
+        (0, 0)
+    );
+}
+
+#[test]
 fn a_large_block_is_mapped_and_unmapped_alone() {
     let mut pool = Pool::new(4 << 20);
     let mut block = pool.alloc(BLOCK_BYTES_MAX + 1).unwrap();

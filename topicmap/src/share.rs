@@ -66,6 +66,15 @@ pub struct SharedGroup<M> {
     random: u64,
 }
 
+impl<M> SharedGroup<M> {
+    /// The heap that the group holds, in bytes, about: its tree is taken to be two thirds full.
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
+        self.members.capacity() * size_of::<M>()
+            + self.places.len() * size_of::<(M, usize)>() * 3 / 2
+    }
+}
+
 impl<M: Clone + Ord> SharedGroup<M> {
     /// A group without members. `seed` is for [`Strategy::Random`]. Allocates nothing.
     #[must_use]

@@ -102,7 +102,13 @@ pub fn run_command(
     };
     match command {
         ControlCommand::Status { .. } => {
-            let status: Status = connection.ask(&Request::Status)?;
+            let mut status: Status = connection.ask(&Request::Status)?;
+            status.memory = match connection.ask(&Request::Memory) {
+                Ok(memory) => Some(memory),
+                // What else there is to say is worth more than nothing.
+                Err(CommandError::Refused(_)) => None,
+                Err(error) => return Err(error),
+            };
             printer.print(&status, || show::status(&status))
         }
         ControlCommand::Clients { command, .. } => clients(&mut connection, &mut printer, command),

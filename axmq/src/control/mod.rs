@@ -6,6 +6,7 @@
 
 mod bans;
 mod client;
+mod memory;
 mod server;
 mod show;
 mod tls;
@@ -16,7 +17,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use pollio::Sender;
@@ -24,6 +25,7 @@ use pollio::net::Stream;
 
 pub(crate) use self::bans::clock_ms;
 pub use self::client::{CommandError, Format, run_command};
+pub use self::memory::{MemoryKind, MemoryUse};
 pub(crate) use self::server::ControlServer;
 pub use self::server::SOCKET;
 pub use self::types::{
@@ -33,7 +35,6 @@ pub use self::types::{
 use crate::auth::{Guard, Policy};
 use crate::config::{Config, Endpoint};
 use crate::counters::{self, Counters};
-use crate::memory;
 use crate::message::{Answer, AnswerTo, Ask, Query, ToFront, ToShard, TraceSink};
 use crate::shard::{CLIENTS_A_PAGE, RECORDS_AN_ANSWER, Shared};
 use crate::store::op::ToStore;
@@ -112,6 +113,8 @@ struct Inner {
     addresses: Vec<Endpoint>,
     started: Instant,
     traces: AtomicU64,
+    /// What the process had before anybody came.
+    base: OnceLock<memory::Base>,
     state: Mutex<State>,
 }
 
@@ -139,19 +142,23 @@ impl Control {
         shared: Arc<Shared>,
         running: Config,
     ) -> Self {
-        Self(Arc::new(Inner {
+        let control = Self(Arc::new(Inner {
             shards,
             fronts,
             store,
             addresses,
             started: Instant::now(),
             traces: AtomicU64::new(0),
+            base: OnceLock::new(),
             state: Mutex::new(State {
                 shared,
                 running,
                 source: None,
             }),
-        }))
+        }));
+        let base = control.look_at_base();
+        control.0.base.get_or_init(|| base);
+        control
     }
 
     /// Says where [`reload`](Self::reload) finds the configuration.
@@ -216,6 +223,7 @@ impl Control {
             memory_bytes: shared.memory.used_bytes(),
             memory_bytes_max: shared.memory.limit_bytes(),
             memory_shortage: shared.memory.shortage().name().to_owned(),
+            memory: None,
             store: shared.has_store.then(|| StoreStatus {
                 node: shared
                     .node
@@ -475,7 +483,7 @@ impl Control {
             state.shared.sys.set_interval_s(interval_s);
             let limits = state.running.limits.clone();
             // The messages of the reload make turns, and the first turn looks.
-            let memory_bytes = memory::limit_bytes(limits.memory_bytes);
+            let memory_bytes = crate::memory::limit_bytes(limits.memory_bytes);
             state.shared.memory.set_limit(memory_bytes);
             let shared = state.shared.with_limits(limits);
             let shared = shared

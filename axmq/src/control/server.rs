@@ -217,6 +217,7 @@ fn answer(control: &Control, request: Request) -> io::Result<Response> {
     }
     Ok(match request {
         Request::Status => of(Ok(control.status())),
+        Request::Memory => of(control.memory()),
         Request::Clients { from, most } => of(control.clients(from, most)),
         Request::Client { id } => of(control.client(&id)),
         Request::Kick { id } => {

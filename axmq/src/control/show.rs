@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::{
-    BackupMade, BansPage, ClientDetail, ClientLine, ClientsPage, DisconnectLine, Reloaded, Status,
-    TraceLine,
+    BackupMade, BansPage, ClientDetail, ClientLine, ClientsPage, DisconnectLine, MemoryUse,
+    Reloaded, Status, TraceLine,
 };
 use crate::logging::{Timestamp, now_ms};
 
@@ -48,6 +48,9 @@ pub(super) fn status(status: &Status) -> String {
         status.memory_bytes_max,
         status.memory_shortage
     );
+    if let Some(memory) = &status.memory {
+        text.push_str(&memory_use(memory));
+    }
     if let Some(store) = &status.store {
         line!(
             text,
@@ -78,6 +81,37 @@ pub(super) fn status(status: &Status) -> String {
     line!(text, "since the start, over {} shards:", status.shards);
     for (name, value) in &status.counters {
         line!(text, "  {name:<28} {value}");
+    }
+    text
+}
+
+/// A line a kind: bytes, and the share of what is resident.
+fn memory_use(memory: &MemoryUse) -> String {
+    let mut text = String::new();
+    let tenths = |bytes: i64| {
+        let share = i128::from(bytes) * 1_000 / i128::from(memory.resident_bytes.max(1));
+        format!(
+            "{}{}.{}",
+            if share < 0 { "-" } else { "" },
+            share.abs() / 10,
+            share.abs() % 10
+        )
+    };
+    let kinds = memory
+        .kinds
+        .iter()
+        .map(|kind| (kind.kind.as_str(), kind.bytes.cast_signed()))
+        .chain([("unexplained", memory.unexplained_bytes)]);
+    for (kind, bytes) in kinds {
+        let vacant = match kind {
+            "pool" => format!("  of which vacant: {}", memory.pool_vacant_bytes),
+            _ => String::new(),
+        };
+        line!(
+            text,
+            "  {kind:<18} {bytes:>14} {:>6} %{vacant}",
+            tenths(bytes)
+        );
     }
     text
 }

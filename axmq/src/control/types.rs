@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::MemoryUse;
 use crate::config::Change;
 
 /// What a running broker can be asked.
@@ -12,6 +13,8 @@ use crate::config::Change;
 #[serde(tag = "command", rename_all = "lowercase", deny_unknown_fields)]
 pub(crate) enum Request {
     Status,
+    /// What the memory of the process is for.
+    Memory,
     /// A page of the clients.
     Clients {
         from: Cursor,
@@ -140,6 +143,11 @@ pub struct Status {
     /// What is kept on disk; `None` where nothing is.
     #[serde(default)]
     pub store: Option<StoreStatus>,
+    /// What that memory is for; `None` in what [`Control::status`](super::Control::status) says,
+    /// which asks nobody: `axmq status` puts in what [`Control::memory`](super::Control::memory)
+    /// says.
+    #[serde(default)]
+    pub memory: Option<MemoryUse>,
     /// The certificates that TLS listeners show.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,

@@ -129,6 +129,11 @@ impl<K: Clone + Eq + std::hash::Hash> Bans<K> {
         }
     }
 
+    /// What the table takes of memory, without what keys own.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        (self.table.allocation_size() + self.forgotten.capacity() * size_of::<K>()) as u64
+    }
+
     /// Whom the table has forgotten since the last call, but for those whose ban was lifted.
     pub(crate) fn take_forgotten(&mut self) -> Vec<K> {
         std::mem::take(&mut self.forgotten)

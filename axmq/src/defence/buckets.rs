@@ -36,6 +36,11 @@ impl Buckets {
         }
     }
 
+    /// What the table takes of memory.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        (self.sets.capacity() * size_of::<[Bucket; WAYS]>()) as u64
+    }
+
     /// Another size; what is there is forgotten if it differs.
     pub(crate) fn set_max(&mut self, buckets_max: usize) {
         if self.buckets_max != buckets_max {

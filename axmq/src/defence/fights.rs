@@ -44,6 +44,13 @@ impl Default for Fights {
     }
 }
 
+impl Fights {
+    /// What the table takes of memory.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        lock(&self.counts).heap_bytes()
+    }
+}
+
 impl Defence {
     /// Whether take-overs are of interest.
     pub(crate) fn watches_take_overs(&self) -> bool {

@@ -473,6 +473,20 @@ impl Defence {
         }
     }
 
+    /// What the tables take of memory.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        let state = &*self.state;
+        let stripes = state.stripes.iter().map(|stripe| {
+            let stripe = lock(stripe);
+            let scores = [&stripe.host_scores, &stripe.client_scores, &stripe.connects];
+            stripe.hosts.heap_bytes()
+                + stripe.clients.heap_bytes()
+                + scores.map(Buckets::heap_bytes).iter().sum::<u64>()
+        });
+        let ranges = lock(&state.ranges).bans.heap_bytes();
+        stripes.sum::<u64>() + ranges + state.fights.heap_bytes()
+    }
+
     /// Counters and gauges by name.
     pub(crate) fn figures(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let state = &*self.state;

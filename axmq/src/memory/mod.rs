@@ -9,13 +9,15 @@
 //! Fronts and shards do the rest; neither asks for memory itself, so that a test or a simulation
 //! can tell them anything.
 
+mod held;
 mod system;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
-pub(crate) use self::system::{limit_bytes, release, resident_bytes};
+pub(crate) use self::held::{Held, allocated};
+pub(crate) use self::system::{limit_bytes, release, resident, resident_bytes};
 
 /// Time between two looks while there is anything to do. At a gigabyte a second that come in, what
 /// is missed between two of them are 50 MB.

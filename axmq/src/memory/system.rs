@@ -22,6 +22,19 @@ pub(crate) fn limit_bytes(memory_bytes: u64) -> u64 {
 ///
 /// One system call: the file stays open.
 pub(crate) fn resident_bytes() -> u64 {
+    resident().bytes
+}
+
+/// Memory of this process that is in the machine.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(crate) struct Resident {
+    pub(crate) bytes: u64,
+    /// Of that, pages of files: those of the program and of libraries.
+    pub(crate) file_bytes: u64,
+}
+
+/// As [`resident_bytes`], with the part that is of files.
+pub(crate) fn resident() -> Resident {
     static STATM: OnceLock<Option<File>> = OnceLock::new();
     let mut bytes = [0; 128];
     let statm = STATM.get_or_init(|| File::open("/proc/self/statm").ok());
@@ -29,8 +42,12 @@ pub(crate) fn resident_bytes() -> u64 {
         .as_ref()
         .and_then(|file| file.read_at(&mut bytes, 0).ok());
     let text = bytes.get(..read.unwrap_or(0)).unwrap_or_default();
-    let pages = str::from_utf8(text).ok().and_then(resident_in).unwrap_or(0);
-    pages * rustix::param::page_size() as u64
+    let pages = str::from_utf8(text).ok().and_then(resident_in);
+    let bytes = |pages: u64| pages * rustix::param::page_size() as u64;
+    pages.map_or_else(Resident::default, |(all, of_files)| Resident {
+        bytes: bytes(all),
+        file_bytes: bytes(of_files),
+    })
 }
 
 /// Has the allocator give back what nobody uses, on a thread of its own: it takes milliseconds for
@@ -45,9 +62,12 @@ pub(crate) fn release() {
         .spawn(trim);
 }
 
-/// The second number of `/proc/self/statm` counts pages (proc_pid_statm(5)).
-fn resident_in(statm: &str) -> Option<u64> {
-    statm.split(' ').nth(1)?.parse().ok()
+/// The second number of `/proc/self/statm` counts pages, and the third those of files among them
+/// (proc_pid_statm(5)).
+fn resident_in(statm: &str) -> Option<(u64, u64)> {
+    let mut numbers = statm.split(' ').skip(1);
+    let mut next = || numbers.next()?.parse().ok();
+    Some((next()?, next()?))
 }
 
 /// The memory that this process may have: the machine's, or that of the smallest control group
@@ -113,7 +133,7 @@ mod tests {
     fn files_that_are_not_as_expected_are_no_limit() {
         assert_eq!(resident_in(""), None);
         assert_eq!(resident_in("5 x 7"), None);
-        assert_eq!(resident_in("5 6 7"), Some(6));
+        assert_eq!(resident_in("5 6 7"), Some((6, 7)));
         assert_eq!(total_in("MemFree: 7 kB\n"), None);
         assert_eq!(total_in("MemTotal:       2 kB\n"), Some(2_048));
         let nowhere = Path::new("/nowhere");

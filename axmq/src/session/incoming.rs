@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use mqtt_codec::{PacketId, QoS, ReasonCode};
 
 use crate::config::Durability;
+use crate::memory::allocated;
 
 /// Acknowledgements that an idle session keeps room for.
 const RING_KEPT: usize = 64;
@@ -138,6 +139,13 @@ impl Incoming {
         }
         self.routes_again |= is_dup && qos == QoS::AtLeastOnce;
         Arrival::New
+    }
+
+    /// What its tables take of memory.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        allocated(self.ring.capacity() * size_of::<PendingAck>())
+            + allocated(self.received.capacity() * size_of::<Received>())
+            + allocated(self.doubtful.capacity() * size_of::<(u16, u32)>())
     }
 
     /// Whether there are ids for [`tell_apart`](Self::tell_apart).

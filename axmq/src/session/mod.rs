@@ -17,6 +17,7 @@ pub(crate) use self::outgoing::{IDS, Outgoing, Resend, UnknownId};
 pub(crate) use self::queued::Queued;
 pub(crate) use self::tail::Tail;
 use crate::config::Durability;
+use crate::memory::allocated;
 use crate::message::Will;
 
 /// The filters a session subscribes to. Most devices have none or one, which cost no heap.
@@ -124,6 +125,18 @@ impl FilterSet {
         all.iter().copied()
     }
 
+    /// What it takes of memory beyond itself.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        match self {
+            Self::Empty | Self::One(_) => 0,
+            Self::Many(filters) => {
+                allocated(size_of::<Filters>())
+                    + allocated(filters.own.capacity() * size_of::<FilterId>())
+                    + allocated(filters.shared.capacity() * size_of::<Key>())
+            }
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Empty => 0,
@@ -138,6 +151,13 @@ impl FilterSet {
 pub(crate) struct Flow {
     pub(crate) outgoing: Outgoing,
     pub(crate) incoming: Incoming,
+}
+
+impl Flow {
+    /// What its tables take of memory. O(1).
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        self.outgoing.heap_bytes() + self.incoming.heap_bytes()
+    }
 }
 
 /// See the module.

@@ -12,6 +12,7 @@ use slabmem::Key;
 
 use super::queued::Queued;
 use super::tail::Tail;
+use crate::memory::allocated;
 
 /// Packet ids there are: 1 to 65,535 [MQTT-2.2.1-1].
 pub(crate) const IDS: u64 = u16::MAX as u64;
@@ -291,6 +292,13 @@ impl Outgoing {
                 }
             }
         }
+    }
+
+    /// What its tables take of memory; the messages themselves are the shard's.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        allocated(self.in_flight.capacity() * size_of::<State>())
+            + allocated(self.waiting.capacity() * size_of::<Queued>())
+            + self.tail.as_deref().map_or(0, Tail::heap_bytes)
     }
 
     /// Messages that the client has not acknowledged: in flight, and waiting.

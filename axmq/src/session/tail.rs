@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::queued::Queued;
+use crate::memory::allocated;
 
 /// See the module.
 #[derive(Debug)]
@@ -48,6 +49,11 @@ impl Tail {
             earlier: next,
             ..Self::beginning_at(first)
         }
+    }
+
+    /// What it takes of memory, itself in a box.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        allocated(size_of::<Self>()) + allocated(self.followers.capacity() * size_of::<Queued>())
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -13,6 +13,7 @@ use hashbrown::HashTable;
 use super::connection::Connection;
 use super::images::{Images, Look, TooLarge};
 use crate::keyed_hash::KeyedHash;
+use crate::memory::allocated;
 use crate::publication::View;
 
 /// A shorter name costs no more than its alias.
@@ -45,6 +46,16 @@ impl AliasesOut {
             bytes_left: bytes_max,
             by_topic: HashTable::new(),
         }
+    }
+
+    /// What it takes of memory.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        let names: u64 = self
+            .by_topic
+            .iter()
+            .map(|(name, _)| allocated(name.len()))
+            .sum();
+        allocated(size_of::<Self>()) + allocated(self.by_topic.allocation_size()) + names
     }
 
     fn naming(&self, hash: u64, topic: &str) -> Naming {

@@ -27,7 +27,7 @@ pub(crate) const RECORDS_AN_ANSWER: u32 = 100_000;
 /// Subscriptions of one client that are shown.
 const FILTERS_SHOWN: usize = 1_000;
 /// Slots of a chunk of the slab.
-const CHUNK_SLOTS: u32 = 64;
+pub(super) const CHUNK_SLOTS: u32 = 64;
 
 impl<S> Core<S> {
     /// Answers a question. Bounded work: a page, or one client.
@@ -41,6 +41,10 @@ impl<S> Core<S> {
             Query::Kick { id } => Answer::Done(self.kick(&id)),
             Query::Disconnects { client, most } => {
                 Answer::Disconnects(self.last_disconnects(client.as_deref(), most))
+            }
+            Query::Memory { from } => {
+                let (held, next) = self.holdings(from);
+                Answer::Memory(held, next)
             }
             Query::Revoke { policy, from } => Answer::Revoked(self.revoke(&policy, from)),
         }

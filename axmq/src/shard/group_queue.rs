@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::group::{QueuePlace, Returned};
+use crate::memory::allocated;
 use crate::publication::Publication;
 
 /// A QoS 1 or 2 message for which no member was ready.
@@ -14,6 +15,10 @@ pub(super) struct Waiting {
     /// Nobody gets it before it is durable, nor what is behind it.
     pub(super) is_held: bool,
 }
+
+/// What a buffer takes beside its bytes: its header, and half a step of the allocator with what
+/// that needs itself.
+const BUFFER_OVERHEAD: u64 = 24 + 16;
 
 /// How much one group may keep.
 #[derive(Copy, Clone, Debug)]
@@ -41,6 +46,15 @@ impl GroupQueue {
             number: self.next - 1,
             is_stored: false,
         }
+    }
+
+    /// What it takes of memory, about: its messages are taken to have their buffers alone. O(1).
+    pub(super) fn heap_bytes(&self) -> u64 {
+        let messages = self.waiting.len() as u64;
+        let charged_beside = messages * size_of::<Publication>() as u64;
+        allocated(self.waiting.capacity() * size_of::<Waiting>())
+            + self.bytes.saturating_sub(charged_beside)
+            + messages * BUFFER_OVERHEAD
     }
 
     pub(super) fn is_empty(&self) -> bool {

@@ -2,15 +2,18 @@
 //! (DECISIONS 13). A table without a protocol; `deal` is what a shard does with it.
 
 use std::hash::BuildHasher;
+use std::ops::Range;
 
 use hashbrown::HashTable;
 use mqtt_codec::QoS;
 use slabmem::{Key, Slab};
 use topicmap::{Filter, FilterId, SharedGroup, Strategy, Topic, TopicMap};
 
+use super::answer::CHUNK_SLOTS;
 use super::group_queue::{GroupQueue, QueueLimits, Waiting};
 use crate::group::{Join, MemberRef, QueuePlace, Returned};
 use crate::keyed_hash::KeyedHash;
+use crate::memory::{Held, allocated};
 
 /// Members that are looked at for one that is online when none has room.
 const LOOKED_AT_MAX: usize = 32;
@@ -99,6 +102,31 @@ impl Groups {
             by_member: HashTable::new(),
             filters: TopicMap::new(seed),
         }
+    }
+
+    /// What the slots of all tables are below.
+    pub(super) fn slots_end(&self) -> u32 {
+        let slots = self.groups.stats().chunks.saturating_mul(CHUNK_SLOTS);
+        slots.max(self.filters.ids_end())
+    }
+
+    /// What the tables take, without what entries own.
+    pub(super) fn add_tables(&self, held: &mut Held) {
+        let slabs = self.groups.stats().mapped_bytes + self.members.stats().mapped_bytes;
+        let indexes = self.by_name.allocation_size() + self.by_member.allocation_size();
+        held.subscriptions += (slabs + indexes + self.filters.table_bytes()) as u64;
+    }
+
+    /// What the entries in these slots own.
+    pub(super) fn add_entries(&self, slots: Range<u32>, held: &mut Held) {
+        for group in slots.clone().filter_map(|slot| self.groups.get_at(slot)) {
+            held.subscriptions +=
+                allocated(group.name.len()) + allocated(group.members.heap_bytes());
+            held.queues += group.queue.heap_bytes();
+        }
+        let subscriptions = &mut held.subscriptions;
+        self.filters
+            .for_each_allocation(slots, |bytes| *subscriptions += allocated(bytes));
     }
 
     #[cfg(test)]

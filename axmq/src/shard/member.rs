@@ -14,6 +14,7 @@ use topicmap::SharedFilter;
 use super::Core;
 use super::deliver::{Dealing, Wanted};
 use crate::group::{Call, Join, Place, QueuePlace, Returned};
+use crate::memory::allocated;
 use crate::publication::View;
 use crate::route::SubscriptionOptions;
 use crate::session::Queued;
@@ -33,6 +34,13 @@ pub(super) struct Membership {
     group: Option<Key>,
     /// Under which the store keeps the group, as the owner has said with its last message; else 0.
     holder: u64,
+}
+
+impl Membership {
+    /// What it owns on the heap.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        allocated(self.name.len()) + allocated(self.filter.len())
+    }
 }
 
 impl<S> Core<S> {

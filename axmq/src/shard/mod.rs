@@ -17,6 +17,7 @@ mod entrust;
 mod evict;
 mod group_queue;
 mod groups;
+mod holdings;
 mod hooked;
 mod images;
 mod input;

@@ -159,6 +159,11 @@ pub(crate) trait Engine {
     /// Bytes on disk, about.
     fn bytes(&self) -> u64;
 
+    /// Bytes of memory that it knows of.
+    fn memory_bytes(&self) -> u64 {
+        0
+    }
+
     /// What is there now, to be read by another thread while this one goes on.
     fn snapshot(&self) -> Box<dyn Snapshot>;
 }

@@ -13,6 +13,8 @@ pub(crate) struct StoreFigures {
     writes: AtomicU64,
     /// Bytes on disk, about.
     bytes: AtomicU64,
+    /// Bytes of memory that the engine says it has.
+    memory_bytes: AtomicU64,
     /// Records in quarantine.
     quarantined: AtomicU64,
     health: AtomicU64,
@@ -23,6 +25,15 @@ impl StoreFigures {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         self.writes.fetch_add(writes, Ordering::Relaxed);
         self.bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_memory_bytes(&self, bytes: u64) {
+        self.memory_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// As of the last group commit.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        self.memory_bytes.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_quarantined(&self, records: u64) {

@@ -281,6 +281,7 @@ impl<D: Disk, S: Send> StoreServer<D, S> {
             Ok(()) => {
                 let batches = std::mem::take(&mut self.unsynced);
                 self.figures.synced(batches.len() as u64, engine.bytes());
+                self.figures.set_memory_bytes(engine.memory_bytes());
                 self.tell();
                 self.is_done |= self.stops;
             }

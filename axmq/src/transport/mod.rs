@@ -23,6 +23,7 @@ use self::tls::Tls;
 use self::upgrade::Refusal;
 use self::web::Web;
 pub(crate) use self::web::WebRules;
+use crate::memory::allocated;
 
 /// Bytes of answers of the layers themselves, such as pongs, that wait for a peer that reads
 /// nothing. Beyond it pings go unanswered (RFC 6455 section 5.5.3 lets the last one stand for all).
@@ -113,6 +114,14 @@ impl Layers {
             end,
             has_said_goodbye: false,
         }))
+    }
+
+    /// What it takes of memory, but for what rustls has on the heap.
+    pub(crate) fn heap_bytes(&self) -> u64 {
+        allocated(size_of::<Self>())
+            + allocated(self.held.capacity())
+            + allocated(self.pending.capacity())
+            + self.tls.as_deref().map_or(0, Tls::heap_bytes)
     }
 
     /// Takes bytes from the socket and appends what of them is MQTT's.

@@ -10,6 +10,7 @@ use rustls::unbuffered::{
 };
 
 use super::hello::Hello;
+use crate::memory::allocated;
 
 /// What a connection has of TLS.
 pub(crate) struct Tls {
@@ -52,6 +53,11 @@ impl Tls {
 
     pub(super) fn held_bytes(&self) -> usize {
         self.rest.len()
+    }
+
+    /// What it takes of memory, itself in a box, but for what rustls has on the heap.
+    pub(super) fn heap_bytes(&self) -> u64 {
+        allocated(size_of::<Self>()) + allocated(self.rest.capacity())
     }
 
     pub(super) fn hello(&self) -> Option<&Hello> {

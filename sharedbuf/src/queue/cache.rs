@@ -64,6 +64,13 @@ impl BlockCache {
         }
     }
 
+    /// Returns the pool, to be looked at.
+    #[cfg(feature = "slabmem")]
+    #[must_use]
+    pub const fn pool(&self) -> Option<&slabmem::Pool> {
+        self.pool.as_ref()
+    }
+
     /// Returns the pool, for other buffers of the same thread.
     #[cfg(feature = "slabmem")]
     #[inline]

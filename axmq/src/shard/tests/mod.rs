@@ -15,6 +15,7 @@ mod entrust;
 mod found;
 mod garbage;
 mod groups;
+mod holdings;
 mod hooks;
 mod kept;
 mod limits;
