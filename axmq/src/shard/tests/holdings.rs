@@ -98,3 +98,32 @@ fn a_crowd_that_has_gone_leaves_little() {
     assert!(left.sessions < full.sessions / 2, "{left:?} of {full:?}");
     assert!(left.timers < full.timers / 4, "{left:?} of {full:?}");
 }
+
+#[test]
+fn long_queues_make_more_pages() {
+    let mut world = World::new(1, Limits::default());
+    let publisher = client_on(&mut world, 0, "publisher");
+    world.read(publisher);
+    let crowd = crowd(&mut world, 100, 8);
+    for client in &crowd {
+        world.subscribe(*client, "t", 0);
+        world.read(*client);
+    }
+    let (before, pages_before) = held(&world);
+    let messages: Vec<u8> = (0..1_000)
+        .flat_map(|_| publish(V5, "t", "x", 0, 0))
+        .collect();
+    world.send(publisher, &messages);
+    let (during, pages) = held(&world);
+    // 100,000 frames, of which a page looks at few more than 16,384.
+    assert!(pages > pages_before + 4, "{pages} after {pages_before}");
+    let waiting = crowd
+        .iter()
+        .filter_map(|client| world.cores[0].connection(client.key));
+    let waiting: usize = waiting.map(|connection| connection.out.bytes()).sum();
+    let blocks = during.queues + during.pool - before.queues - before.pool;
+    assert!(
+        (waiting as u64..4 * waiting as u64).contains(&blocks),
+        "{blocks} of {waiting}"
+    );
+}
