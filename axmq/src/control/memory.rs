@@ -55,7 +55,11 @@ type Kinds = Vec<(&'static str, u64)>;
 
 impl Control {
     /// What the memory of the process is for. Goes through all tables, a page of 2,048 entries at a
-    /// time, so that no shard is held up: a million clients take about a second.
+    /// time, so that no shard is held up.
+    ///
+    /// # Complexity
+    ///
+    /// Linear in all that there is.
     ///
     /// # Errors
     ///
@@ -82,7 +86,8 @@ impl Control {
         })
     }
 
-    /// To be asked before anybody can come, when what an earlier run has left is in place.
+    /// To be asked before anybody can come, when what an earlier run has left is in place: that is
+    /// not the program's, so it is added up as well.
     pub(super) fn look_at_base(&self) -> Base {
         // A shard that does not answer has little yet.
         let held = self.kinds().map(|(kinds, _)| kinds);
