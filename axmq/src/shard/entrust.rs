@@ -133,8 +133,8 @@ impl<S> Core<S> {
         let is_kept = place.holder != 0 && publication.view().durability() != Durability::None;
         if is_kept && !place.is_stored {
             self.write_place(place, publication);
-            // Before the owner gives it to another member.
-            self.journal.hurry();
+            // Before the owner gives it to another member, which may be in this very turn.
+            self.journal.pin(place.holder, place.number);
             place.is_stored = true;
         }
         place

@@ -147,3 +147,48 @@ fn a_group_without_kept_members_is_not_kept() {
     world.send(clean, &ack(PacketType::PubAck, 1));
     assert!(world.cores[0].take_op_batch(true).is_none());
 }
+
+/// How many messages a batch puts somewhere, and how many it takes from somewhere.
+fn puts_and_takes(batch: &OpBatch) -> (usize, usize) {
+    let count = |which: fn(&Op) -> bool| batch.ops.iter().filter(|op| which(op)).count();
+    (
+        count(|op| matches!(op, Op::Queue(_))),
+        count(|op| matches!(op, Op::Dequeue(_))),
+    )
+}
+
+#[test]
+fn what_moves_on_to_another_shard_is_in_one_queue_at_least_after_each_write() {
+    for durability in [Durability::Always, Durability::Interval] {
+        let settings = StoreSettings {
+            durability,
+            ..StoreSettings::default()
+        };
+        let mut world = World::with_store(2, Limits::default(), &settings);
+        let publisher = kept_on(&mut world, 0, "p");
+        let members = [0, 1].map(|shard| {
+            let client = kept_on(&mut world, shard, &format!("m{shard}"));
+            world.subscribe(client, FILTER, 2);
+            world.catch_up();
+            client
+        });
+        for n in 1..=4 {
+            world.send(publisher, &publish(V5, "t", "x", 1, n));
+            world.settle();
+            world.catch_up();
+        }
+        let [owner, other] = match world.cores[0].groups.len() {
+            0 => [1, 0],
+            _ => [0, 1],
+        };
+        assert_eq!(members.map(|member| world.read(member).len()), [3, 3]);
+        // The owner of the group gives to the other shard at once what its own member has left.
+        world.cut(members[owner]);
+        world.settle();
+        assert_eq!(world.read(members[other]).len(), 2);
+        for shard in [owner, other] {
+            let batch = world.cores[shard].take_op_batch(true).expect("they move");
+            assert_eq!(puts_and_takes(&batch), (2, 2), "{shard}: {batch:?}");
+        }
+    }
+}
