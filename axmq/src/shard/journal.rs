@@ -172,8 +172,8 @@ impl Journal {
         self.is_urgent = true;
     }
 
-    /// That something was queued there is said whatever becomes of it: another op of this batch takes
-    /// it from where it was before, and what it becomes may be in a batch of another shard.
+    /// That something was queued there is said whatever becomes of it: another op of this batch
+    /// takes it from where it was before, and what it becomes may be in a batch of another shard.
     pub(super) fn pin(&mut self, holder: u64, number: u64) {
         self.queued.remove(&(holder, number));
         // Before that other shard, and before anything is looked through again.
