@@ -1,7 +1,11 @@
 //! The auth pool: a bounded queue and the threads that empty it.
 //!
-//! There are two: work that may wait for others, such as an HTTP service, is handed on to the
-//! second, so that passwords are checked while all of its threads wait.
+//! There are two of the same kind and with the same bound, one for work that computes, such as a
+//! password, and one for work that may wait for others, such as an HTTP service. In one pool, a
+//! service that hangs would soon have all threads: two that wait 2 s each time let in one client a
+//! second, whatever its password. A second pool costs threads that sleep, and needs no share of a
+//! common one to be set aside and tuned. A job begins in the first and is handed on where its next
+//! step may wait, so nobody waits behind the service but those whom the chain has brought there.
 //!
 //! A pool itself starts no thread: whoever owns the broker gives it some, and a simulation takes
 //! the jobs one by one with `run_one`.

@@ -225,20 +225,21 @@ fn a_service_that_hangs_holds_up_nobody_else_and_its_queue_is_bounded() {
     let lines = "timeout_ms = 60000\nthreads = 1";
     let more = "[broker]\nauth_threads = 1\n[limits]\nauth_queue = 2\nconnect_timeout_ms = 60000\n";
     let broker = broker(&service.url(), lines, more);
-    let ask_for = |user: &str| {
+    let ask_for = |version, user: &str| {
         let connect = login(user, Some(user), Some("x"));
-        Peer::connect(broker.address, V5, &connect)
+        Peer::connect(broker.address, version, &connect)
     };
     // One is asked about, two wait, and for further ones there is no room.
-    let mut first = ask_for("hang-1");
+    let mut first = ask_for(V5, "hang-1");
     assert_eq!(service.next()["username"], "hang-1");
     let (sender, codes) = channel();
     for user in ["hang-2", "hang-3", "hang-4", "hang-5"] {
-        let (mut peer, sender) = (ask_for(user), sender.clone());
+        let (mut peer, sender) = (ask_for(V5, user), sender.clone());
         std::thread::spawn(move || sender.send(peer.connack()));
     }
     let next_code = || codes.recv_timeout(PATIENCE).expect("it is answered");
     assert_eq!([next_code(), next_code()], [0x97; 2]);
+    assert_eq!(ask_for(V311, "hang-6").connack(), 3, "no room either");
     // Meanwhile nobody else waits: passwords where they come before the service.
     let moved = fs::read_to_string(broker.home.join("axmq.toml")).expect("it is there");
     let moved = moved.replace("\"http\", \"password\"", "\"password\", \"http\"");
