@@ -81,6 +81,10 @@ impl Chain {
         self.jwt.as_ref()
     }
 
+    pub(super) fn http(&self) -> Option<&Http> {
+        self.http.as_ref()
+    }
+
     pub(super) fn passwords(&self) -> Option<&Passwords> {
         self.passwords.as_ref()
     }

@@ -130,6 +130,13 @@ impl Policy {
             let keys = |count| format!("{count} keys");
             change("the key files of auth.jwt", keys(old), keys(new));
         }
+        if let (Some(old), Some(new)) = (self.chain.http(), new.chain.http())
+            && old.headers().digest() != new.headers().digest()
+        {
+            let (old, new) = (old.headers().len(), new.headers().len());
+            let headers = |count| format!("{count} headers");
+            change("auth.http.header_file", headers(old), headers(new));
+        }
         if let (Some(old), Some(new)) = (self.rights.acl(), new.rights.acl())
             && old.digest() != new.digest()
         {

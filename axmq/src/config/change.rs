@@ -233,6 +233,7 @@ impl Config {
             ("auth.jwt", "key_file", &mut jwt.key_file),
             ("auth.jwt", "secret_file", &mut jwt.secret_file),
             ("auth.http", "ca_file", &mut http.ca_file),
+            ("auth.http", "header_file", &mut http.header_file),
         ] {
             if unset(&before, section, name) {
                 *path = None;

@@ -91,8 +91,8 @@ pub struct BrokerSettings {
     ///
     /// See [`front_count`](Self::front_count).
     pub fronts: u32,
-    /// Threads that clients are authenticated on, where a program that embeds the broker does
-    /// that; 0 means one for each four cores, and at least two.
+    /// Threads that check passwords and tokens, and that the hooks of a program authenticate
+    /// clients on; 0 means one for each four cores, and at least two.
     ///
     /// See [`auth_thread_count`](Self::auth_thread_count).
     pub auth_threads: u32,

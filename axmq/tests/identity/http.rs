@@ -1,9 +1,10 @@
 //! An HTTP service that is asked who clients are: a tiny one in this test, which also hangs and
 //! lies.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +14,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::support::{PATIENCE, TempDir};
-use crate::{Broker, Peer, V5, V311, ask, login};
+use crate::{Broker, Peer, V5, V311, ask, login, run};
 
 /// Answers by user name; see [`answer`]. Ends with the test.
 struct Service {
@@ -94,6 +95,7 @@ fn read_question(stream: &mut impl BufRead) -> std::io::Result<Option<Value>> {
     }
     assert_eq!(line, "POST /login HTTP/1.1\r\n");
     let mut len = 0;
+    let mut authorization = None;
     loop {
         line.clear();
         stream.read_line(&mut line)?;
@@ -101,13 +103,20 @@ fn read_question(stream: &mut impl BufRead) -> std::io::Result<Option<Value>> {
         if let Some(value) = header.strip_prefix("content-length: ") {
             len = value.parse().expect("a number");
         }
+        if let Some(value) = header.strip_prefix("authorization: ") {
+            authorization = Some(value.to_owned());
+        }
         if header.is_empty() {
             break;
         }
     }
     let mut body = vec![0; len];
     stream.read_exact(&mut body)?;
-    Ok(Some(serde_json::from_slice(&body).expect("JSON")))
+    let mut question: Value = serde_json::from_slice(&body).expect("JSON");
+    if let Some(value) = authorization {
+        question["authorization"] = value.into();
+    }
+    Ok(Some(question))
 }
 
 /// What is answered about a user.
@@ -310,6 +319,86 @@ fn over_tls_the_service_has_to_show_a_certificate_that_is_trusted() {
     let careful = broker(&url, "", "");
     assert_eq!(careful.login(V5, Some("ann"), Some("s3cret")), 0x88);
     assert!(!service.was_asked());
+}
+
+/// Makes `headers` at the home of a broker, which nobody else may read.
+fn write_headers(home: &TempDir, text: &str) {
+    let path = home.join("headers");
+    fs::write(&path, text).expect("it is writable");
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).expect("it is ours");
+}
+
+#[test]
+fn headers_of_a_file_go_along_and_are_not_logged() {
+    let service = Service::start(None);
+    let broker = broker(&service.url(), "breaker_failures = 1000", "");
+    assert_eq!(broker.login(V5, Some("ann"), Some("x")), 0);
+    assert_eq!(service.next()["authorization"], Value::Null);
+    write_headers(
+        &broker.home,
+        "Authorization: Bearer s3cret\r\n\nX-Other: x\n",
+    );
+    let file = broker.home.join("axmq.toml");
+    let without = fs::read_to_string(&file).expect("it is there");
+    let with = without.replace("[auth.http]\n", "[auth.http]\nheader_file = \"headers\"\n");
+    fs::write(&file, with).expect("it is writable");
+    ask(&broker.home, &["reload"], "");
+    assert_eq!(broker.login(V5, Some("ann"), Some("x")), 0);
+    assert_eq!(service.next()["authorization"], "bearer s3cret");
+    // A failure is logged, and not what was asked.
+    assert_eq!(broker.login(V5, Some("garbage"), Some("x")), 0x88);
+    assert_eq!(service.next()["authorization"], "bearer s3cret");
+    write_headers(&broker.home, "Authorization: Bearer n3w\n");
+    let changes = ask(&broker.home, &["reload"], "");
+    let expected = "the content of auth.http.header_file: 2 headers -> 1 headers";
+    assert!(changes.contains(expected), "{changes}");
+    assert_eq!(broker.login(V5, Some("ann"), Some("x")), 0);
+    assert_eq!(service.next()["authorization"], "bearer n3w");
+    // Nothing of a reload is taken over where the file is wrong, and it is not shown.
+    write_headers(&broker.home, "n3w\n");
+    let (out, err, code) = run(&broker.home, &["reload"], "");
+    assert_ne!(code, Some(0), "{out}");
+    let expected = "auth.http.header_file: headers:1: a header is `NAME: VALUE`";
+    assert!(err.contains(expected) && !err.contains("n3w"), "{err}");
+    fs::write(&file, without).expect("it is writable");
+    ask(&broker.home, &["reload"], "");
+    assert_eq!(broker.login(V5, Some("ann"), Some("x")), 0);
+    assert_eq!(service.next()["authorization"], Value::Null, "it is gone");
+    let log = broker.end();
+    assert!(
+        log.contains("the content of auth.http.header_file"),
+        "{log}"
+    );
+    for secret in ["s3cret", "n3w"] {
+        assert!(!log.contains(secret), "no header is logged:\n{log}");
+    }
+}
+
+#[test]
+fn a_file_of_headers_that_is_wrong_ends_the_start_with_its_key() {
+    let home = TempDir::new();
+    let lines = "[auth.http]\nurl = \"http://127.0.0.1:1/\"\nheader_file = \"headers\"\n";
+    fs::write(home.join("axmq.toml"), lines).expect("it is writable");
+    let check = || {
+        let (_, err, code) = run(&home, &["--config", "axmq.toml", "config", "check"], "");
+        assert_eq!(code, Some(3), "{err}");
+        assert!(
+            err.contains("auth.http.header_file: ") && !err.contains("s3cret"),
+            "{err}"
+        );
+        err
+    };
+    assert!(check().contains("cannot read headers: "), "it is not there");
+    write_headers(&home, "X-Key: x\nX-Key: s3cret\rX-More: x\n");
+    assert!(check().contains("headers:2: a header may have no control"));
+    write_headers(&home, "\n");
+    assert!(check().contains("there is no header in this file"));
+    write_headers(&home, &"X-Key: s3cret\n".repeat(17));
+    assert!(check().contains("more than 16 headers"));
+    write_headers(&home, "X-Key: s3cret\n");
+    let open = Permissions::from_mode(0o644);
+    fs::set_permissions(home.join("headers"), open).expect("it is ours");
+    assert!(check().contains("everybody on this machine can read this secret"));
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod answer;
 mod breaker;
 mod cache;
+mod headers;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,7 @@ use zeroize::Zeroizing;
 use self::answer::{Allowed, Answer};
 use self::breaker::Breaker;
 use self::cache::{Cache, Hasher};
+use self::headers::Headers;
 use super::FileError;
 use super::chain::Opinion;
 use super::login::{Login, Tag};
@@ -37,6 +39,7 @@ const ANSWER_BYTES_MAX: u64 = 65_536;
 pub(super) struct Http {
     url: String,
     agent: Agent,
+    headers: Headers,
     settings: HttpSettings,
     ends_connections: bool,
     hasher: Hasher,
@@ -90,7 +93,7 @@ impl Http {
     ///
     /// # Errors
     ///
-    /// Where the file of certificates cannot be used.
+    /// Where the file of certificates, or that of headers, cannot be used.
     pub(super) fn load(
         settings: &HttpSettings,
         ends_connections: bool,
@@ -107,6 +110,8 @@ impl Http {
             }
             None => RootCerts::WebPki,
         };
+        let headers = settings.header_file.as_deref().map(Headers::load);
+        let headers = headers.transpose()?.unwrap_or_default();
         if url.starts_with("http://") && !is_loopback(url) {
             tracing::warn!(
                 event = "auth.http_plain",
@@ -130,6 +135,7 @@ impl Http {
         Ok(Some(Self {
             url: url.clone(),
             agent,
+            headers,
             settings: settings.clone(),
             ends_connections,
             hasher,
@@ -223,12 +229,15 @@ impl Http {
         };
         let body = serde_json::to_vec(&asked);
         let body = Zeroizing::new(body.map_err(|_| "it cannot be asked this".to_owned())?);
-        let sent = self
+        let mut question = self
             .agent
             .post(&self.url)
             .header("Content-Type", "application/json")
-            .header("Accept", "application/json")
-            .send(body.as_slice());
+            .header("Accept", "application/json");
+        for (name, value) in self.headers.iter() {
+            question = question.header(name, value);
+        }
+        let sent = question.send(body.as_slice());
         // Errors of the library name no more than the host.
         let mut response = sent.map_err(|error| format!("it cannot be asked: {error}"))?;
         let status = response.status().as_u16();
@@ -262,6 +271,10 @@ impl Http {
             0 => Opinion::Refuse(Denied::not_authorized().with_text("this has expired")),
             left_s => Opinion::Grant(grant.for_at_most(Duration::from_secs(left_s))),
         }
+    }
+
+    pub(super) fn headers(&self) -> &Headers {
+        &self.headers
     }
 
     /// Of those whom this service has let in.

@@ -214,6 +214,19 @@ pub(crate) fn read(path: &Path) -> Result<(String, u32), FileError> {
     Ok((text, mode))
 }
 
+/// The text of a file that others may neither write nor read. Wiped when it is dropped.
+pub(crate) fn read_private(path: &Path) -> Result<Zeroizing<String>, FileError> {
+    let (text, mode) = read(path)?;
+    let text = Zeroizing::new(text);
+    if mode & READABLE_BY_ALL != 0 {
+        let name = path.display();
+        return Err(FileError::new(format!(
+            "{name}: everybody on this machine can read this secret; chmod o-r {name}"
+        )));
+    }
+    Ok(text)
+}
+
 /// A secret in a file: its bytes without the end of the last line. Wiped when it is dropped.
 pub(crate) fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
     let (bytes, mode) = read_bytes(path)?;

@@ -10,5 +10,5 @@ mod tests;
 
 pub use self::command::run_passwd;
 pub use self::file::Passwords;
-pub(crate) use self::file::{read, read_secret};
+pub(crate) use self::file::{read, read_private, read_secret};
 pub use self::hash::Scheme;

@@ -11,6 +11,8 @@ pub struct HttpSettings {
     pub url: Option<String>,
     /// The authorities that its certificate may be from, instead of those of the web.
     pub ca_file: Option<PathBuf>,
+    /// Headers that go along with each question.
+    pub header_file: Option<PathBuf>,
     /// How long an answer may take, from the beginning.
     pub timeout_ms: u32,
     /// Threads that ask, and so questions at a time.
@@ -32,6 +34,7 @@ impl Default for HttpSettings {
         Self {
             url: None,
             ca_file: None,
+            header_file: None,
             timeout_ms: 2_000,
             threads: 8,
             cache_entries: 10_000,
@@ -47,6 +50,7 @@ impl HttpSettings {
     pub(in crate::config) const KEYS: &'static [Key] = &[
         key!(text, "auth.http", url, auth.http),
         key!(path, "auth.http", ca_file, auth.http),
+        key!(path, "auth.http", header_file, auth.http),
         key!(
             number,
             "auth.http",
