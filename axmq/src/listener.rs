@@ -88,9 +88,11 @@ impl ListenerState {
         self.rules.as_ref()
     }
 
-    /// What lies between a new socket from there and MQTT, where anything does.
-    pub(crate) fn layers(&self, peer: &PeerAddr) -> Option<Box<Layers>> {
-        Layers::new(self.door.as_deref()?, peer.ip())
+    /// What lies between a new socket from there and MQTT, where anything does; `place` is this
+    /// listener's in the configuration.
+    pub(crate) fn layers(&self, peer: &PeerAddr, place: usize) -> Option<Box<Layers>> {
+        let place = u32::try_from(place).unwrap_or(u32::MAX);
+        Layers::new(self.door.as_deref()?, peer.ip(), place)
     }
 
     /// Whether a connection from there begins with a PROXY header.

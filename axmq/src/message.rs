@@ -7,6 +7,7 @@ use std::sync::mpsc::SyncSender;
 
 use mqtt_codec::Version;
 use pollio::PeerAddr;
+use rustls::pki_types::CertificateDer;
 use slabmem::Key;
 
 use crate::auth::{self, Enhanced, Policy};
@@ -155,6 +156,23 @@ pub(crate) enum Query {
         policy: Arc<Policy>,
         from: u32,
     },
+    /// The certificates that clients have shown, from this slot on.
+    Certificates {
+        from: u32,
+    },
+    /// End these connections, where they are still there.
+    End {
+        connections: Vec<Key>,
+    },
+}
+
+/// The certificates that a client has shown, its own first.
+#[derive(Debug)]
+pub(crate) struct Shown {
+    pub(crate) connection: Key,
+    /// The listener that it came in by, by its place in the configuration.
+    pub(crate) listener: u32,
+    pub(crate) certificates: Vec<CertificateDer<'static>>,
 }
 
 /// The answer to a [`Query`].
@@ -168,6 +186,8 @@ pub(crate) enum Answer {
     Memory(Held, Option<u32>),
     /// The slot where it goes on.
     Revoked(Option<u32>),
+    /// Some, and the slot where it goes on.
+    Certificates(Vec<Shown>, Option<u32>),
 }
 
 /// A question and who wants the answer.

@@ -7,6 +7,7 @@
 mod bans;
 mod client;
 mod memory;
+mod revoked;
 mod server;
 mod show;
 mod tls;
@@ -26,13 +27,14 @@ use pollio::net::Stream;
 pub(crate) use self::bans::clock_ms;
 pub use self::client::{CommandError, Format, run_command};
 pub use self::memory::{MemoryKind, MemoryUse};
+use self::revoked::Ending;
 pub(crate) use self::server::ControlServer;
 pub use self::server::SOCKET;
 pub use self::types::{
     BackupMade, BanLine, BansPage, CertificateStatus, ClientDetail, ClientLine, ClientsPage,
     Cursor, DisconnectLine, Reloaded, Status, StoreStatus, SubscriptionLine, TraceLine,
 };
-use crate::auth::{Guard, Policy};
+use crate::auth::Guard;
 use crate::config::{Config, Endpoint};
 use crate::counters::{self, Counters};
 use crate::message::{Answer, AnswerTo, Ask, Query, ToFront, ToShard, TraceSink};
@@ -378,9 +380,9 @@ impl Control {
         let mut state = self.state();
         let source = state.source.as_mut().ok_or(ControlError::NothingToReload)?;
         let new = source.load().map_err(ControlError::Refused)?;
-        let (reloaded, revoked) = self.apply_to(&mut state, &new)?;
+        let (reloaded, ending) = self.apply_to(&mut state, &new)?;
         drop(state);
-        self.disconnect_revoked(revoked)?;
+        self.end_revoked(&ending)?;
         Ok(reloaded)
     }
 
@@ -390,8 +392,8 @@ impl Control {
     ///
     /// [`ControlError::Refused`]; then nothing has changed.
     pub fn apply(&self, new: &Config) -> Result<Reloaded, ControlError> {
-        let (reloaded, revoked) = self.apply_to(&mut self.state(), new)?;
-        self.disconnect_revoked(revoked)?;
+        let (reloaded, ending) = self.apply_to(&mut self.state(), new)?;
+        self.end_revoked(&ending)?;
         Ok(reloaded)
     }
 
@@ -427,31 +429,12 @@ impl Control {
         result
     }
 
-    /// Ends the connections of clients whose credentials do not hold by this policy. Goes through
-    /// all of them, a page at a time, so that no shard is held up.
-    fn disconnect_revoked(&self, policy: Option<Arc<Policy>>) -> Result<(), ControlError> {
-        let Some(policy) = policy else {
-            return Ok(());
-        };
-        for shard in 0..self.0.shards.len() {
-            let mut next = Some(0);
-            while let Some(from) = next {
-                let policy = Arc::clone(&policy);
-                let Answer::Revoked(left) = self.ask(shard, Query::Revoke { policy, from })? else {
-                    break;
-                };
-                next = left;
-            }
-        }
-        Ok(())
-    }
-
-    /// What has changed, and the policy by which connections are to be ended for it.
+    /// What has changed, and by what connections are to be ended for it.
     fn apply_to(
         &self,
         state: &mut State,
         new: &Config,
-    ) -> Result<(Reloaded, Option<Arc<Policy>>), ControlError> {
+    ) -> Result<(Reloaded, Ending), ControlError> {
         let violations = new.check();
         if !violations.is_empty() {
             let all: Vec<_> = violations.into_iter().map(|v| v.message).collect();
@@ -459,7 +442,7 @@ impl Control {
         }
         let mut changes = state.running.changes(new);
         let guard = state.shared.hooks.guard.as_deref();
-        let mut revoked = None;
+        let mut ending = Ending::default();
         let mut next = state.running.clone();
         next.take_over(new);
         // Read before anything changes, so that a wrong file changes nothing.
@@ -469,10 +452,9 @@ impl Control {
             let policy = guard.load(&next);
             let policy = policy.map_err(|error| ControlError::Refused(error.to_string()))?;
             changes.extend(guard.replace(Arc::clone(&policy)));
-            if next.auth.disconnect_revoked {
-                revoked = Some(policy);
-            }
+            ending.policy = next.auth.disconnect_revoked.then_some(policy);
         }
+        ending.by_certificate = state.ends_certificates(&next, &tls);
         if changes.iter().any(|change| !change.needs_restart) {
             state.running = next;
             // First the log, so that the threads see its level when they look.
@@ -493,7 +475,7 @@ impl Control {
                 .with_defence(&state.running);
             self.go_on_by(state, shared);
         }
-        Ok((Reloaded { changes }, revoked))
+        Ok((Reloaded { changes }, ending))
     }
 
     /// Copies the store as it is at one moment into a folder, from which a broker can be started.

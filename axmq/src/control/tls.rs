@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::revoked::Ending;
 use super::types::CertificateStatus;
 use super::{Control, ControlError, State};
 use crate::broker::Stopper;
@@ -78,10 +79,17 @@ impl Control {
     fn refresh_tls(&self) -> Result<Vec<Change>, ControlError> {
         let mut state = self.state();
         let (tls, changes) = state.load_tls(&state.running)?;
-        if !changes.is_empty() {
-            let shared = Shared::clone(&state.shared).with_tls(tls);
-            self.go_on_by(&mut state, shared);
+        if changes.is_empty() {
+            return Ok(changes);
         }
+        let ending = Ending {
+            policy: None,
+            by_certificate: state.ends_certificates(&state.running, &tls),
+        };
+        let shared = Shared::clone(&state.shared).with_tls(tls);
+        self.go_on_by(&mut state, shared);
+        drop(state);
+        self.end_revoked(&ending)?;
         Ok(changes)
     }
 

@@ -42,7 +42,7 @@ impl<B: Backend> FrontServer<B> {
         };
         let state = self.parts.shared.listeners.get(greeting.listener);
         // Made anew for the client that the header names.
-        greeting.layers = state.and_then(|state| ListenerState::layers(state, &greeting.peer));
+        greeting.layers = state.and_then(|state| state.layers(&greeting.peer, greeting.listener));
         let Some(layers) = &mut greeting.layers else {
             return true;
         };

@@ -256,7 +256,7 @@ impl<B: Backend> FrontServer<B> {
             return;
         };
         let look_ms = self.now_ms + self.first_look_ms(&peer, awaits_proxy_header);
-        let layers = state.and_then(|state| state.layers(&peer));
+        let layers = state.and_then(|state| state.layers(&peer, listener));
         let Some(entry) = self.greetings.vacant_entry() else {
             return;
         };

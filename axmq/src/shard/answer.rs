@@ -13,13 +13,15 @@ use crate::control::{
 use crate::counters::Gauges;
 use crate::disconnects::Disconnect;
 use crate::events::{Cause, ProtocolName};
-use crate::message::{Answer, Query};
+use crate::message::{Answer, Query, Shown};
 use crate::session::Session;
 
 /// Slots that one page looks at, however few of them hold a session.
 const SLOTS_A_PAGE: u32 = 16 * 1_024;
 /// Slots that a page of a revocation looks at: each may end a connection.
 const REVOKED_A_PAGE: u32 = 1_024;
+/// Clients on one page whose certificates are copied, at most; each has a few KiB.
+const CERTIFICATES_A_PAGE: usize = 64;
 /// Clients on one page, at most.
 pub(crate) const CLIENTS_A_PAGE: u32 = 1_000;
 /// Records of last disconnects in one answer, at most.
@@ -47,6 +49,16 @@ impl<S> Core<S> {
                 Answer::Memory(held, next)
             }
             Query::Revoke { policy, from } => Answer::Revoked(self.revoke(&policy, from)),
+            Query::Certificates { from } => {
+                let (shown, next) = self.certificates(from);
+                Answer::Certificates(shown, next)
+            }
+            Query::End { connections } => {
+                for key in connections {
+                    self.close(key, Cause::Kicked);
+                }
+                Answer::Done(true)
+            }
         }
     }
 
@@ -152,6 +164,22 @@ impl<S> Core<S> {
             }
         }
         (stop < end).then_some(stop)
+    }
+
+    /// The certificates that the clients of a page of sessions have shown, and the slot of the next
+    /// page. They are copied, and checked by whoever asks: that takes too long for a shard.
+    fn certificates(&self, from: u32) -> (Vec<Shown>, Option<u32>) {
+        let end = self.sessions.stats().chunks.saturating_mul(CHUNK_SLOTS);
+        let stop = end.min(from.saturating_add(REVOKED_A_PAGE));
+        let mut found = Vec::new();
+        let mut at = from;
+        while at < stop && found.len() < CERTIFICATES_A_PAGE {
+            let session = self.sessions.get_at(at);
+            let key = session.and_then(|session| session.connection);
+            found.extend(key.and_then(|key| self.connections.get(key)?.shown(key)));
+            at += 1;
+        }
+        (found, (at < end).then_some(at))
     }
 
     fn last_disconnects(&self, client: Option<&str>, most: u32) -> Vec<DisconnectLine> {

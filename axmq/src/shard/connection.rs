@@ -15,6 +15,7 @@ use crate::config::ListenerRules;
 use crate::events::Cause;
 use crate::hooks::Grant;
 use crate::listener::Seat;
+use crate::message::Shown;
 use crate::transport::{Fault, Layers};
 
 /// How far a connection has come. The only legal moves are forward; a connection has one owner, so
@@ -165,6 +166,17 @@ impl<S> Connection<S> {
     pub(crate) fn layers(&mut self) -> Option<(&mut Layers, &S)> {
         let layers = self.extras.as_deref_mut()?.layers.as_deref_mut()?;
         Some((layers, &self.stream))
+    }
+
+    /// The certificates that its client has shown, where it has shown any.
+    pub(crate) fn shown(&self, connection: Key) -> Option<Shown> {
+        let layers = self.extras.as_deref()?.layers.as_deref()?;
+        let certificates = layers.certificates();
+        (!certificates.is_empty()).then(|| Shown {
+            connection,
+            listener: layers.listener(),
+            certificates: certificates.to_vec(),
+        })
     }
 
     /// Whether a client that leaves by itself is still to be answered: its layers end with a word

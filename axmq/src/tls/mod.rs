@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ServerConfig, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
@@ -34,6 +35,8 @@ const READABLE_BY_ALL: u32 = 0o004;
 /// TLS of a listener, as its files have it now.
 pub(crate) struct Tls {
     pub(crate) config: Arc<ServerConfig>,
+    /// Looks at the certificates of clients; `None` where none are asked for.
+    verifier: Option<Arc<dyn ClientCertVerifier>>,
     /// What of a client's certificate is its user name; `None` where nothing is.
     pub(crate) identity: Option<Identity>,
     /// The certificates with the ends of their validity, in seconds since 1970.
@@ -145,22 +148,10 @@ pub(crate) fn load(rules: &ListenerRules) -> Result<Option<Arc<Tls>>, FileError>
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(versions)
         .map_err(wrong)?;
-    let builder = if rules.tls_client_ca.is_empty() {
-        builder.with_no_client_auth()
-    } else {
-        let roots = Arc::new(roots(rules, &mut files)?);
-        let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
-            .with_crls(revocations(rules, &mut files)?);
-        if rules.tls_client_optional {
-            verifier = verifier.allow_unauthenticated();
-        }
-        let verifier = verifier.build().map_err(|error| {
-            FileError::new(format!(
-                "{}, {}: {error}",
-                rules.tls_client_ca, rules.tls_client_crl
-            ))
-        })?;
-        builder.with_client_cert_verifier(verifier)
+    let verifier = verifier(rules, provider, &mut files)?;
+    let builder = match &verifier {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(Arc::clone(verifier)),
     };
     let mut config = builder.with_cert_resolver(Arc::new(Resolver::new(keys)));
     // What a session needs to be resumed the client keeps, under a key that changes: it costs no
@@ -176,10 +167,33 @@ pub(crate) fn load(rules: &ListenerRules) -> Result<Option<Arc<Tls>>, FileError>
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Some(Arc::new(Tls {
         config: Arc::new(config),
+        verifier,
         identity: Identity::parse(&rules.tls_identity),
         expiries,
         digest: files.0.finalize().into(),
     })))
+}
+
+/// Who looks at the certificates of clients, where they are asked for any.
+fn verifier(
+    rules: &ListenerRules,
+    provider: Arc<CryptoProvider>,
+    files: &mut Files,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, FileError> {
+    if rules.tls_client_ca.is_empty() {
+        return Ok(None);
+    }
+    let roots = Arc::new(roots(rules, files)?);
+    let mut verifier = WebPkiClientVerifier::builder_with_provider(roots, provider)
+        .with_crls(revocations(rules, files)?);
+    if rules.tls_client_optional {
+        verifier = verifier.allow_unauthenticated();
+    }
+    let verifier = verifier.build().map_err(|error| {
+        let (ca, crl) = (&rules.tls_client_ca, &rules.tls_client_crl);
+        FileError::new(format!("{ca}, {crl}: {error}"))
+    })?;
+    Ok(Some(verifier))
 }
 
 fn own_keys(
@@ -254,6 +268,22 @@ pub(crate) fn days_left(not_after_s: i64, now_s: i64) -> i64 {
 }
 
 impl Tls {
+    /// Whether clients are asked for a certificate.
+    pub(crate) fn asks_clients(&self) -> bool {
+        self.verifier.is_some()
+    }
+
+    /// Whether a client that shows these certificates, its own first, would be taken now. Checks
+    /// all signatures again: nothing for a thread that others wait for.
+    pub(crate) fn takes(&self, certificates: &[CertificateDer<'static>]) -> bool {
+        let (Some(verifier), Some((own, others))) = (&self.verifier, certificates.split_first())
+        else {
+            return false;
+        };
+        let taken = verifier.verify_client_cert(own, others, UnixTime::now());
+        taken.is_ok()
+    }
+
     /// Says in the log until when the certificates are valid.
     pub(crate) fn log(&self, address: &dyn fmt::Display, now_s: i64) {
         const SOON_DAYS: i64 = 14;

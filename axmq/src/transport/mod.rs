@@ -16,6 +16,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use pollio::PeerAddr;
+use rustls::pki_types::CertificateDer;
 
 use self::frames::FrameError;
 pub(crate) use self::hello::Hello;
@@ -54,6 +55,7 @@ pub(crate) struct Layers {
     /// What ends the connection once the data before it has been used.
     end: Option<Fault>,
     has_said_goodbye: bool,
+    listener: u32,
 }
 
 /// Why there is nothing more to come from a peer.
@@ -91,8 +93,9 @@ impl fmt::Display for Fault {
 }
 
 impl Layers {
-    /// Those of a connection from `peer`; `None` where there is nothing between socket and MQTT.
-    pub(crate) fn new(door: &Door, peer: Option<IpAddr>) -> Option<Box<Self>> {
+    /// Those of a connection from `peer` to this listener; `None` where there is nothing between
+    /// socket and MQTT.
+    pub(crate) fn new(door: &Door, peer: Option<IpAddr>, listener: u32) -> Option<Box<Self>> {
         let web = door.web.as_ref();
         let web = web.map(|rules| Web::new(Arc::clone(rules), peer));
         let mut end = None;
@@ -113,6 +116,7 @@ impl Layers {
             pending_at: 0,
             end,
             has_said_goodbye: false,
+            listener,
         }))
     }
 
@@ -286,7 +290,19 @@ impl Layers {
 
     /// The certificate that the client has shown and that has been verified, in DER.
     pub(crate) fn certificate(&self) -> Option<&[u8]> {
-        self.tls.as_ref()?.certificate()
+        self.certificates()
+            .first()
+            .map(|certificate| &**certificate)
+    }
+
+    /// The same with those that it has shown with it; empty where it has shown none.
+    pub(crate) fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.tls.as_ref().map_or(&[], |tls| tls.certificates())
+    }
+
+    /// The listener that it came in by, by its place in the configuration.
+    pub(crate) fn listener(&self) -> u32 {
+        self.listener
     }
 
     /// Bytes that are kept for a handshake, or of a record that has not come whole.

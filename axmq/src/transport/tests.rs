@@ -23,7 +23,7 @@ fn layers(rules: WebRules, peer: &str) -> Box<Layers> {
         web: Some(Arc::new(rules)),
     };
     let peer: IpAddr = peer.parse().expect("an address");
-    Layers::new(&door, Some(peer)).expect("there is a WebSocket")
+    Layers::new(&door, Some(peer), 0).expect("there is a WebSocket")
 }
 
 fn request(path: &str, fields: &str) -> Vec<u8> {
@@ -209,7 +209,7 @@ impl Pair {
         };
         Self {
             client: rustls::ClientConnection::new(Arc::new(client), name).expect("a client"),
-            layers: Layers::new(&door, None).expect("there is TLS"),
+            layers: Layers::new(&door, None, 0).expect("there is TLS"),
             plain: Vec::new(),
             got: Vec::new(),
         }

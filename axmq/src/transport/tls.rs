@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use rustls::pki_types::CertificateDer;
 use rustls::server::{ServerConfig, ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
@@ -64,10 +65,10 @@ impl Tls {
         self.hello.as_deref()
     }
 
-    /// The certificate that the client has shown, which has been verified.
-    pub(super) fn certificate(&self) -> Option<&[u8]> {
-        let chain = self.connection.peer_certificates()?;
-        chain.first().map(|certificate| &**certificate)
+    /// The certificates that the client has shown and that have been verified, its own first.
+    /// rustls keeps them with the connection.
+    pub(super) fn certificates(&self) -> &[CertificateDer<'static>] {
+        self.connection.peer_certificates().unwrap_or_default()
     }
 
     /// The beginning of a record that was left over, to be put before what comes.

@@ -39,6 +39,12 @@ fn named(names: &[&str], common_name: &str) -> CertificateParams {
     params
 }
 
+fn with_serial(serial: u64, common_name: &str) -> CertificateParams {
+    let mut params = named(&[], common_name);
+    params.serial_number = Some(SerialNumber::from(serial));
+    params
+}
+
 impl Authority {
     fn new() -> Self {
         let mut params = named(&[], "authority");
@@ -62,19 +68,20 @@ impl Authority {
         }
     }
 
-    fn revoke(&self, serial: u64) -> String {
-        let revoked = RevokedCertParams {
-            serial_number: SerialNumber::from(serial),
+    /// A list of what it has revoked.
+    fn revoke(&self, serials: &[u64]) -> String {
+        let revoked = serials.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2001, 1, 1),
             reason_code: None,
             invalidity_date: None,
-        };
+        });
         let params = CertificateRevocationListParams {
             this_update: date_time_ymd(2001, 1, 1),
             next_update: date_time_ymd(2999, 1, 1),
             crl_number: SerialNumber::from(1_u64),
             issuing_distribution_point: None,
-            revoked_certs: vec![revoked],
+            revoked_certs: revoked.collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
         let list = params.signed_by(&self.0).expect("a list");
@@ -271,12 +278,7 @@ fn each_name_has_its_certificate() {
 fn certificates_of_clients_are_looked_at_and_name_the_user() {
     let authority = Authority::new();
     let home = home(&authority);
-    let with_serial = |serial: u64, name| {
-        let mut params = named(&[], name);
-        params.serial_number = Some(SerialNumber::from(serial));
-        params
-    };
-    fs::write(home.join("crl.pem"), authority.revoke(7)).expect("writable");
+    fs::write(home.join("crl.pem"), authority.revoke(&[7])).expect("writable");
     let keys = format!(
         "{SERVER}\ntls_client_ca = \"ca.pem\"\ntls_client_crl = \"crl.pem\"\n\
          tls_identity = \"cn\"\n[log]\nlevel = \"debug\""
@@ -320,6 +322,66 @@ fn certificates_of_clients_are_looked_at_and_name_the_user() {
         let line = broker.process.err.wait_for("connection.refused");
         assert!(line.contains(why), "{why}: {line}");
     }
+}
+
+#[test]
+fn who_is_connected_by_a_certificate_goes_when_it_is_revoked_where_that_is_wanted() {
+    let authority = Authority::new();
+    let home = home(&authority);
+    let revoke = |home: &TempDir, serials: &[u64]| {
+        fs::write(home.join("crl.pem"), authority.revoke(serials)).expect("writable");
+    };
+    revoke(&home, &[]);
+    let keys = |wanted: bool| {
+        format!(
+            "{SERVER}\ntls_client_ca = \"ca.pem\"\ntls_client_crl = \"crl.pem\"\n\
+             tls_client_optional = true\n[auth]\ndisconnect_revoked = {wanted}\n\
+             [broker]\ntls_watch_s = 1"
+        )
+    };
+    let mut broker = Broker::start_in(home, &keys(false), &[]);
+    let client = |id: &str, own: Option<&Issued>| {
+        mqtt(
+            dial(&broker, &config(&authority, own), "localhost"),
+            &connect(id),
+        )
+    };
+    let ids = ["c1", "c2", "c3", "c4"];
+    let serials: [u64; 4] = [1, 2, 3, 4];
+    let issued = serials.map(|serial| authority.issue(with_serial(serial, "device")));
+    let mut clients: Vec<_> = ids
+        .iter()
+        .zip(&issued)
+        .map(|(id, own)| client(id, Some(own)))
+        .collect();
+    let mut without = client("none", None);
+    let mut stays = |client: &mut Packets<Stream>| {
+        send(client, &PING);
+        assert_eq!(client.next(), "pingresp");
+    };
+    // By default who is connected stays.
+    revoke(&broker.home, &[1]);
+    broker.process.err.wait_for("tls.reloaded");
+    clients.iter_mut().for_each(&mut stays);
+    // It counts for what has been revoked before that is wanted, too.
+    broker.reload(&keys(true));
+    assert_eq!(clients.remove(0).next(), "disconnect 0x98");
+    clients.iter_mut().for_each(&mut stays);
+    // Nobody says that the file has changed.
+    revoke(&broker.home, &[1, 2]);
+    assert_eq!(clients.remove(0).next(), "disconnect 0x98");
+    clients.iter_mut().for_each(&mut stays);
+    revoke(&broker.home, &[1, 2, 3]);
+    broker.reload(&keys(true));
+    assert_eq!(clients.remove(0).next(), "disconnect 0x98");
+    clients.iter_mut().for_each(&mut stays);
+    // Of another authority now: the last certificate is worth nothing.
+    let other = Authority::new();
+    fs::write(broker.home.join("ca.pem"), other.0.pem()).expect("writable");
+    fs::write(broker.home.join("crl.pem"), other.revoke(&[])).expect("writable");
+    broker.reload(&keys(true));
+    assert_eq!(clients.remove(0).next(), "disconnect 0x98");
+    stays(&mut without);
 }
 
 #[test]
