@@ -17,7 +17,7 @@ use mqtt_codec::Version;
 use mqtt_codec::encode::Connect;
 use rustix::process::Signal;
 
-use self::support::{PATIENCE, Process, TempDir, program};
+use self::support::{PATIENCE, Process, TempDir, program, write_config};
 
 struct Broker {
     process: Process,
@@ -29,13 +29,7 @@ impl Broker {
     /// A broker with these lines as its configuration.
     fn start(lines: &str) -> Self {
         let home = TempDir::new();
-        fs::write(home.join("axmq.toml"), lines).expect("the folder is writable");
-        let mut command = program(&home);
-        command.args(["--listen", "127.0.0.1:0", "--config", "axmq.toml"]);
-        let mut process = Process::start(&mut command);
-        let address = process.listening();
-        // Signals are followed, and the control socket is there, when the text is complete.
-        process.out.wait_for("to stop: ");
+        let (process, address) = Process::broker(&home, lines, &["--listen", "127.0.0.1:0"]);
         Self {
             process,
             address,
@@ -44,7 +38,7 @@ impl Broker {
     }
 
     fn write(&self, lines: &str) {
-        fs::write(self.home.join("axmq.toml"), lines).expect("the folder is writable");
+        write_config(&self.home, lines);
     }
 
     /// Output, error output and exit code of a command to this broker.

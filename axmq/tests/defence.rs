@@ -43,11 +43,7 @@ impl Broker {
             "[[listener]]\naddress = \"127.0.0.1:0\"\nproxy_protocol_from = \"127.0.0.1\"\n\
              [broker]\ndata_dir = \"data\"\n{configuration}"
         );
-        std::fs::write(home.join("axmq.toml"), text).expect("a writable folder");
-        let mut command = program(&home);
-        let mut process = Process::start(command.args(["--config", "axmq.toml", "--shards", "2"]));
-        let address = process.listening();
-        process.out.wait_for("to stop: ");
+        let (process, address) = Process::broker(&home, &text, &["--shards", "2"]);
         Self {
             process,
             address,

@@ -8,7 +8,6 @@ mod packets;
 mod peer;
 mod support;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
@@ -98,13 +97,8 @@ fn what_is_resident_is_explained_by_kind() {
     let home = TempDir::new();
     // Queues of those that are away stay in memory.
     let lines = "[store]\ndurability = \"none\"\n";
-    fs::write(home.join("axmq.toml"), lines).expect("the folder is writable");
-    let mut command = program(&home);
-    command.args(["--listen", "127.0.0.1:0", "--config", "axmq.toml"]);
-    command.args(["--shards", "2"]);
-    let mut process = Process::start(&mut command);
-    let address = process.listening();
-    process.out.wait_for("to stop: ");
+    let options = ["--listen", "127.0.0.1:0", "--shards", "2"];
+    let (_process, address) = Process::broker(&home, lines, &options);
 
     let empty = memory(&home);
     is_explained(&empty);

@@ -17,7 +17,7 @@ mod web;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use self::support::{Process, TempDir, program};
+use self::support::{Process, TempDir, program, write_config};
 
 /// A broker with one listener of the given keys, in a folder of its own.
 struct Broker {
@@ -33,12 +33,8 @@ impl Broker {
     }
 
     fn start_in(home: TempDir, keys: &str, options: &[&str]) -> Self {
-        write_config(&home, keys);
-        let mut command = program(&home);
-        let command = command.args(["--config", "axmq.toml", "--shards", "2"]);
-        let mut process = Process::start(command.args(options));
-        let address = process.listening();
-        process.out.wait_for("to stop: ");
+        let options = [&["--shards", "2"], options].concat();
+        let (process, address) = Process::broker(&home, &listener(keys), &options);
         Self {
             process,
             address,
@@ -48,7 +44,7 @@ impl Broker {
 
     /// Goes on by other keys.
     fn reload(&mut self, keys: &str) -> String {
-        write_config(&self.home, keys);
+        write_config(&self.home, &listener(keys));
         let output = self.command(&["reload"]).output().expect("it was built");
         let text = [output.stdout, output.stderr].concat();
         String::from_utf8(text).expect("text")
@@ -61,7 +57,7 @@ impl Broker {
     }
 }
 
-fn write_config(home: &TempDir, keys: &str) {
-    let text = format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{keys}\n");
-    std::fs::write(home.join("axmq.toml"), text).expect("a writable folder");
+/// The configuration of one listener.
+fn listener(keys: &str) -> String {
+    format!("[[listener]]\naddress = \"127.0.0.1:0\"\n{keys}\n")
 }

@@ -17,7 +17,6 @@ mod roles;
 mod support;
 mod tokens;
 
-use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::Stdio;
@@ -62,13 +61,8 @@ struct Broker {
 impl Broker {
     /// A broker at this home, with these lines as its configuration.
     fn start(home: TempDir, lines: &str) -> Self {
-        fs::write(home.join("axmq.toml"), lines).expect("the folder is writable");
-        let mut command = program(&home);
-        command.args(["--listen", "127.0.0.1:0", "--config", "axmq.toml"]);
-        command.args(["--log", "trace"]);
-        let mut process = Process::start(&mut command);
-        let address = process.listening();
-        process.out.wait_for("to stop: ");
+        let options = ["--listen", "127.0.0.1:0", "--log", "trace"];
+        let (process, address) = Process::broker(&home, lines, &options);
         Self {
             process,
             address,

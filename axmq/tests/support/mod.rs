@@ -54,6 +54,14 @@ impl Drop for TempDir {
     }
 }
 
+/// What the configuration is called in the folder of a broker.
+const CONFIG: &str = "axmq.toml";
+
+/// Writes the configuration that a broker at `home` goes by from its next reload.
+pub(crate) fn write_config(home: &TempDir, lines: &str) {
+    fs::write(home.join(CONFIG), lines).expect("the folder is writable");
+}
+
 /// The program with a clean environment, at home in `home`.
 pub(crate) fn program(home: &TempDir) -> Command {
     let mut command = Command::new(PROGRAM);
@@ -152,6 +160,19 @@ impl Process {
         let out = Lines::of(child.stdout.take().expect("it is piped"));
         let err = Lines::of(child.stderr.take().expect("it is piped"));
         Self { child, out, err }
+    }
+
+    /// A broker that goes by these lines of configuration and these options, with the address of
+    /// its first listener. It has started: signals are followed, and it can be asked.
+    #[track_caller]
+    pub(crate) fn broker(home: &TempDir, lines: &str, options: &[&str]) -> (Self, SocketAddr) {
+        write_config(home, lines);
+        let mut command = program(home);
+        command.args(["--config", CONFIG]).args(options);
+        let mut process = Self::start(&mut command);
+        let address = process.listening();
+        process.out.wait_for("to stop: ");
+        (process, address)
     }
 
     #[track_caller]
