@@ -68,7 +68,7 @@ fn v311(mut group: Group<'_>, bytes: &[u8], winnow: bool) {
         bytes,
         want,
         "mqtt-proto",
-        |b| rivals::mqtt_proto_v3(b),
+        rivals::mqtt_proto_v3,
         rivals::mqtt_proto_v3_answer
     );
     slice!(
@@ -136,7 +136,7 @@ fn v5(mut group: Group<'_>, bytes: &[u8]) {
         bytes,
         want,
         "mqtt-proto",
-        |b| rivals::mqtt_proto_v5(b),
+        rivals::mqtt_proto_v5,
         rivals::mqtt_proto_v5_answer
     );
     slice!(
