@@ -42,6 +42,21 @@ pub trait Backend {
     /// Only those after which the loop cannot go on.
     fn wait(&mut self, events: &mut Events, timeout_ns: Option<u64>) -> io::Result<()>;
 
+    /// As a [`wait`](Self::wait) of 0, for a loop that looks again and again before it sleeps.
+    ///
+    /// It may leave wakes to be taken by [`Waker::acknowledge`], and better does: a [`Reactor`]
+    /// tells by them that there was work, and looks longer. Where the look takes them itself, as
+    /// the provided one, no message is late or lost, but the loop may sleep sooner.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// [`Reactor`]: crate::Reactor
+    fn look(&mut self, events: &mut Events) -> io::Result<()> {
+        self.wait(events, Some(0))
+    }
+
     /// Starts to report on a stream. If it is ready already, the next wait says so.
     ///
     /// # Errors

@@ -93,6 +93,10 @@ impl Backend for Epoll {
         self.poller.wait(events, timeout_ns)
     }
 
+    fn look(&mut self, events: &mut Events) -> io::Result<()> {
+        self.poller.look(events)
+    }
+
     fn add_stream(
         &mut self,
         stream: &Stream,

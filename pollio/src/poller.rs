@@ -167,6 +167,11 @@ impl Poller {
         result
     }
 
+    /// As [`wait`](Self::wait) of 0, but for the wakes, which are left to be taken.
+    pub(crate) fn look(&self, events: &mut Events) -> io::Result<()> {
+        self.wait_raw(events, Some(0))
+    }
+
     /// Whether there is anybody to park for: without, a wait saves two read-modify-writes.
     ///
     /// It says that there may be a wait in progress before it looks for handles, and

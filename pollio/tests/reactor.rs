@@ -239,6 +239,16 @@ fn a_deadline_ends_the_wait() {
 }
 
 #[test]
+fn a_deadline_that_has_come_is_no_wait_that_may_block() {
+    let (mut reactor, mut server) = recorder();
+    server.deadline = Some(0);
+    assert!(reactor.turn(&mut server).unwrap().timers);
+    assert_eq!(reactor.metrics().waits_blocking, 0);
+    assert_eq!(reactor.metrics().idle_ns, 0);
+    assert!(reactor.metrics().busy_ns > 0);
+}
+
+#[test]
 fn a_wake_ends_the_wait_and_one_during_the_turn_costs_none() {
     let (mut reactor, mut server) = recorder();
     let waker = reactor.waker();

@@ -13,6 +13,10 @@ pub struct Metrics {
     pub turns: u64,
     /// Turns whose wait was allowed to block.
     pub waits_blocking: u64,
+    /// Turns that looked for work instead of sleeping and found none: see
+    /// [`ReactorOptions::spin_ns_max`](crate::ReactorOptions::spin_ns_max). They are neither busy
+    /// nor a wait that may block.
+    pub spins: u64,
     /// Events reported by waits.
     pub events: u64,
     /// The most events that one wait reported.
@@ -23,11 +27,15 @@ pub struct Metrics {
     pub more: u64,
     /// Calls of [`Server::on_timers`](crate::Server::on_timers).
     pub timers: u64,
-    /// Time outside of waits that may block, in nanoseconds. 0 without
-    /// [`ReactorOptions::measure_busy`](crate::ReactorOptions::measure_busy).
+    /// Time with work, in nanoseconds: neither in waits that may block nor spinning. Of no use
+    /// without [`ReactorOptions::measure_busy`](crate::ReactorOptions::measure_busy) or spinning,
+    /// as then some turns are not measured.
     pub busy_ns: u64,
     /// Time in waits that may block, in nanoseconds. As `busy_ns`.
     pub idle_ns: u64,
+    /// Time from the end of the work to the look that found more, or to the wait that may block, in
+    /// nanoseconds. The loop keeps its processor for this time, but would be free to work.
+    pub spin_ns: u64,
     /// The longest turn, from the end of one wait to the end of the next one that did not block or
     /// to the beginning of one that may. Nothing waits longer for the loop than this and its own
     /// turn. As `busy_ns`.
@@ -46,10 +54,13 @@ impl Metrics {
         }
     }
 
-    /// The part of its time that the loop was busy, 0 to 1.
+    /// The part of its time that the loop had work, 0 to 1.
+    ///
+    /// Spinning counts as idle: at 1 the loop can do no more. What it takes of its processor is
+    /// `(busy_ns + spin_ns) / (busy_ns + spin_ns + idle_ns)`.
     #[must_use]
     pub fn busy_ratio(&self) -> f64 {
-        let all_ns = self.busy_ns + self.idle_ns;
+        let all_ns = self.busy_ns + self.spin_ns + self.idle_ns;
         if all_ns == 0 {
             0.0
         } else {
@@ -66,18 +77,20 @@ impl Metrics {
         self.timers += u64::from(timers);
     }
 
-    /// The loop was at work from the last reading until now, and is about to wait.
-    pub(super) fn measure_busy(&mut self, now_ns: u64) {
-        self.add_busy(now_ns);
+    /// The loop was at work from the last reading until now, and goes to rest.
+    pub(super) fn measure_rest(&mut self, now_ns: u64) {
+        self.measure_poll(now_ns);
         self.measured = true;
     }
 
-    /// A wait has ended.
-    pub(super) fn measure_wait(&mut self, now_ns: u64, blocking: bool) {
-        if !blocking {
-            self.add_busy(now_ns);
-            return;
-        }
+    /// A look of a loop without work has ended.
+    pub(super) fn measure_look(&mut self, now_ns: u64) {
+        self.spin_ns += now_ns.saturating_sub(self.mark_ns);
+        self.mark_ns = now_ns;
+    }
+
+    /// A wait has ended that may block.
+    pub(super) fn measure_sleep(&mut self, now_ns: u64) {
         self.waits_blocking += 1;
         // Without a reading before the wait its two parts cannot be told apart.
         if std::mem::take(&mut self.measured) {
@@ -86,7 +99,8 @@ impl Metrics {
         self.mark_ns = now_ns;
     }
 
-    fn add_busy(&mut self, now_ns: u64) {
+    /// A wait of a loop with work has ended, or the work.
+    pub(super) fn measure_poll(&mut self, now_ns: u64) {
         let busy_ns = now_ns.saturating_sub(self.mark_ns);
         self.busy_ns += busy_ns;
         self.turn_ns_max = self.turn_ns_max.max(busy_ns);

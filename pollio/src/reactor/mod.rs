@@ -17,6 +17,17 @@
 //! So a busy turn is one system call beside the reads and writes themselves, and an idle loop makes
 //! none.
 //!
+//! # Spinning
+//!
+//! With [`ReactorOptions::spin_ns_max`] a loop that has run out of work looks for more before it
+//! sleeps: its turns are ordinary ones, but the wait is a [look](Backend::look). An event, a wake,
+//! a timer that is due and background work that answers `More` are work; after the last of it the
+//! loop looks for a time that adapts itself, between 0 and the limit, to whether looking would have
+//! saved the last sleeps: `reactor/spin.rs`, or `docs/pollio.md`.
+//!
+//! No wake is lost: what a look takes is work of its own turn, whose [`Server::on_messages`] is
+//! still to come, and a later wake is found by the next look, or keeps the next wait from blocking.
+//!
 //! # Fairness
 //!
 //! A token is served once a turn whatever is waiting on it, within the [`Budget`] that the server
@@ -32,9 +43,11 @@
 
 mod io;
 mod metrics;
+mod spin;
 
 use std::io::Result;
 
+use self::spin::Spin;
 pub use self::{io::Io, metrics::Metrics};
 use crate::{
     backend::Backend,
@@ -87,6 +100,14 @@ pub struct ReactorOptions {
     /// Read the clock also before a wait that may block, so that [`Metrics`] can tell busy time
     /// from idle time. Default: yes. It costs one more clock read a blocking turn.
     pub measure_busy: bool,
+    /// How long the loop looks for more work before it sleeps, at most, in nanoseconds.
+    /// Default: 0, which is off.
+    ///
+    /// It saves the way into sleep and out of it, at the price of a processor that does nothing
+    /// else meanwhile: at most about this much a sleep, and nothing after a few sleeps that were
+    /// longer. See [spinning](self#spinning). While it is on, a turn that may block reads the clock
+    /// as with `measure_busy`.
+    pub spin_ns_max: u64,
 }
 
 impl Default for ReactorOptions {
@@ -98,6 +119,7 @@ impl Default for ReactorOptions {
             read_packets_max: budget.packets,
             background_ns: 200_000,
             measure_busy: true,
+            spin_ns_max: 0,
         }
     }
 }
@@ -184,6 +206,7 @@ pub struct Reactor<B: Backend> {
     background_ns: u64,
     background: Progress,
     measure_busy: bool,
+    spin: Spin,
     now_ns: u64,
     metrics: Metrics,
 }
@@ -206,6 +229,7 @@ impl<B: Backend> Reactor<B> {
             background_ns: options.background_ns,
             background: Progress::Done,
             measure_busy: options.measure_busy,
+            spin: Spin::new(options.spin_ns_max),
             now_ns,
             metrics: Metrics::new(now_ns),
         }
@@ -270,6 +294,8 @@ impl<B: Backend> Reactor<B> {
     }
 
     /// One turn that waits at most `wait_ns_max`, so that it can be stepped from outside.
+    ///
+    /// With `Some(0)` it does not wait and does not spin.
     ///
     /// # Errors
     ///
@@ -336,28 +362,86 @@ impl<B: Backend> Reactor<B> {
     }
 
     fn wait<S: Server<B>>(&mut self, server: &mut S, wait_ns_max: Option<u64>) -> Result<()> {
-        let mut timeout_ns = wait_ns_max;
-        if self.has_leftovers() {
-            timeout_ns = Some(0);
-        }
-        let deadline = if timeout_ns == Some(0) {
-            None
+        if wait_ns_max == Some(0) || self.has_leftovers() {
+            self.spin.work();
+            self.backend.wait(&mut self.events, Some(0))?;
+            self.now_ns = self.backend.now_ns();
+            self.metrics.measure_poll(self.now_ns);
+            Ok(())
+        } else if self.spin.is_on() {
+            self.look_or_sleep(server, wait_ns_max)
         } else {
-            server.next_deadline()
-        };
-        if timeout_ns != Some(0) && (deadline.is_some() || self.measure_busy) {
+            self.sleep(server, wait_ns_max)
+        }
+    }
+
+    /// A wait for a deadline that has come already. Apart from the others: inlined, it made each
+    /// turn 18 instructions longer.
+    #[cold]
+    #[inline(never)]
+    fn poll(&mut self) -> Result<()> {
+        self.backend.wait(&mut self.events, Some(0))?;
+        self.now_ns = self.backend.now_ns();
+        self.metrics.measure_poll(self.now_ns);
+        Ok(())
+    }
+
+    /// A wait that may block, and does not if the deadline has come.
+    #[inline]
+    fn sleep<S: Server<B>>(&mut self, server: &mut S, wait_ns_max: Option<u64>) -> Result<()> {
+        let mut timeout_ns = wait_ns_max;
+        let deadline = server.next_deadline();
+        if deadline.is_some() || self.measure_busy {
             // The time of the turn is too old to sleep by.
             let now_ns = self.backend.now_ns();
-            self.metrics.measure_busy(now_ns);
+            self.metrics.measure_rest(now_ns);
             if let Some(deadline) = deadline {
-                let left_ns = deadline.saturating_sub(now_ns);
+                if deadline <= now_ns {
+                    return self.poll();
+                }
+                let left_ns = deadline - now_ns;
                 timeout_ns = Some(timeout_ns.map_or(left_ns, |max| max.min(left_ns)));
             }
         }
         self.backend.wait(&mut self.events, timeout_ns)?;
         self.now_ns = self.backend.now_ns();
-        self.metrics
-            .measure_wait(self.now_ns, timeout_ns != Some(0));
+        self.metrics.measure_sleep(self.now_ns);
+        Ok(())
+    }
+
+    /// The wait of a loop that spins. Apart from the others, so that they pay nothing for it.
+    #[cold]
+    fn look_or_sleep<S: Server<B>>(
+        &mut self,
+        server: &mut S,
+        wait_ns_max: Option<u64>,
+    ) -> Result<()> {
+        let has_looked = self.spin.is_idle();
+        if !has_looked {
+            self.now_ns = self.backend.now_ns();
+            self.metrics.measure_rest(self.now_ns);
+            self.spin.rest(self.now_ns);
+        }
+        if !self.spin.looks_again(self.now_ns) {
+            if has_looked {
+                self.metrics.measure_look(self.backend.now_ns());
+            }
+            self.sleep(server, wait_ns_max)?;
+            self.spin.wake(self.now_ns);
+            return Ok(());
+        }
+        self.backend.look(&mut self.events)?;
+        self.now_ns = self.backend.now_ns();
+        self.metrics.measure_look(self.now_ns);
+        // A message is pushed before its wake: what is behind the wakes that are taken here, this
+        // turn handles. A later wake is seen by the next look, or keeps the loop from sleeping.
+        let is_woken = self.waker.acknowledge();
+        let is_due = |deadline| deadline <= self.now_ns;
+        if is_woken || !self.events.is_empty() || server.next_deadline().is_some_and(is_due) {
+            self.spin.work();
+        } else {
+            self.metrics.spins += 1;
+        }
         Ok(())
     }
 }

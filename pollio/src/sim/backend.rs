@@ -10,7 +10,7 @@ use std::{
 use rustix::io::Errno;
 
 use super::{
-    World,
+    SimNet, World,
     conn::{Conn, Registration, SimStream},
     fault::Fault,
     listener::{Accepting, SimListener},
@@ -208,6 +208,16 @@ impl Backend for SimBackend {
                 let text = "the loop sleeps for ever: no event, no wake and no deadline will come";
                 return Err(io::Error::other(text));
             }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, events: &mut Events) -> io::Result<()> {
+        events.clear();
+        // Else a loop that spins would do so for ever.
+        self.world.advance(SimNet::LOOK_NS);
+        if !self.world.chance.strikes(Fault::WaitInterrupted) {
+            self.collect(events);
         }
         Ok(())
     }

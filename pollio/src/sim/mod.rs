@@ -17,8 +17,9 @@
 //!
 //! [`wait`](crate::Backend::wait) with a timeout and nothing to report moves the clock to the end
 //! of the timeout. Without a timeout it fails, since nothing would ever end it: so a lost wake-up
-//! or a forgotten edge is an error and not a hanging test. Several loops are stepped in turn with
-//! [`Reactor::turn_within`](crate::Reactor::turn_within) and a limit of 0;
+//! or a forgotten edge is an error and not a hanging test. A [`look`](crate::Backend::look) of a
+//! loop that spins takes [`SimNet::LOOK_NS`], so that spinning ends. Several loops are stepped in
+//! turn with [`Reactor::turn_within`](crate::Reactor::turn_within) and a limit of 0;
 //! [`SimBackend::has_work`] and [`Reactor::sleep_ns`](crate::Reactor::sleep_ns) tell which of them
 //! is awake, and [`SimNet::advance`] moves the clock.
 //!
@@ -90,6 +91,9 @@ pub(crate) struct World {
 }
 
 impl SimNet {
+    /// How far a [`look`](crate::Backend::look) moves the clock: a microsecond, in nanoseconds.
+    pub const LOOK_NS: u64 = 1_000;
+
     /// A world whose every chance follows from `seed`. Nothing goes wrong until
     /// [`set_faults`](Self::set_faults).
     #[must_use]
