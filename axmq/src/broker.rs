@@ -491,6 +491,7 @@ pub(crate) fn spawn(
     })
 }
 
+/// Those of any thread. Only shards spin: what fronts and the store do is not urgent.
 pub(crate) fn reactor_options(budgets: &Budgets) -> ReactorOptions {
     ReactorOptions {
         events_max: budgets.events_per_turn as usize,
@@ -498,6 +499,7 @@ pub(crate) fn reactor_options(budgets: &Budgets) -> ReactorOptions {
         read_packets_max: budgets.read_packets as usize,
         background_ns: u64::from(budgets.background_us) * 1_000,
         measure_busy: false,
+        spin_ns_max: 0,
     }
 }
 

@@ -308,7 +308,10 @@ impl DataPlane {
         for (me, parts) in parts.into_iter().enumerate() {
             let me = u16::try_from(me).unwrap_or(0);
             let (shared, shards) = (Arc::clone(&self.shared), self.shards.clone());
-            let options = reactor_options(&config.budgets);
+            let options = ReactorOptions {
+                spin_ns_max: u64::from(config.budgets.spin_us) * 1_000,
+                ..reactor_options(&config.budgets)
+            };
             let store = store.cloned();
             let thread = spawn(format!("shard-{me}"), stopper, move || {
                 run_shard(me, options, parts, shared, shards, store)

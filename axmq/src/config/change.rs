@@ -52,6 +52,7 @@ const NEED_RESTART: &[(&str, &str)] = &[
     ("budgets", "read_packets"),
     ("budgets", "accepts_per_turn"),
     ("budgets", "background_us"),
+    ("budgets", "spin_us"),
     ("log", "format"),
     // The store is opened once, and what is written is decided when a session begins.
     ("store", "durability"),

@@ -257,6 +257,12 @@ numbers! {
         accepts_per_turn: u32 = 64 in 1..=65_536, "connections";
         /// Time for cleanup, replay of retained messages, drains and closes in one turn.
         background_us: u32 = 200 in 10..=1_000_000, "microseconds";
+        /// How long a shard without work looks for more before it sleeps, at most; 0 is off.
+        ///
+        /// Messages that come within this time of the last ones are served sooner, and the
+        /// processor does nothing else meanwhile. It adapts itself: a shard whose messages are
+        /// further apart sleeps at once.
+        spin_us: u32 = 0 in 0..=1_000, "microseconds";
         /// Time that a hook of the embedding program may hold up its shard before it is counted
         /// as slow and logged.
         ///

@@ -41,6 +41,8 @@ pub(super) struct ShardLoop {
     reactor: Reactor<SimBackend>,
     pub(super) server: ShardServer<SimBackend, Deadline>,
     pub(super) audit: Audit,
+    /// It spins where it may sleep. So a turn that finds work without sleeping may sleep, too.
+    spins: bool,
     /// The time of its last turn.
     pub(super) turned_ns: u64,
 }
@@ -105,8 +107,16 @@ fn is_awake<S: Server<SimBackend>>(reactor: &mut Reactor<SimBackend>, server: &m
 
 /// One turn; whether it found anything to do.
 fn turn<S: Server<SimBackend>>(reactor: &mut Reactor<SimBackend>, server: &mut S) -> bool {
+    turn_within(reactor, server, Some(0))
+}
+
+fn turn_within<S: Server<SimBackend>>(
+    reactor: &mut Reactor<SimBackend>,
+    server: &mut S,
+    wait_ns_max: Option<u64>,
+) -> bool {
     let turn = reactor
-        .turn_within(server, Some(0))
+        .turn_within(server, wait_ns_max)
         .expect("the simulated wait never fails");
     turn.served > 0 || turn.events > 0 || turn.background == Progress::More || turn.timers
 }
@@ -156,6 +166,7 @@ impl Site {
                     reactor: Reactor::new(backend, plan.reactor.clone()),
                     server,
                     audit: Audit::default(),
+                    spins: plan.reactor.spin_ns_max > 0,
                     turned_ns: 0,
                 }
             })
@@ -217,14 +228,16 @@ impl Site {
         if shard.server.is_done() {
             return Ok(None);
         }
-        let is_due = is_forced || is_awake(&mut shard.reactor, &mut shard.server);
-        if !is_due {
+        let is_awake = is_awake(&mut shard.reactor, &mut shard.server);
+        if !is_forced && !is_awake {
             if shard.server.core().has_work() {
                 return Err("a loop sleeps although it has work".to_owned());
             }
             return Ok(None);
         }
-        let worked = turn(&mut shard.reactor, &mut shard.server);
+        let may_sleep = shard.spins && is_awake;
+        let wait_ns_max = if may_sleep { None } else { Some(0) };
+        let worked = turn_within(&mut shard.reactor, &mut shard.server, wait_ns_max);
         shard.turned_ns = self.net.now_ns();
         let audit = &mut shard.audit;
         shard.server.core().audit(audit, self.slack_bytes)?;

@@ -251,6 +251,13 @@ fn limits(random: &mut Random) -> Limits {
     limits
 }
 
+/// From dice of its own: a run whose shards do not spin is the one that its seed has always been.
+fn spin_ns_max(seed: u64) -> u64 {
+    let mut random = Random(seed ^ 0x7370_696e_6e69_6e67);
+    random.0 = random.next();
+    random.pick(&[0, 0, 0, 3_000, 50_000, 1_000_000])
+}
+
 fn faults(random: &mut Random) -> Faults {
     let mut faults = Faults::NONE;
     for fault in Fault::ALL {
@@ -304,6 +311,7 @@ impl Plan {
                 read_bytes_max: r.pick(&[512, 2_048, 65_536]),
                 read_packets_max: r.pick(&[1, 3, 64]),
                 background_ns: r.pick(&[0, 200_000]),
+                spin_ns_max: spin_ns_max(seed),
                 ..ReactorOptions::default()
             },
             faults: if r.one_in(4) { Faults::NONE } else { faults(r) },
