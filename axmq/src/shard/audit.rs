@@ -34,6 +34,11 @@ impl<S> Core<S> {
         self.messages = Slab::with_limit(messages);
     }
 
+    /// The number under which the store keeps a client's session; 0 where it does not.
+    pub(crate) fn holder_of(&self, client_id: &str) -> u64 {
+        self.find(client_id).map_or(0, |key| self.holder(key))
+    }
+
     /// Refuses no more.
     pub(crate) fn unlimit_tables(&mut self) {
         self.sessions.raise_limit(u32::MAX);

@@ -134,7 +134,9 @@ impl<S> Core<S> {
         if is_kept && !place.is_stored {
             self.write_place(place, publication);
             // Before the owner gives it to another member, which may be in this very turn.
-            self.journal.pin(place.holder, place.number);
+            if !planted!(GivenBackUnpinned) {
+                self.journal.pin(place.holder, place.number);
+            }
             place.is_stored = true;
         }
         place

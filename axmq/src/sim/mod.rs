@@ -17,6 +17,7 @@ macro_rules! check {
 }
 
 mod client;
+mod disk;
 mod hooks;
 mod ledger;
 mod network;
@@ -31,6 +32,7 @@ mod verdict;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use self::client::Client;
+use self::disk::DiskWatch;
 use self::ledger::{Ledger, NS_PER_S};
 use self::network::Site;
 use self::plan::Plan;
@@ -82,6 +84,8 @@ pub(crate) struct World {
     healed_ns: u64,
     /// The event at which the broker was told to stop.
     stop_began: Option<u64>,
+    /// Where it is known what the disk has to have.
+    disk_watch: Option<DiskWatch>,
     is_loud: bool,
 }
 
@@ -95,6 +99,9 @@ impl World {
         if plan.tables.is_some() {
             report.note(Feature::TableFull);
         }
+        if plan.keeps_sessions {
+            report.note(Feature::StoredGroup);
+        }
         let settings = plan.store.as_ref().map(|store| &store.settings);
         match settings.map(|settings| (settings.rules.is_empty(), settings.durability)) {
             Some((false, _)) => report.note(Feature::StoredRules),
@@ -104,6 +111,7 @@ impl World {
         }
         Self {
             site,
+            disk_watch: DiskWatch::new(&plan),
             plan,
             random,
             ledger,
@@ -225,6 +233,7 @@ fn play(w: &mut World) -> Check {
             clients[at].step(w)?;
         } else {
             w.event()?;
+            disk::check(w, &clients)?;
         }
     }
     heal(w, &mut clients)?;
@@ -256,6 +265,7 @@ fn heal(w: &mut World, clients: &mut [Client]) -> Check {
         for at in 0..w.site.loops() {
             w.tick += 1;
             w.turn(at, false)?;
+            disk::check(w, clients)?;
         }
         is_at_rest &= clients.iter().all(Client::is_read);
         is_at_rest &= w.site.store_is_well();

@@ -18,7 +18,7 @@ use crate::memory::Shortage;
 use crate::message::{ToFront, ToShard};
 use crate::shard::{Alarm, Audit, ShardServer, Shared};
 use crate::store::engine::Space;
-use crate::store::memory::{MemoryPlace, Weather};
+use crate::store::memory::{MemoryDisk, MemoryPlace, Weather};
 use crate::store::op::{Health, ToStore};
 use crate::store::{Disk, Keeper, StoreFigures, StoreParts, StoreServer, WallClock};
 
@@ -289,6 +289,17 @@ impl Site {
         self.store
             .as_ref()
             .is_none_or(|store| store.figures.health() == Health::Well)
+    }
+
+    /// The disk of the store, where there is one.
+    pub(super) fn disk(&self) -> Option<MemoryDisk> {
+        Some(self.store.as_ref()?.place.disk.clone())
+    }
+
+    /// The number under which the store keeps a client's session; 0 where it does not.
+    pub(super) fn holder_of(&self, client_id: &str) -> u64 {
+        let shard = usize::from(self.shared.shard_of(client_id));
+        self.shards[shard].server.core().holder_of(client_id)
     }
 
     /// The disk is like this from now on.

@@ -138,6 +138,8 @@ pub(super) struct Plan {
     /// Whether some clients subscribe to `$SYS/`, and how often it tells of changes.
     pub(super) sys_interval_s: Option<u32>,
     pub(super) store: Option<StorePlan>,
+    /// All clients have sessions that stay, and may be members of the group.
+    pub(super) keeps_sessions: bool,
     pub(super) hooks: Option<HookPlan>,
     /// Of 100 deliveries at QoS 1 and 2 to a 5.0 client, those that it refuses.
     pub(super) refusals: u64,
@@ -153,6 +155,8 @@ pub(super) struct StorePlan {
     pub(super) settings: StoreSettings,
     /// Of 10,000 events, those that change the weather of the disk.
     pub(super) weather: u64,
+    /// It is about a group.
+    is_for_group: bool,
 }
 
 const DURABILITIES: [Durability; 3] = [Durability::None, Durability::Interval, Durability::Always];
@@ -180,7 +184,11 @@ impl StorePlan {
             settings.durability = r.pick(&DURABILITIES);
             settings.rules = Self::rules(r);
         }
-        Some(Self { settings, weather })
+        Some(Self {
+            settings,
+            weather,
+            is_for_group: r.one_in(3),
+        })
     }
 
     /// Another durability for some topics, and for some of those who have logged in.
@@ -342,6 +350,7 @@ impl Plan {
             shortages: r.pick(&[0, 0, 0, 20]),
             sys_interval_s: r.pick(&[None, None, None, Some(0), Some(1), Some(10)]),
             store: None,
+            keeps_sessions: false,
             hooks: r.one_in(3).then(|| HookPlan {
                 jobs_max: r.pick(&[2, 100]),
                 sees_deliveries: r.one_in(3),
@@ -362,6 +371,9 @@ impl Plan {
         }
         if !plan.stops {
             plan.store = StorePlan::new(seed, &mut plan.limits);
+        }
+        if !is_calm && let Some(store) = plan.store.take_if(|store| store.is_for_group) {
+            plan.entrust(store);
         }
         (plan, random)
     }
@@ -388,6 +400,44 @@ impl Plan {
         self.sys_interval_s = None;
         self.payload_max = 16;
         self.calm_from = self.events / 5;
+    }
+
+    /// One group, whose members come and go with sessions that stay, and give back what they have
+    /// not acknowledged: all of its messages have to be on disk at every moment.
+    fn entrust(&mut self, mut store: StorePlan) {
+        store.settings.durability = Durability::Always;
+        store.settings.rules.clear();
+        store.weather = 0;
+        self.store = Some(store);
+        self.keeps_sessions = true;
+        self.clean_starts = 0;
+        self.expiries = 0;
+        self.groups = 1;
+        self.shards = self.shards.max(2);
+        // What is on its way to one of the shards is so for long.
+        self.lazy_loop = 1 + self.lazy_loop % usize::from(self.shards);
+        self.tables = None;
+        self.shortages = 0;
+        // What is dropped may be what is missing.
+        let (limits, wide) = (&mut self.limits, Limits::default());
+        limits.session_expiry_v3_s = 1_000_000;
+        limits.session_queue_messages = wide.session_queue_messages;
+        limits.session_queue_bytes = wide.session_queue_bytes;
+        limits.shared_queue_messages = wide.shared_queue_messages;
+        limits.shared_queue_bytes = wide.shared_queue_bytes;
+        self.payload_max = 16;
+        self.qos = [1, 8, 3];
+        // So that members go with what they have not read.
+        self.slow = 80;
+        for (act, weight) in ACTS.iter().zip(&mut self.acts) {
+            *weight = match act {
+                Act::Publish => 60,
+                Act::Burst | Act::PublishRetained => 0,
+                Act::Disconnect | Act::Reset | Act::FallSilent | Act::TakeOver => 3,
+                Act::Unsubscribe => (*weight).min(1),
+                _ => *weight,
+            };
+        }
     }
 
     /// Whether a client may do this now.

@@ -38,10 +38,13 @@ pub(crate) enum Bug {
     DropCountedTwice,
     /// The end of a replay is not brought about by UNSUBSCRIBE.
     ReplayAfterUnsubscribe,
+    /// What is put back into a group's queue may be taken back before it was written, although
+    /// somebody else's record of it is removed in the same write.
+    GivenBackUnpinned,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 17] = [
         Self::StaleRouteCache,
         Self::InterestClearedEarly,
         Self::AckOutOfOrder,
@@ -58,6 +61,7 @@ impl Bug {
         Self::JoinsBehindRouted,
         Self::DropCountedTwice,
         Self::ReplayAfterUnsubscribe,
+        Self::GivenBackUnpinned,
     ];
 }
 

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::engine::{Engine, EngineError, Entries, Snapshot, Space, WriteBatch};
 use super::server::Disk;
 
-type Map = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
+/// Records by space and key.
+pub(crate) type Map = BTreeMap<(Space, Vec<u8>), Vec<u8>>;
 
 /// What the next calls come to.
 #[derive(Copy, Clone, Debug, Default, Eq, PartialEq)]
@@ -81,6 +82,24 @@ impl MemoryDisk {
         }
         platter.visible = platter.durable.clone();
         written.len()
+    }
+
+    /// Shows what each such crash would leave now, of none of the batches to all of them.
+    pub(crate) fn after_each_crash<E>(
+        &self,
+        mut look: impl FnMut(&Map) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let platter = self.lock();
+        look(&platter.durable)?;
+        if platter.written.is_empty() {
+            return Ok(());
+        }
+        let mut left = platter.durable.clone();
+        for batch in &platter.written {
+            apply(&mut left, batch);
+            look(&left)?;
+        }
+        Ok(())
     }
 
     /// Batches that a crash may lose.

@@ -76,6 +76,11 @@ impl Client {
             && denies(&self.name, &w.ledger.topics[topic])
     }
 
+    /// Whether it may be a member of groups.
+    pub(in crate::sim) fn may_share(&self) -> bool {
+        self.shares
+    }
+
     /// Whether it gets a topic as a member of groups only.
     pub(in crate::sim) fn is_dealt(&self, w: &World, topic: usize) -> bool {
         self.shares && w.ledger.is_shared_topic(topic)

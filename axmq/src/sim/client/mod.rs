@@ -179,7 +179,10 @@ impl Client {
             name: format!("c{me}"),
             version,
             assigns: is_v5 && r.one_in(8),
-            expiry_s: r.pick(&[0, 2, 1_000_000, 1_000_000, u32::MAX]),
+            expiry_s: match r.pick(&[0, 2, 1_000_000, 1_000_000, u32::MAX]) {
+                0 | 2 if w.plan.keeps_sessions => 1_000_000,
+                expiry_s => expiry_s,
+            },
             keep_alive_s,
             packet_bytes_max: if is_v5 {
                 r.pick(&[0, 0, 200, 1_000])
@@ -212,7 +215,7 @@ impl Client {
             cursors: BTreeMap::new(),
             newest: BTreeMap::new(),
             probes: 0,
-            shares: r.one_in(2),
+            shares: r.one_in(2) || w.plan.keeps_sessions,
             has_heard: false,
         }
     }

@@ -49,7 +49,8 @@ pub(in crate::sim) fn number(payload: &[u8]) -> Option<u32> {
 impl Client {
     pub(super) fn publish_something(&mut self, w: &mut World) {
         let qos = w.random.weighted(&w.plan.qos) as u8;
-        let topic = if w.plan.groups > 0 && w.random.one_in(4) {
+        let is_for_group = w.plan.groups > 0 && w.random.one_in(4) != w.plan.keeps_sessions;
+        let topic = if is_for_group {
             w.report.note(Feature::SharedPublished);
             w.ledger.topics.len() - 1 - w.random.below(TOPICS_SHARED.len())
         } else {
