@@ -18,7 +18,7 @@ use timerwheel::driver::TimerFd;
 use topicmap::Topic;
 
 use crate::broker::{Stopper, join, reactor_options, spawn};
-use crate::config::{Config, Durability};
+use crate::config::{Budgets, Config, Durability};
 use crate::defence::Resumed;
 use crate::error::{RunError, StartError};
 use crate::local::this_thread_is_a_shard;
@@ -308,10 +308,7 @@ impl DataPlane {
         for (me, parts) in parts.into_iter().enumerate() {
             let me = u16::try_from(me).unwrap_or(0);
             let (shared, shards) = (Arc::clone(&self.shared), self.shards.clone());
-            let options = ReactorOptions {
-                spin_ns_max: u64::from(config.budgets.spin_us) * 1_000,
-                ..reactor_options(&config.budgets)
-            };
+            let options = shard_options(&config.budgets);
             let store = store.cloned();
             let thread = spawn(format!("shard-{me}"), stopper, move || {
                 run_shard(me, options, parts, shared, shards, store)
@@ -455,6 +452,13 @@ impl ShardParts {
     }
 }
 
+fn shard_options(budgets: &Budgets) -> ReactorOptions {
+    ReactorOptions {
+        spin_ns_max: u64::from(budgets.spin_us) * 1_000,
+        ..reactor_options(budgets)
+    }
+}
+
 fn run_shard(
     me: u16,
     options: ReactorOptions,
@@ -511,4 +515,20 @@ fn run_store(
     let mut server = StoreServer::new(parts);
     let mut reactor = Reactor::<Epoll>::new(backend, options);
     reactor.run(&mut server, |server| server.is_done())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shards_spin_as_configured_and_nobody_else_does() {
+        assert_eq!(shard_options(&Budgets::default()).spin_ns_max, 0);
+        let budgets = Budgets {
+            spin_us: 50,
+            ..Budgets::default()
+        };
+        assert_eq!(shard_options(&budgets).spin_ns_max, 50_000);
+        assert_eq!(reactor_options(&budgets).spin_ns_max, 0);
+    }
 }
