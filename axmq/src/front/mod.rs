@@ -76,6 +76,8 @@ struct Greeting<S> {
     held: Option<Box<ConnectInfo>>,
     /// Refused: what still comes is thrown away, up to so many bytes.
     discard_left: Option<u32>,
+    /// What comes is reported.
+    is_watched: bool,
 }
 
 impl<S> Greeting<S> {
@@ -179,10 +181,10 @@ impl<B: Backend> FrontServer<B> {
     }
 
     fn accept(&mut self, io: &mut Io<'_, B>, at: usize) -> Progress {
-        if !self.is_accepting {
-            return Progress::Done;
-        }
         for _ in 0..self.parts.accepts_per_turn {
+            if !self.is_accepting {
+                return Progress::Done;
+            }
             let Some(listener) = self.parts.listeners.get(at) else {
                 return Progress::Done;
             };
@@ -261,11 +263,6 @@ impl<B: Backend> FrontServer<B> {
             return;
         };
         let key = entry.key();
-        let token = Token(key.to_bits());
-        if let Err(error) = io.add_stream(&stream, token, Interest::READABLE, Mode::Edge) {
-            tracing::warn!(event = "connection.refused", %peer, %error);
-            return;
-        }
         let timer = self.timers.insert(look_ms, key);
         entry.insert(Greeting {
             stream,
@@ -282,8 +279,30 @@ impl<B: Backend> FrontServer<B> {
             connect_bytes: 0,
             held: None,
             discard_left: None,
+            is_watched: false,
         });
         self.parts.shared.connection_opened();
+        // Its CONNECT is often there already, and then it need not be watched at all.
+        let progress = self.read(io, key);
+        self.watch(io, key, progress);
+    }
+
+    /// Has what comes from now on reported, of a connection that has not been handed over.
+    fn watch(&mut self, io: &mut Io<'_, B>, key: Key, progress: Progress) {
+        let Some(greeting) = self.greetings.get_mut(key) else {
+            return;
+        };
+        let token = Token(key.to_bits());
+        if progress == Progress::More {
+            io.make_ready(token);
+        }
+        match io.add_stream(&greeting.stream, token, Interest::READABLE, Mode::Edge) {
+            Ok(()) => greeting.is_watched = true,
+            Err(error) => {
+                tracing::warn!(event = "connection.refused", peer = %greeting.peer, %error);
+                self.drop_greeting(key);
+            }
+        }
     }
 
     fn read(&mut self, io: &mut Io<'_, B>, key: Key) -> Progress {
@@ -415,7 +434,9 @@ impl<B: Backend> FrontServer<B> {
             return;
         };
         // From here on the shard's epoll reports what comes.
-        if let Err(error) = io.remove_stream(&greeting.stream) {
+        if greeting.is_watched
+            && let Err(error) = io.remove_stream(&greeting.stream)
+        {
             tracing::warn!(event = "handover.failed", peer = %greeting.peer, %error);
             self.parts.shared.connection_closed();
             return;
