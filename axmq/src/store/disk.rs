@@ -20,8 +20,8 @@ const JOURNAL_BYTES: u64 = 128 << 20;
 /// See the module.
 pub(crate) struct DiskEngine {
     database: Database,
-    /// In the order of [`Space::ALL`].
-    spaces: Vec<Keyspace>,
+    /// In the order of [`Space::ALL`]; `None` where nothing has ever been written to it.
+    spaces: Vec<Option<Keyspace>>,
 }
 
 impl std::fmt::Debug for DiskEngine {
@@ -65,6 +65,22 @@ fn error(error: fjall::Error) -> EngineError {
     }
 }
 
+/// Opens a space, and makes it where it is not there.
+fn open(database: &Database, space: Space) -> Result<Keyspace, EngineError> {
+    let options = || {
+        let compression = if space.is_bulk() {
+            CompressionType::Lz4
+        } else {
+            CompressionType::None
+        };
+        KeyspaceCreateOptions::default()
+            .max_memtable_size(MEMTABLE_BYTES)
+            .manual_journal_persist(true)
+            .data_block_compression_policy(CompressionPolicy::all(compression))
+    };
+    database.keyspace(space.name(), options).map_err(error)
+}
+
 impl Disk for DiskPlace {
     type Engine = DiskEngine;
 
@@ -76,23 +92,17 @@ impl Disk for DiskPlace {
             .worker_threads(1)
             .open()
             .map_err(error)?;
+        // Making one takes some eighteen `fsync`: a first start does not wait for those that it
+        // has nothing for.
         let spaces = Space::ALL
             .iter()
             .map(|space| {
-                database.keyspace(space.name(), || {
-                    let compression = if space.is_bulk() {
-                        CompressionType::Lz4
-                    } else {
-                        CompressionType::None
-                    };
-                    KeyspaceCreateOptions::default()
-                        .max_memtable_size(MEMTABLE_BYTES)
-                        .manual_journal_persist(true)
-                        .data_block_compression_policy(CompressionPolicy::all(compression))
-                })
+                database
+                    .keyspace_exists(space.name())
+                    .then(|| open(&database, *space))
+                    .transpose()
             })
-            .collect::<Result<_, _>>()
-            .map_err(error)?;
+            .collect::<Result<_, _>>()?;
         Ok(DiskEngine { database, spaces })
     }
 
@@ -104,15 +114,22 @@ impl Disk for DiskPlace {
 }
 
 impl DiskEngine {
-    fn space(&self, space: Space) -> Result<&Keyspace, EngineError> {
-        self.spaces
-            .get(space as usize)
-            .ok_or_else(|| EngineError::Corrupt(format!("no space {}", space.name())))
+    /// `None` where nothing has ever been written to it.
+    fn space(&self, space: Space) -> Option<&Keyspace> {
+        self.spaces.get(space as usize)?.as_ref()
+    }
+
+    /// Makes a space that something is to be written to, if it is not there.
+    fn make(&mut self, space: Space) -> Result<(), EngineError> {
+        if let Some(place @ None) = self.spaces.get_mut(space as usize) {
+            *place = Some(open(&self.database, space)?);
+        }
+        Ok(())
     }
 
     /// Merges all tables, so that what was removed takes no room any more.
     pub(crate) fn compact(&mut self) -> Result<(), EngineError> {
-        for space in &self.spaces {
+        for space in self.spaces.iter().flatten() {
             space.rotate_memtable_and_wait().map_err(error)?;
             space.major_compact().map_err(error)?;
         }
@@ -122,13 +139,13 @@ impl DiskEngine {
 
 struct DiskSnapshot {
     snapshot: fjall::Snapshot,
-    /// In the order of [`Space::ALL`].
-    spaces: Vec<Keyspace>,
+    /// As those of the engine.
+    spaces: Vec<Option<Keyspace>>,
 }
 
 impl Snapshot for DiskSnapshot {
     fn entries(&self, space: Space) -> Entries<'_> {
-        let Some(space) = self.spaces.get(space as usize) else {
+        let Some(Some(space)) = self.spaces.get(space as usize) else {
             return Box::new(std::iter::empty());
         };
         Box::new(self.snapshot.iter(space).map(|guard| {
@@ -142,7 +159,13 @@ impl Engine for DiskEngine {
     fn write(&mut self, batch: &WriteBatch) -> Result<(), EngineError> {
         let mut write = self.database.batch();
         for change in batch.changes() {
-            let space = self.space(change.space)?;
+            if change.value.is_some() {
+                self.make(change.space)?;
+            }
+            // There is nothing to remove where there is no space.
+            let Some(space) = self.space(change.space) else {
+                continue;
+            };
             match change.value {
                 Some(value) => write.insert(space, change.key, value),
                 None => write.remove(space, change.key),
@@ -156,14 +179,16 @@ impl Engine for DiskEngine {
     }
 
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        let value = self.space(space)?.get(key).map_err(error)?;
+        let Some(space) = self.space(space) else {
+            return Ok(None);
+        };
+        let value = space.get(key).map_err(error)?;
         Ok(value.map(|value| value.to_vec()))
     }
 
     fn range<'a>(&'a self, space: Space, from: &[u8], to: Option<&[u8]>) -> Entries<'a> {
-        let space = match self.space(space) {
-            Ok(space) => space,
-            Err(error) => return Box::new(std::iter::once(Err(error))),
+        let Some(space) = self.space(space) else {
+            return Box::new(std::iter::empty());
         };
         let from = from.to_vec();
         let entries = match to {
@@ -177,7 +202,7 @@ impl Engine for DiskEngine {
     }
 
     fn last(&self, space: Space) -> Result<Option<Vec<u8>>, EngineError> {
-        let last = self.space(space)?.last_key_value();
+        let last = self.space(space).and_then(|space| space.last_key_value());
         let key = last.map(fjall::Guard::key).transpose().map_err(error)?;
         Ok(key.map(|key| key.to_vec()))
     }
@@ -197,5 +222,52 @@ impl Engine for DiskEngine {
             snapshot: self.database.snapshot(),
             spaces: self.spaces.clone(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The spaces that are there, by what the engine's own files say.
+    fn made(place: &mut DiskPlace) -> Vec<Space> {
+        let engine = place.open().unwrap();
+        let is_made = |space: &Space| engine.database.keyspace_exists(space.name());
+        Space::ALL.into_iter().filter(is_made).collect()
+    }
+
+    #[test]
+    fn a_space_is_made_by_the_first_thing_that_is_written_to_it() {
+        let path = std::env::temp_dir().join(format!("axmq-spaces-{}", std::process::id()));
+        // Of a run that ended early.
+        let _ = std::fs::remove_dir_all(&path);
+        let mut place = DiskPlace::new(&path, 0);
+        assert_eq!(made(&mut place), []);
+
+        let mut engine = place.open().unwrap();
+        let mut batch = WriteBatch::default();
+        batch.put(Space::Queue, b"1", b"one");
+        batch.remove(Space::Message, b"1");
+        engine.write(&batch).unwrap();
+        engine.sync().unwrap();
+        let of_queue = vec![(b"1".to_vec(), b"one".to_vec())];
+        for space in Space::ALL {
+            let expected = match space {
+                Space::Queue => of_queue.as_slice(),
+                _ => &[],
+            };
+            let entries: Result<Vec<_>, _> = engine.range(space, b"", None).collect();
+            assert_eq!(entries.unwrap(), expected, "{space:?}");
+            let snapshot: Result<Vec<_>, _> = engine.snapshot().entries(space).collect();
+            assert_eq!(snapshot.unwrap(), expected, "{space:?}");
+            let last = engine.last(space).unwrap();
+            assert_eq!(last.as_ref(), expected.last().map(|(key, _)| key));
+            let value = engine.get(space, b"1").unwrap();
+            assert_eq!(value.as_ref(), expected.last().map(|(_, value)| value));
+        }
+        engine.compact().unwrap();
+        drop(engine);
+        assert_eq!(made(&mut place), [Space::Queue]);
+        std::fs::remove_dir_all(&path).unwrap();
     }
 }
