@@ -5,18 +5,20 @@
 //! one that has not disconnected again for the longest time, give or take a round (the clock
 //! algorithm).
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use hashbrown::HashTable;
+use mqtt_codec::ReasonCode;
 use pollio::PeerAddr;
 
 use crate::events::Cause;
 use crate::memory::allocated;
 
 /// How a client's last connection ended.
-#[derive(Clone, Debug)]
-pub(crate) struct Disconnect {
-    pub(crate) client_id: Box<str>,
+#[derive(Debug)]
+pub(crate) struct Disconnect<'a> {
+    pub(crate) client_id: Cow<'a, str>,
     pub(crate) peer: PeerAddr,
     /// On the clock of the shards.
     pub(crate) at_ms: u64,
@@ -25,12 +27,122 @@ pub(crate) struct Disconnect {
     pub(crate) times: u64,
 }
 
+/// A record as it is kept: after a storm there are thousands, and most of what they would take is
+/// the same. So an id of ordinary length is kept in place, and a long story in a box.
 #[derive(Debug)]
 struct Slot {
-    hash: u64,
-    record: Disconnect,
+    client_id: ClientId,
+    at_ms: u64,
+    cause: Why,
+    peer: PeerAddr,
+    /// Half of the hash, which tells a place in the index as well as all of it.
+    hash: u32,
+    times: u32,
     /// Disconnected again since the hand went by: it is passed over once.
     is_recent: bool,
+}
+
+const _: () = assert!(size_of::<Slot>() <= 80);
+
+impl Slot {
+    fn record(&self) -> Disconnect<'_> {
+        Disconnect {
+            client_id: self.client_id.as_str(),
+            peer: self.peer,
+            at_ms: self.at_ms,
+            cause: self.cause.to_cause(),
+            times: u64::from(self.times),
+        }
+    }
+}
+
+/// Longer ids than this have a place of their own. MQTT 3.1 knew none above 23, and 5.0 lets
+/// servers have that limit [MQTT-3.1.3-5].
+const SHORT: usize = 22;
+
+#[derive(Debug)]
+enum ClientId {
+    Short(u8, [u8; SHORT]),
+    Long(Box<str>),
+}
+
+impl ClientId {
+    fn new(id: &str) -> Self {
+        let mut bytes = [0; SHORT];
+        match (bytes.get_mut(..id.len()), u8::try_from(id.len())) {
+            (Some(place), Ok(len)) => {
+                place.copy_from_slice(id.as_bytes());
+                Self::Short(len, bytes)
+            }
+            _ => Self::Long(id.into()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or_default(),
+            Self::Long(id) => id.as_bytes(),
+        }
+    }
+
+    fn as_str(&self) -> Cow<'_, str> {
+        String::from_utf8_lossy(self.bytes())
+    }
+
+    /// What it takes beside its slot.
+    fn own_bytes(&self) -> u64 {
+        match self {
+            Self::Short(..) => 0,
+            Self::Long(id) => allocated(id.len()),
+        }
+    }
+}
+
+/// A cause in two words: how nearly all connections end, or whatever else it was.
+#[derive(Debug)]
+enum Why {
+    PeerClosed,
+    KeepAlive,
+    ClientDisconnected(ReasonCode),
+    Other(Box<Cause>),
+}
+
+impl Why {
+    fn new(cause: Cause) -> Self {
+        match cause {
+            Cause::PeerClosed => Self::PeerClosed,
+            Cause::KeepAlive => Self::KeepAlive,
+            Cause::ClientDisconnected(reason) => Self::ClientDisconnected(reason),
+            other => Self::Other(Box::new(other)),
+        }
+    }
+
+    fn to_cause(&self) -> Cause {
+        match self {
+            Self::PeerClosed => Cause::PeerClosed,
+            Self::KeepAlive => Cause::KeepAlive,
+            Self::ClientDisconnected(reason) => Cause::ClientDisconnected(*reason),
+            Self::Other(cause) => Cause::clone(cause),
+        }
+    }
+
+    fn own_bytes(&self) -> u64 {
+        match self {
+            Self::Other(_) => allocated(size_of::<Cause>()),
+            _ => 0,
+        }
+    }
+}
+
+/// The half of a hash that is kept.
+fn half(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+/// The half of a hash that is kept, spread over a whole one as the index wants it: it looks at both
+/// ends.
+fn spread(half: u32) -> u64 {
+    u64::from(half) << 32 | u64::from(half)
 }
 
 /// See the module.
@@ -60,8 +172,7 @@ impl Disconnects {
     pub(crate) fn set_max(&mut self, slots_max: usize) {
         self.slots_max = slots_max;
         if self.slots.len() > slots_max {
-            self.slots
-                .sort_by_key(|slot| std::cmp::Reverse(slot.record.at_ms));
+            self.slots.sort_by_key(|slot| std::cmp::Reverse(slot.at_ms));
             self.replaced += (self.slots.len() - slots_max) as u64;
             self.slots.truncate(slots_max);
             self.slots.shrink_to_fit();
@@ -69,8 +180,8 @@ impl Disconnects {
             self.index.clear();
             let slots = &self.slots;
             for (at, slot) in (0..).zip(slots) {
-                self.index.insert_unique(slot.hash, at, |at: &u32| {
-                    slots.get(*at as usize).map_or(0, |slot| slot.hash)
+                self.index.insert_unique(spread(slot.hash), at, |at: &u32| {
+                    slots.get(*at as usize).map_or(0, |slot| spread(slot.hash))
                 });
             }
         }
@@ -88,25 +199,24 @@ impl Disconnects {
         if self.slots_max == 0 {
             return;
         }
+        let cause = Why::new(cause);
         if let Some(slot) = self
             .find(hash, client_id)
             .and_then(|at| self.slots.get_mut(at))
         {
-            let record = &mut slot.record;
-            (record.peer, record.at_ms, record.cause) = (peer, at_ms, cause);
-            record.times += 1;
+            (slot.peer, slot.at_ms, slot.cause) = (peer, at_ms, cause);
+            slot.times = slot.times.saturating_add(1);
             slot.is_recent = true;
             return;
         }
+        let hash = half(hash);
         let slot = Slot {
+            client_id: ClientId::new(client_id),
+            at_ms,
+            cause,
+            peer,
             hash,
-            record: Disconnect {
-                client_id: client_id.into(),
-                peer,
-                at_ms,
-                cause,
-                times: 1,
-            },
+            times: 1,
             is_recent: false,
         };
         let at = self.place();
@@ -116,8 +226,8 @@ impl Disconnects {
         }
         let slots = &self.slots;
         self.index
-            .insert_unique(hash, u32::try_from(at).unwrap_or(u32::MAX), |at| {
-                slots.get(*at as usize).map_or(0, |slot| slot.hash)
+            .insert_unique(spread(hash), u32::try_from(at).unwrap_or(u32::MAX), |at| {
+                slots.get(*at as usize).map_or(0, |slot| spread(slot.hash))
             });
     }
 
@@ -135,7 +245,7 @@ impl Disconnects {
             if std::mem::take(&mut slot.is_recent) {
                 continue;
             }
-            let hash = slot.hash;
+            let hash = spread(slot.hash);
             if let Ok(entry) = self.index.find_entry(hash, |other| *other as usize == at) {
                 entry.remove();
             }
@@ -148,23 +258,25 @@ impl Disconnects {
         let is_it = |at: &u32| {
             self.slots
                 .get(*at as usize)
-                .is_some_and(|slot| &*slot.record.client_id == client_id)
+                .is_some_and(|slot| slot.client_id.bytes() == client_id.as_bytes())
         };
-        self.index.find(hash, is_it).map(|at| *at as usize)
+        self.index
+            .find(spread(half(hash)), is_it)
+            .map(|at| *at as usize)
     }
 
     /// The last disconnect of one client.
-    pub(crate) fn of(&self, hash: u64, client_id: &str) -> Option<&Disconnect> {
+    pub(crate) fn of(&self, hash: u64, client_id: &str) -> Option<Disconnect<'_>> {
         let at = self.find(hash, client_id)?;
-        self.slots.get(at).map(|slot| &slot.record)
+        self.slots.get(at).map(Slot::record)
     }
 
     /// The `most` latest ones, the latest first. O(n log n): for people who ask.
-    pub(crate) fn latest(&self, most: usize) -> Vec<&Disconnect> {
-        let mut records: Vec<_> = self.slots.iter().map(|slot| &slot.record).collect();
-        records.sort_by_key(|record| std::cmp::Reverse(record.at_ms));
-        records.truncate(most);
-        records
+    pub(crate) fn latest(&self, most: usize) -> Vec<Disconnect<'_>> {
+        let mut slots: Vec<_> = self.slots.iter().collect();
+        slots.sort_by_key(|slot| std::cmp::Reverse(slot.at_ms));
+        slots.truncate(most);
+        slots.into_iter().map(Slot::record).collect()
     }
 
     /// What the table takes of memory, without what records own.
@@ -177,8 +289,9 @@ impl Disconnects {
     pub(crate) fn entry_bytes(&self, places: Range<usize>) -> u64 {
         let end = places.end.min(self.slots.len());
         let slots = self.slots.get(places.start..end).unwrap_or_default();
-        let ids = slots.iter().map(|slot| slot.record.client_id.len());
-        ids.map(allocated).sum()
+        let own = slots.iter();
+        own.map(|slot| slot.client_id.own_bytes() + slot.cause.own_bytes())
+            .sum()
     }
 
     /// Records there are.
@@ -214,7 +327,7 @@ mod tests {
             self.0.record(hash, client, PeerAddr::UNIX, self.2, cause);
         }
 
-        fn of(&self, client: &str) -> Option<&Disconnect> {
+        fn of(&self, client: &str) -> Option<Disconnect<'_>> {
             self.0.of(self.1.hash_one(client), client)
         }
     }
@@ -233,7 +346,8 @@ mod tests {
         assert_eq!(table.0.replaced(), 1);
         assert_eq!(table.of("flaps").map(|record| record.times), Some(11));
         assert!(table.of("b").is_none(), "the oldest has made room");
-        let latest: Vec<_> = table.0.latest(2).iter().map(|r| &*r.client_id).collect();
+        let latest = table.0.latest(2);
+        let latest: Vec<_> = latest.iter().map(|r| &*r.client_id).collect();
         assert_eq!(latest, ["d", "flaps"]);
     }
 
@@ -250,6 +364,36 @@ mod tests {
         table.end("e");
         assert!(table.of("e").is_some());
         assert_eq!(table.0.len(), 2);
+    }
+
+    #[test]
+    fn an_id_and_a_cause_of_any_length_come_back_as_they_were() {
+        let mut table = Table::new(100);
+        let causes = [
+            Cause::PeerClosed,
+            Cause::KeepAlive,
+            Cause::ClientDisconnected(ReasonCode::DisconnectWithWill),
+            Cause::TakenOver(PeerAddr::UNIX),
+        ];
+        for len in [0, 1, SHORT - 2, SHORT - 1, SHORT, SHORT + 1, 300] {
+            for (at, cause) in causes.iter().enumerate() {
+                // Of more bytes than letters.
+                let id = format!("{}é", "x".repeat(len));
+                let hash = table.1.hash_one(&*id);
+                table.0.record(hash, &id, PeerAddr::UNIX, 7, cause.clone());
+                let record = table.of(&id).unwrap();
+                assert_eq!(record.client_id, id);
+                assert_eq!(record.times, at as u64 + 1);
+                assert_eq!(format!("{:?}", record.cause), format!("{cause:?}"));
+            }
+            let own_bytes = table.0.entry_bytes(table.0.len() - 1..table.0.len());
+            let of_id = if len + 2 > SHORT {
+                allocated(len + 2)
+            } else {
+                0
+            };
+            assert_eq!(own_bytes, of_id + allocated(size_of::<Cause>()));
+        }
     }
 
     #[test]

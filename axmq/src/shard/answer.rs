@@ -204,10 +204,10 @@ impl<S> Core<S> {
         }
     }
 
-    fn disconnect_line(&self, record: &Disconnect) -> DisconnectLine {
+    fn disconnect_line(&self, record: Disconnect<'_>) -> DisconnectLine {
         let cause = &record.cause;
         DisconnectLine {
-            client: record.client_id.to_string(),
+            client: record.client_id.into_owned(),
             peer: record.peer.to_string(),
             ago_ms: self.now_ms.saturating_sub(record.at_ms),
             by: cause.ended_by().name().to_owned(),

@@ -15,7 +15,7 @@ use crate::hooks::EndedBy;
 use crate::message::{Answer, ConnectInfo, Query};
 
 /// The record of the client with this name.
-fn last_disconnect<'a>(world: &'a World, shard: usize, name: &str) -> Option<&'a Disconnect> {
+fn last_disconnect<'a>(world: &'a World, shard: usize, name: &str) -> Option<Disconnect<'a>> {
     let hash = world.shared.hasher.hash_one(name);
     world.cores[shard].disconnects.of(hash, name)
 }
