@@ -64,6 +64,9 @@ pub(super) struct Journal {
     /// Credit in use: bytes that are not on disk.
     unanswered: u64,
     credit: u64,
+    /// The credit was used up, and those who have waited for that since have not been told that
+    /// there is room again.
+    was_full: bool,
     pub(super) health: Health,
     series: Arc<AtomicU64>,
     next_number: u64,
@@ -98,6 +101,7 @@ impl Journal {
 
     pub(super) fn set_credit(&mut self, credit: u64) {
         self.credit = credit;
+        self.was_full |= self.is_full();
     }
 
     /// A number for a holder or a message, never given before.
@@ -113,6 +117,7 @@ impl Journal {
     pub(super) fn push(&mut self, op: Op) {
         self.cost += op.cost();
         self.ops.push(op);
+        self.was_full |= self.is_full();
     }
 
     /// The number of the batch that is being filled.
@@ -270,12 +275,18 @@ impl Journal {
         self.epoch += 1;
     }
 
-    /// The store has answered. Whether there is room again.
-    pub(super) fn on_stored(&mut self, cost: u64, health: Health) -> bool {
-        let was_full = self.is_full();
+    /// The store has answered.
+    pub(super) fn on_stored(&mut self, cost: u64, health: Health) {
         self.unanswered = self.unanswered.saturating_sub(cost);
         self.health = health;
-        was_full && !self.is_full()
+    }
+
+    /// Whether there is room again, once for each time that there was none. Answers of the store
+    /// make room, and so do a batch that lets go of what was taken back, and a higher credit.
+    pub(super) fn finds_room(&mut self) -> bool {
+        let finds_room = self.was_full && !self.is_full();
+        self.was_full &= !finds_room;
+        finds_room
     }
 
     /// The next thing that may happen, now that batches up to this one are durable.
@@ -434,11 +445,47 @@ mod tests {
         }
         journal.set_due();
         let batch = journal.take_batch(0).expect("it is due");
-        assert!(journal.is_full(), "under way");
-        assert!(journal.on_stored(batch.cost, Health::Well));
-        assert!(!journal.is_full());
-        assert!(!journal.on_stored(0, Health::Waits), "it was not full");
+        assert!(journal.is_full() && !journal.finds_room(), "under way");
+        journal.on_stored(batch.cost, Health::Well);
+        assert!(!journal.is_full() && journal.finds_room());
+        journal.on_stored(0, Health::Waits);
+        assert!(!journal.finds_room(), "it was not full");
         assert_eq!(journal.health, Health::Waits);
+    }
+
+    #[test]
+    fn room_is_found_however_it_is_made() {
+        // By a batch that lets go of what is settled before it was said: nothing leaves, so the
+        // store has nothing to answer.
+        let mut journal = journal(100_000);
+        let mut number = 0;
+        while !journal.is_full() {
+            number += 1;
+            journal.queue(queue(1, number));
+        }
+        for number in 1..=number {
+            let QueueOp {
+                holder,
+                number,
+                message,
+                ..
+            } = queue(1, number);
+            journal.dequeue(PlaceOp {
+                holder,
+                number,
+                message,
+            });
+        }
+        assert!(journal.is_full() && !journal.finds_room());
+        journal.set_due();
+        assert!(journal.take_batch(0).is_none());
+        assert!(journal.finds_room() && !journal.finds_room());
+        // By a higher credit, that is used up only because it was lowered before.
+        journal.push(Op::EndSession { holder: 1 });
+        journal.set_credit(1);
+        assert!(journal.is_full() && !journal.finds_room());
+        journal.set_credit(100_000);
+        assert!(journal.finds_room());
     }
 
     #[test]

@@ -373,6 +373,7 @@ impl<S> Core<S> {
             self.journal.set_due();
         }
         let batch = self.journal.take_batch(self.me);
+        self.go_on_with_room();
         if self.journal.wants_timer() {
             self.journal.is_armed = true;
             let at_ms = self.now_ms + journal_ms(self.shared.store_interval_ms);
@@ -390,7 +391,7 @@ impl<S> Core<S> {
     /// The store has answered.
     pub(crate) fn on_stored(&mut self, stored: Stored) {
         let has_failed = stored.health == Health::Failed;
-        let has_room = self.journal.on_stored(stored.cost, stored.health);
+        self.journal.on_stored(stored.cost, stored.health);
         let up_to = if has_failed { u64::MAX } else { stored.up_to };
         while let Some(waiter) = self.journal.next_ready(up_to) {
             self.go_ahead(waiter, has_failed);
@@ -398,7 +399,12 @@ impl<S> Core<S> {
         for page in stored.pages {
             self.on_page(page);
         }
-        if has_room {
+        self.go_on_with_room();
+    }
+
+    /// Lets those go on who have waited for room in the journal, where there is some again.
+    fn go_on_with_room(&mut self) {
+        if self.journal.finds_room() {
             self.release_held();
             self.resume_paused();
         }

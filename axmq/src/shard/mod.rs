@@ -403,6 +403,7 @@ impl<S> Core<S> {
     /// Whether there is something to do that no event will announce: the loop must not sleep.
     pub(crate) fn has_work(&self) -> bool {
         !self.dirty.is_empty()
+            || !self.ready.is_empty()
             || !self.funnel.is_empty()
             || !self.drains.is_empty()
             || !self.condemned.is_empty()
