@@ -181,6 +181,10 @@ impl<B: Backend> FrontServer<B> {
     }
 
     fn accept(&mut self, io: &mut Io<'_, B>, at: usize) -> Progress {
+        // Who comes after a reload is let in by what it has said, though both are seen at once.
+        if !self.parts.receiver.is_empty() {
+            self.on_messages(io);
+        }
         for _ in 0..self.parts.accepts_per_turn {
             if !self.is_accepting {
                 return Progress::Done;

@@ -230,7 +230,10 @@ impl<S> Core<S> {
             self.call(owner, gone);
             return;
         };
-        membership.holder = place.holder;
+        // A message that has no place, at QoS 0, says nothing of the group.
+        if place.holder != 0 {
+            membership.holder = place.holder;
+        }
         let (session, options) = (membership.session, membership.options);
         if view.is_expired(self.now_ms) {
             // On its way from the owner of the group.

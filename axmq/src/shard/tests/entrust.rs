@@ -192,3 +192,48 @@ fn what_moves_on_to_another_shard_is_in_one_queue_at_least_after_each_write() {
         }
     }
 }
+
+#[test]
+fn a_message_without_a_place_that_moves_on_does_not_hide_where_the_others_go() {
+    let settings = StoreSettings {
+        durability: Durability::Always,
+        ..StoreSettings::default()
+    };
+    let mut world = World::with_store(2, Limits::default(), &settings);
+    let members = [0, 1].map(|shard| {
+        let client = kept_on(&mut world, shard, &format!("m{shard}"));
+        world.subscribe(client, FILTER, 2);
+        world.catch_up();
+        client
+    });
+    let [owner, other] = match world.cores[0].groups.len() {
+        0 => [1, 0],
+        _ => [0, 1],
+    };
+    let publisher = kept_on(&mut world, owner, "p");
+    for n in 1..=4 {
+        world.send(publisher, &publish(V5, "t", "x", 1, n));
+        world.settle();
+        world.catch_up();
+    }
+    assert_eq!(members.map(|member| world.read(member).len()), [3, 3]);
+    for n in 1..=2 {
+        world.send(members[other], &ack(PacketType::PubAck, n));
+    }
+    world.settle();
+    // At QoS 0, to both in turn; those for the other shard find nobody there and come back.
+    for _ in 0..4 {
+        world.send(publisher, &publish(V5, "t", "y", 0, 0));
+    }
+    world.cut(members[other]);
+    world.settle();
+    world.catch_up();
+    let y = |packet: &String| packet.contains('y');
+    let had = world.read(members[owner]);
+    assert_eq!(had.iter().filter(|packet| y(packet)).count(), 4, "{had:?}");
+    // What the last member leaves is in the group's queue again.
+    world.cut(members[owner]);
+    world.settle();
+    let batch = world.cores[owner].take_op_batch(true).expect("they move");
+    assert_eq!(puts_and_takes(&batch), (2, 2), "{batch:?}");
+}
