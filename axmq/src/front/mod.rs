@@ -263,6 +263,7 @@ impl<B: Backend> FrontServer<B> {
         };
         let look_ms = self.now_ms + self.first_look_ms(&peer, awaits_proxy_header);
         let layers = state.and_then(|state| state.layers(&peer, listener));
+        let is_first = self.greetings.is_empty();
         let Some(entry) = self.greetings.vacant_entry() else {
             return;
         };
@@ -286,8 +287,13 @@ impl<B: Backend> FrontServer<B> {
             is_watched: false,
         });
         self.parts.shared.connection_opened();
-        // Its CONNECT is often there already, and then it need not be watched at all.
-        let progress = self.read(io, key);
+        // Its CONNECT is often there already, and then it need not be watched at all. But not before
+        // those of others that came earlier: the same client may have come again.
+        let progress = if is_first {
+            self.read(io, key)
+        } else {
+            Progress::Done
+        };
         self.watch(io, key, progress);
     }
 

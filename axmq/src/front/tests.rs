@@ -283,6 +283,36 @@ fn who_has_sent_its_connect_is_handed_over_in_the_turn_that_accepts_it() {
 }
 
 #[test]
+fn who_came_first_is_handed_over_first() {
+    let mut site = Site::behind("");
+    let mut come = |site: &Site| site.net.connect(address()).expect("the queue has room");
+    let say = |peer: &SimPeer, name: &str| {
+        assert!(peer.send(&named(name).encode_to_vec(V5)).is_ok());
+    };
+    let first = come(&site);
+    site.settle();
+    // More than a turn accepts, so that the next one begins with accepting.
+    let silent = [(); 5].map(|()| come(&site));
+    let turn = site.reactor.turn_within(&mut site.front, Some(0));
+    assert!(turn.is_ok_and(|turn| turn.ready == 1));
+    say(&first, "first");
+    let second = come(&site);
+    say(&second, "second");
+    let mut came = Vec::new();
+    for _ in 0..3 {
+        site.pass(10);
+        let mut mail = Vec::new();
+        site.shard.drain_into(&mut mail);
+        came.extend(mail.iter().filter_map(|message| match message {
+            ToShard::Handover(handover) => Some(handover.connect.client_id.to_string()),
+            _ => None,
+        }));
+    }
+    assert_eq!(came, ["first", "second"]);
+    drop(silent);
+}
+
+#[test]
 fn connections_beyond_the_rate_wait_and_none_is_refused() {
     let mut site = Site::new(20, 2);
     site.settle();
