@@ -76,8 +76,6 @@ struct Greeting<S> {
     held: Option<Box<ConnectInfo>>,
     /// Refused: what still comes is thrown away, up to so many bytes.
     discard_left: Option<u32>,
-    /// What comes is reported.
-    is_watched: bool,
 }
 
 impl<S> Greeting<S> {
@@ -185,10 +183,10 @@ impl<B: Backend> FrontServer<B> {
         if !self.parts.receiver.is_empty() {
             self.on_messages(io);
         }
+        if !self.is_accepting {
+            return Progress::Done;
+        }
         for _ in 0..self.parts.accepts_per_turn {
-            if !self.is_accepting {
-                return Progress::Done;
-            }
             let Some(listener) = self.parts.listeners.get(at) else {
                 return Progress::Done;
             };
@@ -263,11 +261,15 @@ impl<B: Backend> FrontServer<B> {
         };
         let look_ms = self.now_ms + self.first_look_ms(&peer, awaits_proxy_header);
         let layers = state.and_then(|state| state.layers(&peer, listener));
-        let is_first = self.greetings.is_empty();
         let Some(entry) = self.greetings.vacant_entry() else {
             return;
         };
         let key = entry.key();
+        let token = Token(key.to_bits());
+        if let Err(error) = io.add_stream(&stream, token, Interest::READABLE, Mode::Edge) {
+            tracing::warn!(event = "connection.refused", %peer, %error);
+            return;
+        }
         let timer = self.timers.insert(look_ms, key);
         entry.insert(Greeting {
             stream,
@@ -284,35 +286,8 @@ impl<B: Backend> FrontServer<B> {
             connect_bytes: 0,
             held: None,
             discard_left: None,
-            is_watched: false,
         });
         self.parts.shared.connection_opened();
-        // Its CONNECT is often there already, and then it need not be watched at all. But not before
-        // those of others that came earlier: the same client may have come again.
-        let progress = if is_first {
-            self.read(io, key)
-        } else {
-            Progress::Done
-        };
-        self.watch(io, key, progress);
-    }
-
-    /// Has what comes from now on reported, of a connection that has not been handed over.
-    fn watch(&mut self, io: &mut Io<'_, B>, key: Key, progress: Progress) {
-        let Some(greeting) = self.greetings.get_mut(key) else {
-            return;
-        };
-        let token = Token(key.to_bits());
-        if progress == Progress::More {
-            io.make_ready(token);
-        }
-        match io.add_stream(&greeting.stream, token, Interest::READABLE, Mode::Edge) {
-            Ok(()) => greeting.is_watched = true,
-            Err(error) => {
-                tracing::warn!(event = "connection.refused", peer = %greeting.peer, %error);
-                self.drop_greeting(key);
-            }
-        }
     }
 
     fn read(&mut self, io: &mut Io<'_, B>, key: Key) -> Progress {
@@ -444,9 +419,7 @@ impl<B: Backend> FrontServer<B> {
             return;
         };
         // From here on the shard's epoll reports what comes.
-        if greeting.is_watched
-            && let Err(error) = io.remove_stream(&greeting.stream)
-        {
+        if let Err(error) = io.remove_stream(&greeting.stream) {
             tracing::warn!(event = "handover.failed", peer = %greeting.peer, %error);
             self.parts.shared.connection_closed();
             return;

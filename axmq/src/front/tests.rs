@@ -260,29 +260,6 @@ impl Site {
 }
 
 #[test]
-fn who_has_sent_its_connect_is_handed_over_in_the_turn_that_accepts_it() {
-    let mut site = Site::new(0, 1);
-    let peer = site.peers.first().expect("sixty have connected");
-    assert!(peer.send(&named("c").encode_to_vec(V5)).is_ok());
-    let turn = site.reactor.turn_within(&mut site.front, Some(0));
-    assert_eq!(turn.expect("the simulated wait never fails").served, 1);
-    let mut mail = Vec::new();
-    site.shard.drain_into(&mut mail);
-    assert!(matches!(mail[..], [ToShard::Handover(_)]), "{mail:?}");
-    // The shard can have it reported, so the front does not.
-    let Some(ToShard::Handover(handover)) = mail.pop() else {
-        unreachable!("looked at above");
-    };
-    let added = site.net.backend().add_stream(
-        &handover.stream,
-        pollio::Token(1),
-        pollio::Interest::BOTH,
-        pollio::Mode::Edge,
-    );
-    assert!(added.is_ok());
-}
-
-#[test]
 fn who_came_first_is_handed_over_first() {
     let mut site = Site::behind("");
     let mut come = |site: &Site| site.net.connect(address()).expect("the queue has room");
