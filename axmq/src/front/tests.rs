@@ -262,7 +262,7 @@ impl Site {
 #[test]
 fn who_came_first_is_handed_over_first() {
     let mut site = Site::behind("");
-    let mut come = |site: &Site| site.net.connect(address()).expect("the queue has room");
+    let come = |site: &Site| site.net.connect(address()).expect("the queue has room");
     let say = |peer: &SimPeer, name: &str| {
         assert!(peer.send(&named(name).encode_to_vec(V5)).is_ok());
     };
