@@ -290,6 +290,23 @@ fn who_came_first_is_handed_over_first() {
 }
 
 #[test]
+fn who_comes_after_a_reload_is_let_in_by_what_it_says() {
+    let mut site = Site::behind("");
+    site.settle();
+    let none = Limits {
+        connections: 0,
+        ..Limits::default()
+    };
+    let reload = ToFront::Reload(Arc::new(Shared::new(none, 1)));
+    assert!(site.mailbox.try_push(reload).is_ok());
+    let peer = site.net.connect(address()).expect("the queue has room");
+    // Both are seen in one turn.
+    let turn = site.reactor.turn_within(&mut site.front, Some(0));
+    assert!(turn.is_ok_and(|turn| turn.served == 1));
+    assert!(peer.server_is_gone());
+}
+
+#[test]
 fn connections_beyond_the_rate_wait_and_none_is_refused() {
     let mut site = Site::new(20, 2);
     site.settle();
