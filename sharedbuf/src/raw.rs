@@ -347,7 +347,9 @@ impl RawBuf {
     pub(crate) fn from_vec(bytes: Vec<u8>) -> Self {
         let len = checked_len(bytes.len());
         let mut bytes = ManuallyDrop::new(bytes);
-        let data = NonNull::from(bytes.as_mut_slice()).cast();
+        // Not from a slice of it, whose address would be good for `len` bytes only: `take_vec`
+        // gives all of the capacity back by this one.
+        let data = NonNull::new(bytes.as_mut_ptr()).expect("a vector's pointer is not null");
         let header = Header {
             refs: AtomicUsize::new(1),
             data,

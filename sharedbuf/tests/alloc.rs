@@ -79,7 +79,7 @@ fn a_queue_says_what_it_takes() {
     let mut cache = BlockCache::new(4);
     let (mut queue, of_queue) = taken(|| {
         let mut queue = WriteQueue::new();
-        for _ in 0..300 {
+        for _ in 0..if cfg!(miri) { 100 } else { 300 } {
             fill(&mut queue, &payload);
         }
         queue
@@ -152,15 +152,18 @@ fn a_queue_that_never_runs_empty_stops_allocating() {
             queue.drop_oldest();
         }
     };
-    (0..500).for_each(|_| turn());
-    assert_eq!(calls(|| (0..500).for_each(|_| turn())), 0);
+    let turns = if cfg!(miri) { 50 } else { 500 };
+    (0..turns).for_each(|_| turn());
+    assert_eq!(calls(|| (0..turns).for_each(|_| turn())), 0);
 }
 
 #[test]
 fn with_a_cache_a_burst_does_not_allocate() {
     let payload = SharedSlice::from(vec![7; 2000]);
     let mut cache = BlockCache::new(8);
-    let mut queues: Vec<_> = (0..100).map(|_| WriteQueue::new()).collect();
+    let mut queues: Vec<_> = (0..if cfg!(miri) { 10 } else { 100 })
+        .map(|_| WriteQueue::new())
+        .collect();
     let mut turn = || {
         for queue in &mut queues {
             queue.prepare(&mut cache);
@@ -197,7 +200,7 @@ fn handles_do_not_allocate() {
 fn a_burst_is_few_entries() {
     let mut queue = WriteQueue::new();
     // Also where the queue does not run empty between: small blocks do not come back.
-    for turn in 0..20 {
+    for turn in 0..if cfg!(miri) { 5 } else { 20 } {
         while queue.bytes() < 60_000 {
             queue.push_copy(&[turn; 280], Class::Droppable);
         }

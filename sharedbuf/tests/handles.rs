@@ -210,7 +210,7 @@ fn threads_drop_what_others_made() {
     std::thread::scope(|scope| {
         for handle in buf.retain_n(4) {
             scope.spawn(move || {
-                for _ in 0..200 {
+                for _ in 0..if cfg!(miri) { 20 } else { 200 } {
                     let view = handle.slice(100..200);
                     assert!(
                         view.retain_n(3)
@@ -312,7 +312,14 @@ fn blocks_of_a_queue_come_from_the_pool_and_go_home() {
 
     let mut cache = BlockCache::with_pool(1, slabmem::Pool::new(16 << 20));
     let mut queue = WriteQueue::new();
-    for number in 0..1_000_u32 {
+    // 512 bytes, 2 KiB, 8 KiB and then some of 16 KiB (of a thousand frames six), one of them in
+    // reserve at most.
+    let (frames, blocks) = if cfg!(miri) {
+        (200, 4..=5)
+    } else {
+        (1_000, 8..=10)
+    };
+    for number in 0..frames {
         queue.prepare(&mut cache);
         queue.push_with(100, Class::Message, |place| place.fill(number as u8));
     }
@@ -321,9 +328,8 @@ fn blocks_of_a_queue_come_from_the_pool_and_go_home() {
         pool.collect();
         pool.stats().live
     };
-    // 512 bytes, 2 KiB, 8 KiB and then six of 16 KiB, one of them in reserve at most.
     let taken = live(&mut cache);
-    assert!((8..=10).contains(&taken), "{taken} blocks");
+    assert!(blocks.contains(&taken), "{taken} blocks");
     let mut number = 0_usize;
     while !queue.is_empty() {
         let mut slices = [std::io::IoSlice::new(&[]); 3];
@@ -332,13 +338,21 @@ fn blocks_of_a_queue_come_from_the_pool_and_go_home() {
             .iter()
             .flat_map(|slice| slice.to_vec())
             .collect();
-        for byte in &bytes {
-            assert_eq!(*byte, (number / 100) as u8);
-            number += 1;
+        // By comparison of slices, which Miri does in one step.
+        let mut rest = &bytes[..];
+        while let Some(len) = rest
+            .len()
+            .checked_sub(1)
+            .map(|most| most.min(99 - number % 100) + 1)
+        {
+            let (part, after) = rest.split_at(len);
+            assert_eq!(part, vec![(number / 100) as u8; len]);
+            number += len;
+            rest = after;
         }
         queue.advance_into(bytes.len(), &mut cache);
     }
-    assert_eq!(number, 100_000);
+    assert_eq!(number, frames * 100);
     // The last block waits in the cache for the next queue.
     assert_eq!(live(&mut cache), 1);
     cache.trim(0);

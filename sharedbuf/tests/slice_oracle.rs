@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use model::Op;
 
+const OPS_MAX: usize = if cfg!(miri) { 60 } else { 120 };
+
 fn op() -> impl Strategy<Value = Op> {
     let n = any::<usize>;
     prop_oneof![
@@ -29,13 +31,13 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 300 },
+        cases: if cfg!(miri) { 2 } else { 300 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
 
     #[test]
-    fn slices_answer_as_vectors_do(ops in prop::collection::vec(op(), 0..120)) {
+    fn slices_answer_as_vectors_do(ops in prop::collection::vec(op(), 0..OPS_MAX)) {
         model::run(&ops);
     }
 }

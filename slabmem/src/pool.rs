@@ -24,6 +24,8 @@ const CLASSES: usize = 11;
 /// What a block has for a class that is a mapping of its own.
 const LARGE: usize = CLASSES;
 const SEGMENT_BYTES_MAX: usize = 1 << 20;
+/// Blocks a segment, unless that is too large. Under Miri few, since `shrink` looks at each.
+const SEGMENT_BLOCKS: usize = if cfg!(miri) { 64 } else { 1024 };
 
 const _: () = assert!(class_bytes(CLASSES - 1) == BLOCK_BYTES_MAX);
 
@@ -318,7 +320,7 @@ impl Pool {
         let bytes = if self.has_huge_pages {
             HUGE_BYTES
         } else {
-            (class_bytes(class) * 1024).min(SEGMENT_BYTES_MAX)
+            (class_bytes(class) * SEGMENT_BLOCKS).min(SEGMENT_BYTES_MAX)
         };
         self.map(bytes, |mapping, pool| pool.owner.segments.push(mapping))?;
         self.classes[class].cutting = Some((self.owner.segments.len() - 1, 0));

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 
 use model::Op;
 
+const OPS_MAX: usize = if cfg!(miri) { 20 } else { 120 };
+
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         8 => any::<u32>().prop_map(Op::Insert),
@@ -31,7 +33,7 @@ fn op() -> impl Strategy<Value = Op> {
 
 proptest! {
     #![proptest_config(ProptestConfig {
-        cases: if cfg!(miri) { 4 } else { 200 },
+        cases: if cfg!(miri) { 2 } else { 200 },
         failure_persistence: None,
         ..ProptestConfig::default()
     })]
@@ -39,7 +41,7 @@ proptest! {
     #[test]
     fn slab_answers_as_a_map_does(
         limit in prop_oneof![Just(u32::MAX), 0..6_000_u32],
-        ops in prop::collection::vec(op(), 0..120),
+        ops in prop::collection::vec(op(), 0..OPS_MAX),
     ) {
         model::run(limit, &ops);
     }

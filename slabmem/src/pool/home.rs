@@ -372,8 +372,10 @@ impl Drop for Block {
 /// These are the parts of a block that ends here.
 #[inline(never)]
 unsafe fn send_home(data: NonNull<u8>, tagged: Tagged) {
+    // SAFETY: A home's address is not null.
+    let place = unsafe { NonNull::new_unchecked(tagged.home()) };
     // SAFETY: The block is out, so its home lives.
-    let home = unsafe { &*tagged.home() };
+    let home = unsafe { place.as_ref() };
     let node = data.cast::<Node>();
     let mut head = home.returned.load(Ordering::Relaxed);
     while head != closed() {
@@ -399,8 +401,10 @@ unsafe fn send_home(data: NonNull<u8>, tagged: Tagged) {
         unsafe { Place(data).unmap() };
     }
     if home.orphans.fetch_sub(1, Ordering::AcqRel) == 1 {
+        // By the pointer that the owner made: a shared reference does not carry the right to end
+        // what it refers to.
         // SAFETY: The count reached zero after the owner had gone: this was the last block.
-        unsafe { free(NonNull::from(home)) };
+        unsafe { free(place) };
     }
 }
 
