@@ -235,7 +235,7 @@ fn blocks_outlive_their_pool() {
         .collect();
     drop(pool);
     for (block, i) in blocks.iter().zip(0..) {
-        assert!(is_filled(&block, i));
+        assert!(is_filled(block, i));
     }
     std::thread::spawn(move || drop(blocks)).join().unwrap();
 }
