@@ -36,6 +36,9 @@ impl DeliveryOptions for SubscriptionOptions {
     }
 }
 
+/// With fewer subscribers what they could share is not worth the trouble.
+pub(crate) const MEMBERS_MIN: usize = 2;
+
 /// The answer to a topic, good for as long as its stamp. A session gets the message once, however
 /// many of its filters match (DECISIONS 17).
 #[derive(Debug, Default)]
@@ -61,6 +64,11 @@ impl Route {
             size_of_val(&*self.groups),
         ];
         allocated(counts + size_of::<Self>()) + lists.map(allocated).iter().sum::<u64>()
+    }
+
+    /// Whether several sessions of this shard get what is published there.
+    pub(crate) fn is_wide(&self) -> bool {
+        self.targets.len() >= MEMBERS_MIN
     }
 
     /// The subscription identifiers that go with `target`.

@@ -13,7 +13,7 @@ use timerwheel::TimerKey;
 use topicmap::FilterId;
 
 pub(crate) use self::incoming::{AckKind, Arrival, Incoming};
-pub(crate) use self::outgoing::{IDS, Outgoing, Resend, UnknownId};
+pub(crate) use self::outgoing::{IDS, Outgoing, Resend, UnknownId, packet_id};
 pub(crate) use self::queued::Queued;
 pub(crate) use self::tail::Tail;
 use crate::config::Durability;

@@ -18,7 +18,7 @@ use crate::memory::allocated;
 pub(crate) const IDS: u64 = u16::MAX as u64;
 
 /// The packet id under which the message with this number goes out.
-fn packet_id(number: u64) -> PacketId {
+pub(crate) fn packet_id(number: u64) -> PacketId {
     let index = u16::try_from(number % IDS).unwrap_or(0);
     PacketId::new(index + 1).unwrap_or(PacketId::MIN)
 }
@@ -102,6 +102,31 @@ impl Outgoing {
     pub(crate) fn number(&mut self, queued: &mut Queued) -> u64 {
         self.take_number(queued);
         queued.number()
+    }
+
+    /// Goes on to the number that all sessions have for a message that comes now, where this one
+    /// can: as a step forward after which no two ids in flight can be the same. Never back, for
+    /// what was sent may be known to the client under its id even where it is not in flight any
+    /// more. For sessions that are not kept: the numbers of others are those of the store.
+    ///
+    /// Returns the number of the message.
+    pub(crate) fn align(&mut self, number: u64) -> u64 {
+        let oldest = self.in_flight.front().map_or(number, State::number);
+        if self.next < number && number - oldest < IDS {
+            self.next = number;
+        }
+        self.next
+    }
+
+    /// Whether so many messages can be sent at once, under the number of the first.
+    pub(crate) fn takes_run(&self, number: u64, len: usize, receive_maximum: u16) -> bool {
+        let len = len as u64;
+        let oldest = self.in_flight.front().map_or(number, State::number);
+        self.next == number
+            && self.pending() == 0
+            && self.tail.is_none()
+            && u64::from(self.live) + len <= u64::from(receive_maximum)
+            && (number + len).saturating_sub(oldest) <= IDS
     }
 
     /// Puts a message in flight; returns its packet id.

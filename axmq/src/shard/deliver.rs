@@ -38,6 +38,8 @@ pub(super) struct Wanted<'a> {
     pub(super) identifiers: &'a [u32],
     /// How the session gets it, where it is a group's message.
     pub(super) dealing: Option<Dealing>,
+    /// The number that it has in all sessions that can give it that one.
+    pub(super) number: Option<u64>,
 }
 
 impl Wanted<'_> {
@@ -114,18 +116,20 @@ impl<S> Core<S> {
             self.counters.dropped_expired += count as u64;
             return;
         }
-        if self.join_run(view, route) {
-            return;
-        }
-        self.images.begin();
-        let mut kept = None;
-        for target in &route.targets {
-            if self.hears(view, target) {
-                self.deliver(view, target, route.identifiers(target), &mut kept);
+        if !self.join_run(view, route) {
+            self.images.begin();
+            let mut kept = None;
+            for target in &route.targets {
+                if self.hears(view, target) {
+                    self.deliver(view, target, route, &mut kept);
+                }
+            }
+            if !route.groups.is_empty() {
+                self.deal_route(view, route, &mut kept);
             }
         }
-        if !route.groups.is_empty() {
-            self.deal_route(view, route, &mut kept);
+        if view.qos() != QoS::AtMostOnce && route.is_wide() {
+            self.numbered += 1;
         }
     }
 
@@ -133,7 +137,7 @@ impl<S> Core<S> {
         &mut self,
         view: &View<'_>,
         target: &Target,
-        identifiers: &[u32],
+        route: &Route,
         kept: &mut Option<Key>,
     ) {
         let wanted = Wanted {
@@ -143,8 +147,9 @@ impl<S> Core<S> {
             retain: view.retain() && target.retain_as_published,
             dup: false,
             packet_id: None,
-            identifiers,
+            identifiers: route.identifiers(target),
             dealing: None,
+            number: route.is_wide().then_some(self.numbered),
         };
         let Some(key) = self.sessions.key_at(target.slot) else {
             return;
@@ -229,6 +234,9 @@ impl<S> Core<S> {
         let outgoing = &mut session.flow().outgoing;
         match Course::of(outgoing, connection, &self.connections, &self.shared.limits) {
             Course::Send(key) => {
+                if let Some(number) = wanted.number {
+                    self.numbered = self.numbered.max(outgoing.align(number));
+                }
                 let packet_id = outgoing.send(queued);
                 self.send_first(session_key, key, view, wanted, packet_id)
             }
@@ -266,7 +274,7 @@ impl<S> Core<S> {
     }
 
     /// Puts the message in the table, once for all its sessions, and counts one session more.
-    fn keep(&mut self, view: &View<'_>, kept: &mut Option<Key>) -> Option<Key> {
+    pub(super) fn keep(&mut self, view: &View<'_>, kept: &mut Option<Key>) -> Option<Key> {
         if let Some(key) = *kept
             && let Some(message) = self.messages.get_mut(key)
         {
@@ -438,6 +446,7 @@ impl<S> Core<S> {
                 packet_id: Some(id),
                 identifiers: queued.identifiers(),
                 dealing: None,
+                number: None,
             };
             if !self.send_kept(key, message, &wanted) {
                 self.give_up(session_key, id, queued.qos);

@@ -72,20 +72,24 @@ impl Images {
         }
     }
 
-    /// The whole frame that a QoS 0 subscriber without anything special gets of `view`; empty where
-    /// it is longer than what is copied.
+    /// The whole frame that a subscriber without anything special gets of `view` at this QoS, and
+    /// where in it a packet id stands; empty where it is longer than what is copied.
     pub(super) fn plain_frame<'a>(
         &'a mut self,
         view: &View<'a>,
         version: Version,
+        qos: QoS,
+        packet_id: PacketId,
         now_ms: u64,
-    ) -> &'a [u8] {
-        if let Some(frame) = view.image(version) {
-            return frame;
+    ) -> (&'a [u8], usize) {
+        if qos == QoS::AtMostOnce
+            && let Some(frame) = view.image(version)
+        {
+            return (frame, 0);
         }
         let look = Look {
             version,
-            qos: QoS::AtMostOnce,
+            qos,
             retain: false,
             dup: false,
             packet_id: None,
@@ -94,14 +98,20 @@ impl Images {
             naming: Naming::Whole,
         };
         let Some(image) = self.classes.get_mut(look.class()) else {
-            return &[];
+            return (&[], 0);
         };
         if image.state == ImageState::Empty {
             image.encode(view, &look, now_ms);
         }
         let is_whole = image.state == ImageState::Ready && image.bytes.len() == image.total_len;
         debug_assert!(is_whole, "the caller has looked at the length");
-        if is_whole { &image.bytes } else { &[] }
+        if !is_whole {
+            return (&[], 0);
+        }
+        if qos != QoS::AtMostOnce {
+            mqtt_codec::patch_packet_id(&mut image.bytes, image.packet_id_at, packet_id);
+        }
+        (&image.bytes, image.packet_id_at)
     }
 
     /// Queues the frame that one subscriber gets of `view`.

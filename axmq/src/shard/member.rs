@@ -259,6 +259,7 @@ impl<S> Core<S> {
                 member,
                 place: place.number,
             }),
+            number: None,
         };
         self.deliver_to(session, view, &wanted, kept);
         self.clear_place(place, view);

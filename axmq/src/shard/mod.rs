@@ -144,6 +144,10 @@ pub(crate) struct Core<S> {
     index: HashTable<u32>,
     messages: Slab<Kept>,
     message_bytes: u64,
+    /// The number of the next publication above QoS 0 that goes to several, in all sessions that
+    /// can give it that one: so they get the same packet id and can share its bytes. Not below
+    /// that which any of those has come to who have got the one before.
+    numbered: u64,
     sys: Sys,
     /// Of this shard's sessions.
     memberships: Slab<Membership>,
@@ -267,6 +271,7 @@ impl<S> Core<S> {
             index: HashTable::new(),
             messages: Slab::new(),
             message_bytes: 0,
+            numbered: 0,
             sys: Sys::default(),
             memberships: Slab::new(),
             groups: Groups::new(strategy, seed),

@@ -85,6 +85,7 @@ impl<S> Core<S> {
                         &identifier
                     },
                     dealing: None,
+                    number: None,
                 };
                 self.images.begin();
                 self.deliver_to(session, &view, &wanted, &mut None);

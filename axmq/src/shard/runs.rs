@@ -1,10 +1,16 @@
-//! Runs: consecutive QoS 0 publishes of one client on one route are gathered in one block, and each
-//! subscriber gets one segment for all of them (DESIGN 4, step 6, and DECISIONS 19).
+//! Runs: consecutive publishes of one client on one route are gathered in one block, and each
+//! subscriber gets one segment for all of them (DESIGN 4, step 6). DECISIONS 19 has them for QoS 0
+//! only; `docs/performance.md` says what they are worth above it.
 //!
 //! A subscriber sees the order in which the shard routed: a run ends before anything else is
 //! published to one of its members, and whenever the set of its members could change. The first
 //! publish on a route goes message by message, so that only what really comes in a row pays for a
 //! run's beginning.
+//!
+//! Above QoS 0 the bytes of subscribers differ in the packet id, which is the broker's to choose:
+//! each publication has a number, which all sessions take that can, so that the ids are the same.
+//! Whether a session can, and has room, is seen when the run is handed out. One that cannot take
+//! the whole gets a copy of each frame with an id of its own, or has the message wait.
 
 use std::rc::Rc;
 
@@ -13,15 +19,14 @@ use sharedbuf::{Class, RunBuilder};
 use slabmem::Key;
 
 use super::connection::flag;
+use super::deliver::Course;
 use super::{Core, mark};
 use crate::publication::{SessionRef, View};
-use crate::route::Route;
+use crate::route::{MEMBERS_MIN, Route};
+use crate::session::{Queued, packet_id};
 
 /// A run that has come so far is handed out; what one read brings fits.
 const RUN_BYTES: usize = 16 * 1_024;
-/// With fewer subscribers the copy into the block is not shared by enough of them.
-const MEMBERS_MIN: usize = 2;
-
 /// Longer frames are shared one by one: they cost no copy anyway.
 const FRAME_BYTES_MAX: usize = super::images::COPY_BYTES_MAX;
 /// What a frame can have beyond a publication's topic, properties and payload: the fixed header,
@@ -29,7 +34,35 @@ const FRAME_BYTES_MAX: usize = super::images::COPY_BYTES_MAX;
 const HEAD_BYTES_MAX: usize = 16;
 
 /// The wire formats: 3.1 and 3.1.1 share one.
-const WIRES: [Version; 2] = [Version::V311, Version::V5];
+const WIRES: [(QoS, Version); 6] = [
+    (QoS::AtMostOnce, Version::V311),
+    (QoS::AtMostOnce, Version::V5),
+    (QoS::AtLeastOnce, Version::V311),
+    (QoS::AtLeastOnce, Version::V5),
+    (QoS::ExactlyOnce, Version::V311),
+    (QoS::ExactlyOnce, Version::V5),
+];
+
+fn wire_of(qos: QoS, version: Version) -> usize {
+    2 * qos as usize + usize::from(version == Version::V5)
+}
+
+/// A publication of a run above QoS 0.
+#[derive(Copy, Clone, Debug)]
+struct Gathered {
+    /// In the table of messages, where the run counts as a session.
+    message: Key,
+    number: u64,
+    cost: usize,
+    payload_bytes: u64,
+    packet_id_at: usize,
+}
+
+impl Gathered {
+    fn queued(&self, qos: QoS) -> Queued {
+        Queued::new(self.message, self.cost, qos, false)
+    }
+}
 
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 enum State {
@@ -49,6 +82,8 @@ struct Wire {
     members: Vec<Key>,
     /// Of the publishes gathered so far.
     payload_bytes: u64,
+    /// Those publishes, above QoS 0.
+    gathered: Vec<Gathered>,
 }
 
 /// The run that is being gathered, or may begin. A core has one.
@@ -57,6 +92,7 @@ pub(super) struct Run {
     /// What the publishes have in common; `None` when none has come.
     route: Option<Rc<Route>>,
     source: Option<SessionRef>,
+    qos: QoS,
     state: State,
     wires: [Wire; WIRES.len()],
     /// Targets that fit no wire, by their place in the route.
@@ -66,8 +102,9 @@ pub(super) struct Run {
 }
 
 impl Run {
-    fn is_of(&self, route: &Rc<Route>, source: Option<SessionRef>) -> bool {
-        self.source == source
+    fn is_of(&self, view: &View<'_>, route: &Rc<Route>) -> bool {
+        self.source == view.source
+            && self.qos == view.qos()
             && self
                 .route
                 .as_ref()
@@ -75,32 +112,24 @@ impl Run {
     }
 }
 
-impl Run {
-    fn count_payload(&mut self, wire: usize, bytes: u64) {
-        if let Some(wire) = self.wires.get_mut(wire) {
-            wire.payload_bytes += bytes;
-        }
-    }
-}
-
 impl<S> Core<S> {
     /// Adds a publication to the run, where it continues one or begins one; `false` where it goes
     /// message by message. A run of something else has ended then.
     pub(super) fn join_run(&mut self, view: &View<'_>, route: &Rc<Route>) -> bool {
-        let fits = view.qos() == QoS::AtMostOnce
-            && !view.retain()
+        let fits = !view.retain()
             && route.groups.is_empty()
-            && route.targets.len() >= MEMBERS_MIN
+            && route.is_wide()
             && view.len() <= FRAME_BYTES_MAX - HEAD_BYTES_MAX
             // A hook is asked for each message and subscriber.
             && !self.shared.hooks.sees_deliveries();
-        if !fits || !self.run.is_of(route, view.source) {
+        if !fits || !self.run.is_of(view, route) {
             if fits || !planted!(RunNotSealed) {
                 self.end_run();
             }
             if fits {
                 self.run.route = Some(Rc::clone(route));
                 self.run.source = view.source;
+                self.run.qos = view.qos();
             }
             return false;
         }
@@ -111,10 +140,10 @@ impl<S> Core<S> {
             return false;
         }
         self.images.begin();
-        for wire in 0..WIRES.len() {
-            self.append_to_run(view, wire);
-        }
         let mut kept = None;
+        for (wire, (qos, version)) in WIRES.into_iter().enumerate() {
+            self.append_to_run(view, wire, qos, version, &mut kept);
+        }
         for at in 0..self.run.singles.len() {
             let target = self
                 .run
@@ -122,7 +151,7 @@ impl<S> Core<S> {
                 .get(at)
                 .and_then(|target| route.targets.get(*target as usize));
             if let Some(target) = target {
-                self.deliver(view, target, route.identifiers(target), &mut kept);
+                self.deliver(view, target, route, &mut kept);
             }
         }
         self.counters.dropped_offline += self.run.offline;
@@ -134,6 +163,10 @@ impl<S> Core<S> {
     fn begin_run(&mut self, view: &View<'_>, route: &Route) {
         let mut count = 0;
         for (at, target) in route.targets.iter().enumerate() {
+            let single = u32::try_from(at).unwrap_or(u32::MAX);
+            let qos = view
+                .qos()
+                .min(QoS::from_u8(target.qos).unwrap_or(QoS::AtMostOnce));
             let hears = self.hears(view, target);
             let session_key = self.sessions.key_at(target.slot).filter(|_| hears);
             let Some((session_key, session)) =
@@ -142,8 +175,8 @@ impl<S> Core<S> {
                 continue;
             };
             let Some(key) = session.connection else {
-                if self.is_local(session_key) {
-                    self.run.singles.push(u32::try_from(at).unwrap_or(u32::MAX));
+                if qos != QoS::AtMostOnce || self.is_local(session_key) {
+                    self.run.singles.push(single);
                 } else {
                     self.run.offline += 1;
                 }
@@ -156,16 +189,16 @@ impl<S> Core<S> {
                 && connection.packet_bytes_max() >= FRAME_BYTES_MAX
                 && !connection.takes_aliases()
                 && !self.is_traced(key)
+                && (qos == QoS::AtMostOnce || session.holder == 0)
                 && connection
                     .rules()
                     .is_none_or(|rules| rules.mount_point.is_empty());
-            let wire = usize::from(connection.version == Version::V5);
-            match self.run.wires.get_mut(wire) {
+            match self.run.wires.get_mut(wire_of(qos, connection.version)) {
                 Some(wire) if is_plain => {
                     wire.members.push(key);
                     count += 1;
                 }
-                _ => self.run.singles.push(u32::try_from(at).unwrap_or(u32::MAX)),
+                _ => self.run.singles.push(single),
             }
         }
         self.run.state = State::Open;
@@ -175,46 +208,194 @@ impl<S> Core<S> {
         }
     }
 
-    fn append_to_run(&mut self, view: &View<'_>, wire: usize) {
-        let (
-            Some(version),
-            Some(Wire {
-                builder, members, ..
-            }),
-        ) = (WIRES.get(wire), self.run.wires.get_mut(wire))
-        else {
-            return;
-        };
-        if members.is_empty() {
+    fn append_to_run(
+        &mut self,
+        view: &View<'_>,
+        wire: usize,
+        qos: QoS,
+        version: Version,
+        kept: &mut Option<Key>,
+    ) {
+        let members = self.run.wires.get(wire).map_or(0, |it| it.members.len());
+        if members == 0 {
             return;
         }
-        let builder = builder.get_or_insert_with(|| RunBuilder::new(RUN_BYTES));
         let payload_bytes = view.payload().len() as u64;
-        let frame = self.images.plain_frame(view, *version, self.now_ms);
-        if builder.push(frame) {
-            self.run.count_payload(wire, payload_bytes);
-            return;
+        let mut gathered = None;
+        if qos != QoS::AtMostOnce {
+            let Some(message) = self.keep(view, kept) else {
+                self.counters.dropped_no_memory += members as u64;
+                return;
+            };
+            gathered = Some(Gathered {
+                message,
+                number: 0,
+                cost: view.len(),
+                payload_bytes,
+                packet_id_at: 0,
+            });
         }
-        self.hand_out(wire);
-        self.run.count_payload(wire, payload_bytes);
-        let frame = self.images.plain_frame(view, *version, self.now_ms);
-        if let Some(builder) = self
-            .run
-            .wires
-            .get_mut(wire)
-            .and_then(|wire| wire.builder.as_mut())
-        {
-            let fits = builder.push(frame);
+        if !self.push_to_run(view, wire, qos, version, &mut gathered) {
+            self.hand_out(wire);
+            let fits = self.push_to_run(view, wire, qos, version, &mut gathered);
             debug_assert!(fits, "a block holds more than one frame");
         }
+        if let Some(wire) = self.run.wires.get_mut(wire) {
+            wire.payload_bytes += payload_bytes;
+            wire.gathered.extend(gathered);
+        }
+    }
+
+    /// Adds the frame to the block of a wire format; `false` where that is full.
+    fn push_to_run(
+        &mut self,
+        view: &View<'_>,
+        wire: usize,
+        qos: QoS,
+        version: Version,
+        gathered: &mut Option<Gathered>,
+    ) -> bool {
+        let id = packet_id(self.numbered);
+        let (frame, packet_id_at) = self.images.plain_frame(view, version, qos, id, self.now_ms);
+        if let Some(gathered) = gathered {
+            gathered.number = self.numbered;
+            gathered.packet_id_at = packet_id_at;
+        }
+        let Some(wire) = self.run.wires.get_mut(wire) else {
+            return false;
+        };
+        let builder = wire
+            .builder
+            .get_or_insert_with(|| RunBuilder::new(RUN_BYTES));
+        builder.push(frame)
     }
 
     /// Gives what has been gathered for one wire format to its members.
     fn hand_out(&mut self, wire: usize) {
+        match WIRES.get(wire) {
+            Some((QoS::AtMostOnce, _)) => self.hand_out_once_at_most(wire),
+            Some((qos, _)) => self.hand_out_acknowledged(wire, *qos),
+            None => {}
+        }
+    }
+
+    /// As [`hand_out`](Self::hand_out), above QoS 0.
+    fn hand_out_acknowledged(&mut self, wire: usize, qos: QoS) {
         let Some(Wire {
             builder,
             members,
             payload_bytes,
+            gathered,
+        }) = self.run.wires.get_mut(wire)
+        else {
+            return;
+        };
+        let payload_bytes = std::mem::take(payload_bytes);
+        let Some(run) = builder.as_mut().and_then(RunBuilder::seal) else {
+            return;
+        };
+        let limits = &self.shared.limits;
+        let len = run.bytes().len();
+        let frames = gathered.len();
+        debug_assert!(frames == run.frames(), "each has a frame");
+        let first = gathered.first().map_or(0, |first| first.number);
+        // A single that was ahead in between has moved the others on.
+        let is_row = gathered
+            .last()
+            .is_some_and(|last| last.number - first + 1 == frames as u64);
+        let mut ahead = 0;
+        let mut scratch = Vec::new();
+        let mut pressing = Vec::new();
+        // Members that took the whole.
+        let mut whole = 0;
+        for (key, handle) in members.iter().zip(run.bytes().retain_n(members.len())) {
+            let Some(connection) = self.connections.get_mut(*key) else {
+                debug_assert!(false, "a close ends the run first");
+                continue;
+            };
+            let Some(session) = self.sessions.get_mut(connection.session) else {
+                debug_assert!(false, "a connected one has a session");
+                continue;
+            };
+            let outgoing = &mut session.flow().outgoing;
+            ahead = outgoing.align(first).max(ahead);
+            let fits = is_row
+                && connection.out.bytes() + len <= limits.out_queue_bytes as usize
+                && outgoing.takes_run(first, frames, connection.receive_maximum);
+            connection.out.prepare(&mut self.blocks);
+            if fits {
+                for one in &*gathered {
+                    outgoing.send(one.queued(qos));
+                }
+                whole += 1;
+                connection.out.push_run(&run, handle, Class::Message);
+                self.counters.publishes_sent += frames as u64;
+                self.counters.publish_bytes_sent += payload_bytes;
+            } else {
+                let mut at = 0;
+                for (one, len) in gathered.iter().zip(run.lens()) {
+                    let frame = handle.get(at..at + *len as usize).unwrap_or_default();
+                    at += frame.len();
+                    let queued = one.queued(qos);
+                    match Course::of(outgoing, Some(*key), &self.connections, limits) {
+                        Course::Send(_) => {
+                            outgoing.align(one.number);
+                            let id = outgoing.send(queued);
+                            scratch.clear();
+                            scratch.extend_from_slice(frame);
+                            mqtt_codec::patch_packet_id(&mut scratch, one.packet_id_at, id);
+                            if let Some(connection) = self.connections.get_mut(*key) {
+                                connection.out.push_copy(&scratch, Class::Message);
+                            }
+                            self.counters.publishes_sent += 1;
+                            self.counters.publish_bytes_sent += one.payload_bytes;
+                        }
+                        Course::Wait => outgoing.wait(queued),
+                        Course::Drop => {
+                            self.counters.dropped_session_queue_full +=
+                                1 + u64::from(planted!(DropCountedTwice));
+                            continue;
+                        }
+                    }
+                    if let Some(kept) = self.messages.get_mut(one.message) {
+                        kept.sessions += 1;
+                    }
+                }
+            }
+            let Some(connection) = self.connections.get_mut(*key) else {
+                continue;
+            };
+            if !connection.out.is_empty() {
+                mark(&mut self.dirty, connection, *key);
+            }
+            if connection.out.bytes() >= limits.out_queue_soft_bytes as usize {
+                pressing.push(*key);
+            }
+        }
+        let mut gathered = std::mem::take(gathered);
+        for one in gathered.drain(..) {
+            if let Some(kept) = self.messages.get_mut(one.message) {
+                kept.sessions += whole;
+            }
+            // The run's own share.
+            self.release(Some(one.message));
+        }
+        if let Some(wire) = self.run.wires.get_mut(wire) {
+            wire.gathered = gathered;
+        }
+        self.numbered = self.numbered.max(ahead);
+        for key in pressing {
+            self.press(key);
+        }
+    }
+
+    /// As [`hand_out`](Self::hand_out), at QoS 0.
+    fn hand_out_once_at_most(&mut self, wire: usize) {
+        let Some(Wire {
+            builder,
+            members,
+            payload_bytes,
+            ..
         }) = self.run.wires.get_mut(wire)
         else {
             return;

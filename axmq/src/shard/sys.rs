@@ -115,6 +115,7 @@ impl<S> Core<S> {
                 &identifier
             },
             dealing: None,
+            number: None,
         };
         for (name, value) in tree.iter() {
             if Topic::parse(name, &limits).is_ok_and(|topic| filter.matches(&topic)) {

@@ -271,3 +271,71 @@ fn a_session_that_leaves_a_group_finishes_what_was_sent() {
     let settled = outgoing.acknowledge(sent, QoS::AtLeastOnce);
     assert!(settled.is_some_and(|queued| queued.member().is_none()));
 }
+
+#[test]
+fn a_step_forward_never_makes_two_ids_in_flight_the_same() {
+    let mut outgoing = Outgoing::default();
+    let mut in_flight: Vec<PacketId> = Vec::new();
+    let (mut chance, mut number) = (1_u64, 0);
+    let mut next = |most: u64| {
+        chance = chance
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (chance >> 33) % most
+    };
+    let (mut steps, mut refused) = (0, 0);
+    for turn in 0..20_000 {
+        // Steps of one, of some, and now and then as far as there are ids and further.
+        number += match next(500) {
+            0 => next(3 * IDS),
+            1..100 => next(100),
+            _ => 1,
+        };
+        let own = outgoing.align(number);
+        steps += u32::from(own == number);
+        refused += u32::from(own < number);
+        if outgoing.has_room(100) {
+            let sent = outgoing.send(queued(QoS::AtLeastOnce));
+            assert_eq!(sent, packet_id(own), "turn {turn}");
+            assert!(!in_flight.contains(&sent), "turn {turn}");
+            in_flight.push(sent);
+        }
+        // The oldest stays longest: it is what a step must not come around to.
+        let left = [0, 20][usize::from(next(100) != 0)];
+        while in_flight.len() > left {
+            let at = in_flight.len().min(2) - 1;
+            let settled = in_flight.remove(at);
+            assert!(outgoing.acknowledge(settled, QoS::AtLeastOnce).is_some());
+        }
+        number = number.max(own);
+    }
+    assert!(steps > 1_000 && refused > 1_000, "{steps} and {refused}");
+}
+
+#[test]
+fn a_run_is_taken_whole_or_not_at_all() {
+    let mut outgoing = Outgoing::default();
+    assert_eq!(outgoing.align(10), 10);
+    assert!(outgoing.takes_run(10, 5, 5) && !outgoing.takes_run(10, 6, 5));
+    assert!(!outgoing.takes_run(11, 1, 5), "another number");
+    assert_eq!(outgoing.send(queued(QoS::AtLeastOnce)), id(11));
+    assert!(outgoing.takes_run(11, 4, 5) && !outgoing.takes_run(11, 5, 5));
+    // No way back, not even with nothing in flight.
+    outgoing.acknowledge(id(11), QoS::AtLeastOnce);
+    assert_eq!(outgoing.align(3), 11);
+    outgoing.wait(queued(QoS::AtLeastOnce));
+    assert!(!outgoing.takes_run(11, 1, 5), "something waits");
+    outgoing.next_waiting();
+    outgoing.send(queued(QoS::AtLeastOnce));
+    outgoing.begin_resend();
+    assert!(!outgoing.takes_run(12, 1, 5), "something goes again first");
+    // Up to the last id that the oldest leaves free.
+    outgoing.next_resend(5);
+    assert_eq!(outgoing.align(11 + IDS - 1), 11 + IDS - 1);
+    assert!(outgoing.takes_run(11 + IDS - 1, 1, 5));
+    assert!(!outgoing.takes_run(11 + IDS - 1, 2, 5));
+    outgoing.send(queued(QoS::AtLeastOnce));
+    assert!(!outgoing.takes_run(11 + IDS, 1, 5));
+    assert_eq!(outgoing.align(20 + IDS), 11 + IDS, "a step too far");
+    assert!(!outgoing.has_room(5));
+}

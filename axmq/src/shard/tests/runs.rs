@@ -1,8 +1,8 @@
 //! Runs: what comes in a row is handed out together, and nobody sees another order.
 
-use mqtt_codec::{QoS, RetainHandling, SubscribeFilter, Version};
+use mqtt_codec::{PacketType, QoS, RetainHandling, SubscribeFilter, Version};
 
-use super::world::{Client, World, connect, id, packet, publish};
+use super::world::{Client, World, ack, connect, id, packet, publish};
 use crate::config::Limits;
 use crate::message::ConnectInfo;
 
@@ -241,4 +241,187 @@ fn runs_go_on_behind_another_shard() {
             .collect();
         assert_eq!(lines, wanted);
     }
+}
+
+/// Publishes of one read at a QoS: `topic=number` each, with packet ids from 500 on.
+fn acknowledged(topic: &str, qos: u8, count: u16) -> Vec<u8> {
+    (0..count)
+        .flat_map(|n| publish(V5, topic, &n.to_string(), qos, 500 + n))
+        .collect()
+}
+
+/// What a subscriber reads of them, from the message `first` on, under packet ids from `id` on.
+fn expected(topic: &str, qos: u8, numbers: std::ops::Range<u16>, id: u16) -> Vec<String> {
+    numbers
+        .clone()
+        .map(|n| match qos {
+            0 => format!("{topic}={n} q0"),
+            _ => format!("{topic}={n} q{qos} #{}", id + n - numbers.start),
+        })
+        .collect()
+}
+
+fn settle_all(world: &mut World, client: Client, ids: std::ops::Range<u16>) {
+    let acks: Vec<u8> = ids.flat_map(|n| ack(PacketType::PubAck, n)).collect();
+    world.send(client, &acks);
+}
+
+#[test]
+fn every_subscriber_gets_a_run_at_its_own_qos() {
+    for published in [1, 2] {
+        let mut world = World::new(1, Limits::default());
+        let clients = opened(
+            &mut world,
+            vec![
+                connect("a"),
+                old("b"),
+                connect("c"),
+                old("d"),
+                connect("e"),
+                old("f"),
+            ],
+        );
+        for (client, qos) in clients.iter().zip([0, 0, 1, 1, 2, 2]) {
+            world.subscribe(*client, "t", qos);
+            world.read(*client);
+        }
+        let publisher = world.attach(connect("p"));
+        world.send(publisher, &acknowledged("t", published, 7));
+        for (client, qos) in clients.iter().zip([0, 0, 1, 1, 2, 2]) {
+            let qos = published.min(qos);
+            assert_eq!(world.read(*client), expected("t", qos, 0..7, 1), "{qos}");
+            if qos == 1 {
+                settle_all(&mut world, *client, 1..8);
+            } else if qos == 2 {
+                let row = |kind| (1..8).flat_map(|n| ack(kind, n)).collect::<Vec<u8>>();
+                world.send(*client, &row(PacketType::PubRec));
+                assert_eq!(world.read(*client).len(), 7, "PUBREL");
+                world.send(*client, &row(PacketType::PubComp));
+            }
+        }
+        assert_eq!(world.cores[0].messages.len(), 0);
+        assert_eq!(world.cores[0].message_bytes, 0);
+        assert_eq!(world.cores[0].counters().publishes_sent, 6 * 7);
+        assert_eq!(world.dropped(), 0);
+    }
+}
+
+#[test]
+fn a_run_above_qos_0_is_one_segment_too() {
+    let mut world = World::new(1, Limits::default());
+    let clients = opened(&mut world, vec![connect("a"), connect("b")]);
+    for client in &clients {
+        world.subscribe(*client, "t", 1);
+        world.read(*client);
+    }
+    let publisher = world.attach(connect("p"));
+    let long = "x".repeat(200);
+    let bytes: Vec<u8> = (0..50)
+        .flat_map(|n| publish(V5, "t", &long, 1, n + 1))
+        .collect();
+    world.send(publisher, &bytes);
+    for client in clients {
+        let connection = world.cores[0].connection(client.key).expect("connected");
+        let mut slices = [std::io::IoSlice::new(&[]); 64];
+        assert_eq!(connection.out.fill_io_slices(&mut slices), 2);
+        assert_eq!(world.read(client).len(), 50);
+    }
+}
+
+#[test]
+fn who_has_room_for_a_part_of_a_run_gets_the_rest_later() {
+    let mut world = World::new(1, Limits::default());
+    let narrow = ConnectInfo {
+        receive_maximum: 5,
+        ..connect("n")
+    };
+    let clients = opened(&mut world, vec![connect("a"), narrow, connect("c")]);
+    for client in &clients {
+        world.subscribe(*client, "t", 1);
+        world.read(*client);
+    }
+    let publisher = world.attach(connect("p"));
+    world.send(publisher, &acknowledged("t", 1, 12));
+    assert_eq!(world.read(clients[0]), expected("t", 1, 0..12, 1));
+    assert_eq!(world.read(clients[1]), expected("t", 1, 0..5, 1));
+    settle_all(&mut world, clients[1], 1..4);
+    world.settle();
+    assert_eq!(world.read(clients[1]), expected("t", 1, 5..8, 6));
+    // Behind what waits nothing goes out at once.
+    world.send(publisher, &acknowledged("u", 1, 3));
+    settle_all(&mut world, clients[1], 4..9);
+    world.settle();
+    assert_eq!(world.read(clients[1]), expected("t", 1, 8..12, 9));
+    settle_all(&mut world, clients[1], 9..13);
+    for client in [clients[0], clients[2]] {
+        settle_all(&mut world, client, 1..13);
+    }
+    assert_eq!(world.cores[0].messages.len(), 0);
+}
+
+#[test]
+fn who_has_other_ids_gets_the_same_messages_under_them() {
+    let mut world = World::new(1, Limits::default());
+    let clients = opened(&mut world, vec![connect("a"), connect("b"), connect("c")]);
+    for client in &clients {
+        world.subscribe(*client, "t", 1);
+        world.read(*client);
+    }
+    world.subscribe(clients[1], "own", 1);
+    world.read(clients[1]);
+    let publisher = world.attach(connect("p"));
+    // Ahead of the others, and not acknowledged.
+    world.send(publisher, &acknowledged("own", 1, 3));
+    assert_eq!(world.read(clients[1]), expected("own", 1, 0..3, 1));
+    // The first goes one by one and shows where everybody is; the others go on from there.
+    world.send(publisher, &acknowledged("t", 1, 4));
+    let others = ["t=0 q1 #1", "t=1 q1 #5", "t=2 q1 #6", "t=3 q1 #7"];
+    assert_eq!(world.read(clients[0]), others);
+    assert_eq!(world.read(clients[1]), expected("t", 1, 0..4, 4));
+    // Ahead again, of a run.
+    world.send(publisher, &acknowledged("own", 1, 2));
+    assert_eq!(world.read(clients[1]), expected("own", 1, 0..2, 8));
+    world.send(publisher, &acknowledged("t", 1, 3));
+    assert_eq!(world.read(clients[1]), expected("t", 1, 0..3, 10));
+    for client in &clients {
+        settle_all(&mut world, *client, 1..20);
+        world.read(*client);
+    }
+    assert_eq!(world.cores[0].messages.len(), 0);
+    world.send(publisher, &acknowledged("t", 1, 4));
+    for client in &clients {
+        assert_eq!(world.read(*client), expected("t", 1, 0..4, 13));
+    }
+}
+
+#[test]
+fn what_is_in_flight_when_a_run_has_come_is_sent_again() {
+    let mut world = World::new(1, Limits::default());
+    let clients = opened(&mut world, vec![connect("a"), connect("b")]);
+    for client in &clients {
+        world.subscribe(*client, "t", 1);
+        world.read(*client);
+    }
+    let publisher = world.attach(connect("p"));
+    world.send(publisher, &acknowledged("t", 1, 6));
+    assert_eq!(world.read(clients[0]).len(), 6);
+    settle_all(&mut world, clients[0], 2..4);
+    world.cut(clients[0]);
+    world.settle();
+    let again = world.attach(connect("a"));
+    world.settle();
+    let lines = world.read(again);
+    let ids: Vec<_> = lines
+        .iter()
+        .filter_map(|line| line.split('#').nth(1))
+        .map(|rest| rest.trim_end_matches(" dup"))
+        .collect();
+    assert_eq!(ids, ["1", "4", "5", "6"], "{lines:?}");
+    assert!(
+        lines
+            .iter()
+            .filter(|line| line.contains("t="))
+            .all(|line| line.contains("dup")),
+        "{lines:?}"
+    );
 }
