@@ -112,7 +112,8 @@ impl Outgoing {
     /// Returns the number of the message.
     pub(crate) fn align(&mut self, number: u64) -> u64 {
         let oldest = self.in_flight.front().map_or(number, State::number);
-        if self.next < number && number - oldest < IDS {
+        let is_back = planted!(NumberStepsBack) && self.in_flight.is_empty();
+        if is_back || self.next < number && number - oldest < IDS {
             self.next = number;
         }
         self.next

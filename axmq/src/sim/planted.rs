@@ -41,10 +41,13 @@ pub(crate) enum Bug {
     /// What is put back into a group's queue may be taken back before it was written, although
     /// somebody else's record of it is removed in the same write.
     GivenBackUnpinned,
+    /// A session with nothing in flight goes back to the number of a publication that is below its
+    /// own.
+    NumberStepsBack,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 17] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::StaleRouteCache,
         Self::InterestClearedEarly,
         Self::AckOutOfOrder,
@@ -62,6 +65,7 @@ impl Bug {
         Self::DropCountedTwice,
         Self::ReplayAfterUnsubscribe,
         Self::GivenBackUnpinned,
+        Self::NumberStepsBack,
     ];
 }
 

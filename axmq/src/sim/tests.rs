@@ -87,6 +87,7 @@ fn planted_bugs_are_found() {
                 | Bug::DropCountedTwice
                 | Bug::JoinsBehindRouted
                 | Bug::GivenBackUnpinned
+                | Bug::NumberStepsBack
         )
     };
     let mut missed = Vec::new();

@@ -395,6 +395,35 @@ fn who_has_other_ids_gets_the_same_messages_under_them() {
 }
 
 #[test]
+fn who_cannot_follow_the_numbers_gets_ids_of_its_own() {
+    let mut world = World::new(1, Limits::default());
+    let clients = opened(&mut world, vec![connect("a"), connect("b"), old("c")]);
+    for client in &clients {
+        world.subscribe(*client, "t", 2);
+        world.read(*client);
+    }
+    let publisher = world.attach(connect("p"));
+    world.send(publisher, &acknowledged("t", 1, 1));
+    for client in &clients {
+        assert_eq!(world.read(*client), ["t=0 q1 #1"]);
+    }
+    settle_all(&mut world, clients[1], 1..2);
+    settle_all(&mut world, clients[2], 1..2);
+    // While the first client keeps that one, there are more others than there are ids.
+    world.cores[0].numbered = 3 * crate::session::IDS + 10;
+    for (qos, at) in [(1, 0), (2, 4)] {
+        world.send(publisher, &acknowledged("t", qos, 4));
+        assert_eq!(world.read(clients[0]), expected("t", qos, 0..4, 2 + at));
+        assert_eq!(world.read(clients[1]), expected("t", qos, 0..4, 11 + at));
+        assert_eq!(world.read(clients[2]), expected("t", qos, 0..4, 11 + at));
+    }
+    settle_all(&mut world, clients[0], 1..6);
+    settle_all(&mut world, clients[1], 11..15);
+    settle_all(&mut world, clients[2], 11..15);
+    assert_eq!(world.cores[0].messages.len(), 4, "those at QoS 2");
+}
+
+#[test]
 fn what_is_in_flight_when_a_run_has_come_is_sent_again() {
     let mut world = World::new(1, Limits::default());
     let clients = opened(&mut world, vec![connect("a"), connect("b")]);
