@@ -120,8 +120,7 @@ impl Outgoing {
     }
 
     /// Whether so many messages can be sent at once, under the number of the first.
-    pub(crate) fn takes_run(&self, number: u64, len: usize, receive_maximum: u16) -> bool {
-        let len = len as u64;
+    pub(crate) fn takes_run(&self, number: u64, len: u64, receive_maximum: u16) -> bool {
         let oldest = self.in_flight.front().map_or(number, State::number);
         self.next == number
             && self.pending() == 0

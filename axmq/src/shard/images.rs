@@ -79,7 +79,7 @@ impl Images {
         view: &View<'a>,
         version: Version,
         qos: QoS,
-        packet_id: PacketId,
+        packet_id: Option<PacketId>,
         now_ms: u64,
     ) -> (&'a [u8], usize) {
         if qos == QoS::AtMostOnce
@@ -108,7 +108,7 @@ impl Images {
         if !is_whole {
             return (&[], 0);
         }
-        if qos != QoS::AtMostOnce {
+        if let Some(packet_id) = packet_id {
             mqtt_codec::patch_packet_id(&mut image.bytes, image.packet_id_at, packet_id);
         }
         (&image.bytes, image.packet_id_at)

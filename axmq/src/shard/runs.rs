@@ -15,7 +15,7 @@
 use std::rc::Rc;
 
 use mqtt_codec::{QoS, Version};
-use sharedbuf::{Class, RunBuilder};
+use sharedbuf::{Class, RunBuilder, SharedSlice};
 use slabmem::Key;
 
 use super::connection::flag;
@@ -141,7 +141,9 @@ impl<S> Core<S> {
         }
         self.images.begin();
         let mut kept = None;
-        for (wire, (qos, version)) in WIRES.into_iter().enumerate() {
+        // None gets it at a higher QoS than its own.
+        let wires = wire_of(view.qos(), Version::V5) + 1;
+        for (wire, (qos, version)) in WIRES.into_iter().enumerate().take(wires) {
             self.append_to_run(view, wire, qos, version, &mut kept);
         }
         for at in 0..self.run.singles.len() {
@@ -255,7 +257,7 @@ impl<S> Core<S> {
         version: Version,
         gathered: &mut Option<Gathered>,
     ) -> bool {
-        let id = packet_id(self.numbered);
+        let id = gathered.as_ref().map(|_| packet_id(self.numbered));
         let (frame, packet_id_at) = self.images.plain_frame(view, version, qos, id, self.now_ms);
         if let Some(gathered) = gathered {
             gathered.number = self.numbered;
@@ -272,182 +274,162 @@ impl<S> Core<S> {
 
     /// Gives what has been gathered for one wire format to its members.
     fn hand_out(&mut self, wire: usize) {
-        match WIRES.get(wire) {
-            Some((QoS::AtMostOnce, _)) => self.hand_out_once_at_most(wire),
-            Some((qos, _)) => self.hand_out_acknowledged(wire, *qos),
-            None => {}
-        }
-    }
-
-    /// As [`hand_out`](Self::hand_out), above QoS 0.
-    fn hand_out_acknowledged(&mut self, wire: usize, qos: QoS) {
-        let Some(Wire {
-            builder,
-            members,
-            payload_bytes,
-            gathered,
-        }) = self.run.wires.get_mut(wire)
-        else {
+        let (Some((qos, _)), Some(place)) = (WIRES.get(wire), self.run.wires.get_mut(wire)) else {
             return;
         };
-        let payload_bytes = std::mem::take(payload_bytes);
-        let Some(run) = builder.as_mut().and_then(RunBuilder::seal) else {
-            return;
-        };
-        let limits = &self.shared.limits;
-        let len = run.bytes().len();
-        let frames = gathered.len();
-        debug_assert!(frames == run.frames(), "each has a frame");
-        let first = gathered.first().map_or(0, |first| first.number);
-        // A single that was ahead in between has moved the others on.
-        let is_row = gathered
-            .last()
-            .is_some_and(|last| last.number - first + 1 == frames as u64);
-        let mut ahead = 0;
-        let mut scratch = Vec::new();
-        let mut pressing = Vec::new();
-        // Members that took the whole.
+        let mut own = std::mem::take(place);
+        let payload_bytes = std::mem::take(&mut own.payload_bytes);
+        // Members that have all of it in flight.
         let mut whole = 0;
-        for (key, handle) in members.iter().zip(run.bytes().retain_n(members.len())) {
-            let Some(connection) = self.connections.get_mut(*key) else {
-                debug_assert!(false, "a close ends the run first");
-                continue;
-            };
-            let Some(session) = self.sessions.get_mut(connection.session) else {
-                debug_assert!(false, "a connected one has a session");
-                continue;
-            };
-            let outgoing = &mut session.flow().outgoing;
-            ahead = outgoing.align(first).max(ahead);
-            let fits = is_row
-                && connection.out.bytes() + len <= limits.out_queue_bytes as usize
-                && outgoing.takes_run(first, frames, connection.receive_maximum);
-            connection.out.prepare(&mut self.blocks);
-            if fits {
-                for one in &*gathered {
-                    outgoing.send(one.queued(qos));
+        if let Some(run) = own.builder.as_mut().and_then(RunBuilder::seal) {
+            let handles = run.bytes().retain_n(own.members.len());
+            for (key, handle) in own.members.iter().zip(handles) {
+                if *qos == QoS::AtMostOnce {
+                    self.give_once_at_most(*key, &run, handle, payload_bytes);
+                } else if self.give_acknowledged(*key, *qos, &run, handle, &own.gathered) {
+                    whole += 1;
                 }
-                whole += 1;
-                connection.out.push_run(&run, handle, Class::Message);
-                self.counters.publishes_sent += frames as u64;
-                self.counters.publish_bytes_sent += payload_bytes;
-            } else {
-                let mut at = 0;
-                for (one, len) in gathered.iter().zip(run.lens()) {
-                    let frame = handle.get(at..at + *len as usize).unwrap_or_default();
-                    at += frame.len();
-                    let queued = one.queued(qos);
-                    match Course::of(outgoing, Some(*key), &self.connections, limits) {
-                        Course::Send(_) => {
-                            outgoing.align(one.number);
-                            let id = outgoing.send(queued);
-                            scratch.clear();
-                            scratch.extend_from_slice(frame);
-                            mqtt_codec::patch_packet_id(&mut scratch, one.packet_id_at, id);
-                            if let Some(connection) = self.connections.get_mut(*key) {
-                                connection.out.push_copy(&scratch, Class::Message);
-                            }
-                            self.counters.publishes_sent += 1;
-                            self.counters.publish_bytes_sent += one.payload_bytes;
-                        }
-                        Course::Wait => outgoing.wait(queued),
-                        Course::Drop => {
-                            self.counters.dropped_session_queue_full +=
-                                1 + u64::from(planted!(DropCountedTwice));
-                            continue;
-                        }
-                    }
-                    if let Some(kept) = self.messages.get_mut(one.message) {
-                        kept.sessions += 1;
-                    }
-                }
-            }
-            let Some(connection) = self.connections.get_mut(*key) else {
-                continue;
-            };
-            if !connection.out.is_empty() {
-                mark(&mut self.dirty, connection, *key);
-            }
-            if connection.out.bytes() >= limits.out_queue_soft_bytes as usize {
-                pressing.push(*key);
             }
         }
-        let mut gathered = std::mem::take(gathered);
-        for one in gathered.drain(..) {
+        for one in own.gathered.drain(..) {
             if let Some(kept) = self.messages.get_mut(one.message) {
                 kept.sessions += whole;
             }
             // The run's own share.
             self.release(Some(one.message));
         }
-        if let Some(wire) = self.run.wires.get_mut(wire) {
-            wire.gathered = gathered;
-        }
-        self.numbered = self.numbered.max(ahead);
-        for key in pressing {
-            self.press(key);
+        if let Some(place) = self.run.wires.get_mut(wire) {
+            *place = own;
         }
     }
 
-    /// As [`hand_out`](Self::hand_out), at QoS 0.
-    fn hand_out_once_at_most(&mut self, wire: usize) {
-        let Some(Wire {
-            builder,
-            members,
-            payload_bytes,
-            ..
-        }) = self.run.wires.get_mut(wire)
-        else {
-            return;
+    /// Gives one member a run above QoS 0. Whether it has all of it in flight: then it has not been
+    /// counted at the messages.
+    fn give_acknowledged(
+        &mut self,
+        key: Key,
+        qos: QoS,
+        sealed: &sharedbuf::Run<'_>,
+        handle: SharedSlice,
+        gathered: &[Gathered],
+    ) -> bool {
+        let Some(connection) = self.connections.get_mut(key) else {
+            debug_assert!(false, "a close ends the run first");
+            return false;
         };
-        let payload_bytes = std::mem::take(payload_bytes);
-        let Some(run) = builder.as_mut().and_then(RunBuilder::seal) else {
+        let (Some(session), Some(first), Some(last)) = (
+            self.sessions.get_mut(connection.session),
+            gathered.first(),
+            gathered.last(),
+        ) else {
+            debug_assert!(false, "a connected one has a session, and a run a frame");
+            return false;
+        };
+        let outgoing = &mut session.flow().outgoing;
+        self.numbered = self.numbered.max(outgoing.align(first.number));
+        let limits = &self.shared.limits;
+        let frames = gathered.len() as u64;
+        // A single that was ahead in between has moved the others on.
+        let is_row = last.number - first.number + 1 == frames;
+        let is_whole = is_row
+            && connection.out.bytes() + handle.len() <= limits.out_queue_bytes as usize
+            && outgoing.takes_run(first.number, frames, connection.receive_maximum);
+        if is_whole {
+            for one in gathered {
+                outgoing.send(one.queued(qos));
+                self.counters.publish_bytes_sent += one.payload_bytes;
+            }
+            self.counters.publishes_sent += frames;
+            connection.out.prepare(&mut self.blocks);
+            connection.out.push_run(sealed, handle, Class::Message);
+        } else {
+            let mut scratch = Vec::new();
+            let mut at = 0;
+            for (one, len) in gathered.iter().zip(sealed.lens()) {
+                let frame = handle.get(at..at + *len as usize).unwrap_or_default();
+                at += frame.len();
+                match Course::of(outgoing, Some(key), &self.connections, limits) {
+                    Course::Send(_) => {
+                        outgoing.align(one.number);
+                        let id = outgoing.send(one.queued(qos));
+                        scratch.clear();
+                        scratch.extend_from_slice(frame);
+                        mqtt_codec::patch_packet_id(&mut scratch, one.packet_id_at, id);
+                        if let Some(connection) = self.connections.get_mut(key) {
+                            connection.out.prepare(&mut self.blocks);
+                            connection.out.push_copy(&scratch, Class::Message);
+                        }
+                        self.counters.publishes_sent += 1;
+                        self.counters.publish_bytes_sent += one.payload_bytes;
+                    }
+                    Course::Wait => outgoing.wait(one.queued(qos)),
+                    Course::Drop => {
+                        self.counters.dropped_session_queue_full +=
+                            1 + u64::from(planted!(DropCountedTwice));
+                        continue;
+                    }
+                }
+                if let Some(kept) = self.messages.get_mut(one.message) {
+                    kept.sessions += 1;
+                }
+            }
+        }
+        self.after_run(key);
+        is_whole
+    }
+
+    /// Gives one member a run at QoS 0.
+    fn give_once_at_most(
+        &mut self,
+        key: Key,
+        sealed: &sharedbuf::Run<'_>,
+        handle: SharedSlice,
+        payload_bytes: u64,
+    ) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            debug_assert!(false, "a close ends the run first");
             return;
         };
         let limits = &self.shared.limits;
-        let (soft, full) = (
-            limits.out_queue_soft_bytes as usize,
-            limits.out_queue_bytes as usize,
-        );
-        let len = run.bytes().len();
-        let frames = run.frames() as u64;
-        let mut pressing = Vec::new();
-        for (key, handle) in members.iter().zip(run.bytes().retain_n(members.len())) {
-            let Some(connection) = self.connections.get_mut(*key) else {
-                debug_assert!(false, "a close ends the run first");
-                continue;
-            };
-            let queued = connection.out.bytes();
-            if queued >= soft && connection.has(flag::STALLED) {
-                self.counters.dropped_stalled += frames;
-                continue;
-            }
-            connection.out.prepare(&mut self.blocks);
-            if queued + len <= full {
-                connection.out.push_run(&run, handle, Class::Droppable);
-                self.counters.publishes_sent += frames;
-                self.counters.publish_bytes_sent += payload_bytes;
-            } else {
-                let mut at = 0;
-                for len in run.lens().iter().map(|len| *len as usize) {
-                    if connection.out.bytes() >= full {
-                        self.counters.dropped_out_queue_full += 1;
-                    } else {
-                        let frame = handle.get(at..at + len).unwrap_or_default();
-                        connection.out.push_copy(frame, Class::Droppable);
-                        self.counters.publishes_sent += 1;
-                        // Which payload it was is not kept: an even share of them.
-                        self.counters.publish_bytes_sent += payload_bytes / frames;
-                    }
-                    at += len;
+        let full = limits.out_queue_bytes as usize;
+        let frames = sealed.frames() as u64;
+        let queued = connection.out.bytes();
+        if queued >= limits.out_queue_soft_bytes as usize && connection.has(flag::STALLED) {
+            self.counters.dropped_stalled += frames;
+            return;
+        }
+        connection.out.prepare(&mut self.blocks);
+        if queued + handle.len() <= full {
+            connection.out.push_run(sealed, handle, Class::Droppable);
+            self.counters.publishes_sent += frames;
+            self.counters.publish_bytes_sent += payload_bytes;
+        } else {
+            let mut at = 0;
+            for len in sealed.lens().iter().map(|len| *len as usize) {
+                if connection.out.bytes() >= full {
+                    self.counters.dropped_out_queue_full += 1;
+                } else {
+                    let frame = handle.get(at..at + len).unwrap_or_default();
+                    connection.out.push_copy(frame, Class::Droppable);
+                    self.counters.publishes_sent += 1;
+                    // Which payload it was is not kept: an even share of them.
+                    self.counters.publish_bytes_sent += payload_bytes / frames;
                 }
-            }
-            mark(&mut self.dirty, connection, *key);
-            if connection.out.bytes() >= soft {
-                pressing.push(*key);
+                at += len;
             }
         }
-        for key in pressing {
+        self.after_run(key);
+    }
+
+    /// What a member was given is to be written, and may be much.
+    fn after_run(&mut self, key: Key) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if !connection.out.is_empty() {
+            mark(&mut self.dirty, connection, key);
+        }
+        if connection.out.bytes() >= self.shared.limits.out_queue_soft_bytes as usize {
             self.press(key);
         }
     }

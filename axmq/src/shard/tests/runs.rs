@@ -53,6 +53,16 @@ fn opened(world: &mut World, connects: Vec<ConnectInfo>) -> Vec<Client> {
     clients
 }
 
+/// As [`opened`], each with a subscription to `filter`.
+fn subscribed(world: &mut World, connects: Vec<ConnectInfo>, filter: &str, qos: u8) -> Vec<Client> {
+    let clients = opened(world, connects);
+    for client in &clients {
+        world.subscribe(*client, filter, qos);
+        world.read(*client);
+    }
+    clients
+}
+
 #[test]
 fn subscribers_of_both_wire_formats_get_a_run_in_order() {
     for version in [Version::V311, V5] {
@@ -91,11 +101,7 @@ fn subscribers_of_both_wire_formats_get_a_run_in_order() {
 #[test]
 fn a_run_is_one_segment_for_each_subscriber() {
     let mut world = World::new(1, Limits::default());
-    let clients = opened(&mut world, vec![connect("a"), connect("b")]);
-    for client in &clients {
-        world.subscribe(*client, "t", 0);
-        world.read(*client);
-    }
+    let clients = subscribed(&mut world, vec![connect("a"), connect("b")], "t", 0);
     let publisher = world.attach(connect("p"));
     let long = "x".repeat(200);
     let bytes: Vec<u8> = (0..50)
@@ -150,11 +156,12 @@ fn anything_else_for_a_member_comes_in_its_place() {
 #[test]
 fn a_member_that_publishes_unsubscribes_or_leaves_ends_the_run() {
     let mut world = World::new(1, Limits::default());
-    let clients = opened(&mut world, vec![connect("a"), connect("b"), connect("c")]);
-    for client in &clients {
-        world.subscribe(*client, "t", 0);
-        world.read(*client);
-    }
+    let clients = subscribed(
+        &mut world,
+        vec![connect("a"), connect("b"), connect("c")],
+        "t",
+        0,
+    );
     // The publisher is a member itself and goes away in the middle of its own burst.
     let mut bytes = burst(V5, &["t", "t", "t"]);
     let unsubscribe = mqtt_codec::encode::Unsubscribe {
@@ -185,11 +192,7 @@ fn a_full_queue_takes_what_fits_of_a_run_and_the_rest_is_counted() {
         ..Limits::default()
     };
     let mut world = World::new(1, limits);
-    let clients = opened(&mut world, vec![connect("a"), connect("b")]);
-    for client in &clients {
-        world.subscribe(*client, "t", 0);
-        world.read(*client);
-    }
+    let clients = subscribed(&mut world, vec![connect("a"), connect("b")], "t", 0);
     let publisher = world.attach(connect("p"));
     let payload = "x".repeat(94);
     let frame = publish(V5, "t", &payload, 0, 0);
@@ -206,11 +209,12 @@ fn a_full_queue_takes_what_fits_of_a_run_and_the_rest_is_counted() {
 #[test]
 fn who_is_away_is_counted_for_every_message_of_a_run() {
     let mut world = World::new(1, Limits::default());
-    let clients = opened(&mut world, vec![connect("a"), connect("b"), connect("c")]);
-    for client in &clients {
-        world.subscribe(*client, "t", 0);
-        world.read(*client);
-    }
+    let clients = subscribed(
+        &mut world,
+        vec![connect("a"), connect("b"), connect("c")],
+        "t",
+        0,
+    );
     world.cut(clients[2]);
     world.settle();
     let publisher = world.attach(connect("p"));
@@ -223,11 +227,7 @@ fn runs_go_on_behind_another_shard() {
     let mut world = World::new(2, Limits::default());
     let (here, there) = (world.name("h", 0), world.name("t", 1));
     let other = world.name("u", 1);
-    let clients = opened(&mut world, vec![connect(&there), old(&other)]);
-    for client in &clients {
-        world.subscribe(*client, "+/x", 0);
-        world.read(*client);
-    }
+    let clients = subscribed(&mut world, vec![connect(&there), old(&other)], "+/x", 0);
     let publisher = world.attach(connect(&here));
     let topics = ["a/x", "a/x", "b/x", "b/x", "b/x", "a/x"];
     world.send(publisher, &burst(V5, &topics));
@@ -309,11 +309,7 @@ fn every_subscriber_gets_a_run_at_its_own_qos() {
 #[test]
 fn a_run_above_qos_0_is_one_segment_too() {
     let mut world = World::new(1, Limits::default());
-    let clients = opened(&mut world, vec![connect("a"), connect("b")]);
-    for client in &clients {
-        world.subscribe(*client, "t", 1);
-        world.read(*client);
-    }
+    let clients = subscribed(&mut world, vec![connect("a"), connect("b")], "t", 1);
     let publisher = world.attach(connect("p"));
     let long = "x".repeat(200);
     let bytes: Vec<u8> = (0..50)
@@ -335,11 +331,7 @@ fn who_has_room_for_a_part_of_a_run_gets_the_rest_later() {
         receive_maximum: 5,
         ..connect("n")
     };
-    let clients = opened(&mut world, vec![connect("a"), narrow, connect("c")]);
-    for client in &clients {
-        world.subscribe(*client, "t", 1);
-        world.read(*client);
-    }
+    let clients = subscribed(&mut world, vec![connect("a"), narrow, connect("c")], "t", 1);
     let publisher = world.attach(connect("p"));
     world.send(publisher, &acknowledged("t", 1, 12));
     assert_eq!(world.read(clients[0]), expected("t", 1, 0..12, 1));
@@ -360,13 +352,37 @@ fn who_has_room_for_a_part_of_a_run_gets_the_rest_later() {
 }
 
 #[test]
+fn a_run_that_only_waits_takes_no_memory_for_sending() {
+    let mut world = World::new(1, Limits::default());
+    let narrow = ConnectInfo {
+        receive_maximum: 1,
+        ..connect("n")
+    };
+    let clients = subscribed(&mut world, vec![connect("a"), narrow], "t", 1);
+    let publisher = world.attach(connect("p"));
+    world.send(publisher, &acknowledged("t", 1, 1));
+    assert_eq!(world.read(clients[1]), ["t=0 q1 #1"]);
+    world.send(publisher, &acknowledged("t", 1, 5));
+    let connection = world.cores[0]
+        .connection(clients[1].key)
+        .expect("connected");
+    assert_eq!(
+        (connection.out.bytes(), connection.out.heap_bytes()),
+        (0, 0)
+    );
+    settle_all(&mut world, clients[1], 1..2);
+    assert_eq!(world.read(clients[1]).len(), 1);
+}
+
+#[test]
 fn who_has_other_ids_gets_the_same_messages_under_them() {
     let mut world = World::new(1, Limits::default());
-    let clients = opened(&mut world, vec![connect("a"), connect("b"), connect("c")]);
-    for client in &clients {
-        world.subscribe(*client, "t", 1);
-        world.read(*client);
-    }
+    let clients = subscribed(
+        &mut world,
+        vec![connect("a"), connect("b"), connect("c")],
+        "t",
+        1,
+    );
     world.subscribe(clients[1], "own", 1);
     world.read(clients[1]);
     let publisher = world.attach(connect("p"));
@@ -397,11 +413,12 @@ fn who_has_other_ids_gets_the_same_messages_under_them() {
 #[test]
 fn who_cannot_follow_the_numbers_gets_ids_of_its_own() {
     let mut world = World::new(1, Limits::default());
-    let clients = opened(&mut world, vec![connect("a"), connect("b"), old("c")]);
-    for client in &clients {
-        world.subscribe(*client, "t", 2);
-        world.read(*client);
-    }
+    let clients = subscribed(
+        &mut world,
+        vec![connect("a"), connect("b"), old("c")],
+        "t",
+        2,
+    );
     let publisher = world.attach(connect("p"));
     world.send(publisher, &acknowledged("t", 1, 1));
     for client in &clients {
@@ -426,11 +443,7 @@ fn who_cannot_follow_the_numbers_gets_ids_of_its_own() {
 #[test]
 fn what_is_in_flight_when_a_run_has_come_is_sent_again() {
     let mut world = World::new(1, Limits::default());
-    let clients = opened(&mut world, vec![connect("a"), connect("b")]);
-    for client in &clients {
-        world.subscribe(*client, "t", 1);
-        world.read(*client);
-    }
+    let clients = subscribed(&mut world, vec![connect("a"), connect("b")], "t", 1);
     let publisher = world.attach(connect("p"));
     world.send(publisher, &acknowledged("t", 1, 6));
     assert_eq!(world.read(clients[0]).len(), 6);
