@@ -18,9 +18,10 @@ use mqtt_codec::{QoS, Version};
 use sharedbuf::{Class, RunBuilder, SharedSlice};
 use slabmem::Key;
 
-use super::connection::flag;
+use super::connection::{Connection, flag};
 use super::deliver::Course;
 use super::{Core, mark};
+use crate::config::Limits;
 use crate::publication::{SessionRef, View};
 use crate::route::{MEMBERS_MIN, Route};
 use crate::session::{Queued, packet_id};
@@ -110,6 +111,17 @@ impl Run {
                 .as_ref()
                 .is_some_and(|own| Rc::ptr_eq(own, route))
     }
+}
+
+/// What a member was given is to be written. Whether so much is queued that it presses.
+fn is_given<S>(
+    dirty: &mut Vec<Key>,
+    connection: &mut Connection<S>,
+    key: Key,
+    limits: &Limits,
+) -> bool {
+    mark(dirty, connection, key);
+    connection.out.bytes() >= limits.out_queue_soft_bytes as usize
 }
 
 impl<S> Core<S> {
@@ -288,6 +300,7 @@ impl<S> Core<S> {
                     self.give_once_at_most(*key, &run, handle, payload_bytes);
                 } else if self.give_acknowledged(*key, *qos, &run, handle, &own.gathered) {
                     whole += 1;
+                    self.counters.publish_bytes_sent += payload_bytes;
                 }
             }
         }
@@ -303,8 +316,8 @@ impl<S> Core<S> {
         }
     }
 
-    /// Gives one member a run above QoS 0. Whether it has all of it in flight: then it has not been
-    /// counted at the messages.
+    /// Gives one member a run above QoS 0. Whether it has all of it in flight: then the caller
+    /// counts it at the messages, and the bytes of their payloads.
     fn give_acknowledged(
         &mut self,
         key: Key,
@@ -334,14 +347,15 @@ impl<S> Core<S> {
         let is_whole = is_row
             && connection.out.bytes() + handle.len() <= limits.out_queue_bytes as usize
             && outgoing.takes_run(first.number, frames, connection.receive_maximum);
+        let mut presses = false;
         if is_whole {
             for one in gathered {
                 outgoing.send(one.queued(qos));
-                self.counters.publish_bytes_sent += one.payload_bytes;
             }
             self.counters.publishes_sent += frames;
             connection.out.prepare(&mut self.blocks);
             connection.out.push_run(sealed, handle, Class::Message);
+            presses = is_given(&mut self.dirty, connection, key, limits);
         } else {
             let mut scratch = Vec::new();
             let mut at = 0;
@@ -358,6 +372,7 @@ impl<S> Core<S> {
                         if let Some(connection) = self.connections.get_mut(key) {
                             connection.out.prepare(&mut self.blocks);
                             connection.out.push_copy(&scratch, Class::Message);
+                            presses = is_given(&mut self.dirty, connection, key, limits);
                         }
                         self.counters.publishes_sent += 1;
                         self.counters.publish_bytes_sent += one.payload_bytes;
@@ -374,7 +389,9 @@ impl<S> Core<S> {
                 }
             }
         }
-        self.after_run(key);
+        if presses {
+            self.press(key);
+        }
         is_whole
     }
 
@@ -418,18 +435,7 @@ impl<S> Core<S> {
                 at += len;
             }
         }
-        self.after_run(key);
-    }
-
-    /// What a member was given is to be written, and may be much.
-    fn after_run(&mut self, key: Key) {
-        let Some(connection) = self.connections.get_mut(key) else {
-            return;
-        };
-        if !connection.out.is_empty() {
-            mark(&mut self.dirty, connection, key);
-        }
-        if connection.out.bytes() >= self.shared.limits.out_queue_soft_bytes as usize {
+        if is_given(&mut self.dirty, connection, key, limits) {
             self.press(key);
         }
     }
